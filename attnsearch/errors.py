@@ -1,0 +1,69 @@
+"""What a user can cause, as a tree; each class carries the exit code of the command line.
+
+AttnsearchError                     2
+  UsageError      a flag or a name   2
+    SpaceError    a space file       2
+  BlockError      a block's options  2
+  DataError       images             3
+  EnvironmentFault storage, device   4
+  NoResultError   nothing usable     5
+
+Each has one message that says what is wrong and what would be right. Anything else that escapes is our bug and
+keeps its traceback (exit 1).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AttnsearchError(Exception):
+    """A mistake that its user can mend; the message is all they need."""
+
+    exit_code = 2
+
+
+class UsageError(AttnsearchError):
+    """A flag, a name or a combination that the command does not know."""
+
+
+class SpaceError(UsageError):
+    """A space file that does not state a question; all problems of the file at once."""
+
+    def __init__(self, source: str, problems: Iterable[str]) -> None:
+        self.source = source
+        self.problems = tuple(problems)
+        if len(self.problems) == 1:
+            message = f"{source}: {self.problems[0]}"
+        else:
+            message = "\n  ".join([f"{source}: {len(self.problems)} problems", *self.problems])
+        super().__init__(message)
+
+
+class BlockError(AttnsearchError):
+    """Options that a block cannot be built with at this width."""
+
+
+class DataError(AttnsearchError):
+    """Images that cannot be found, read or split."""
+
+    exit_code = 3
+
+
+class EnvironmentFault(AttnsearchError):
+    """Storage, device, disk or a missing extra."""
+
+    exit_code = 4
+
+
+class NoResultError(AttnsearchError):
+    """The study ended, or stands, without one usable trial."""
+
+    exit_code = 5
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`" Did you mean 'se'?"`, or an empty string where nothing is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" Did you mean '{near[0]}'?" if near else ""

@@ -1,0 +1,219 @@
+"""Blocks, found by being there: every file in `blocks/` is read for what it registers.
+
+Reading is done on the syntax tree, so names, options and defaults are known without importing torch: a typing
+mistake in a space file is answered in milliseconds. The classes themselves are imported when they are built.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from attnsearch.errors import BlockError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Slot = Literal["attention", "conv", "neck"]
+Value = int | float | bool | str | tuple[int, ...] | None
+T = TypeVar("T", bound=type)
+
+_PLUGINS: dict[str, Path] = {}  # module name -> file, in the order given
+
+
+@dataclass(frozen=True)
+class Option:
+    """One keyword-only argument of a block's constructor.
+
+    `type` is its annotation as written; `choices` are the values of a `Literal`, empty for any other type.
+    """
+
+    name: str
+    type: str
+    default: Value
+    choices: tuple[Value, ...] = ()
+
+
+@dataclass(frozen=True)
+class BlockInfo:
+    """What is known of a block before its file is imported."""
+
+    name: str
+    slot: Slot
+    module: str
+    class_name: str
+    doc: str  # of the file: formula, paper, "Differs from the paper: ..."
+    class_doc: str
+    options: tuple[Option, ...]
+    path: Path
+
+    @property
+    def summary(self) -> str:
+        """First line of the file's docstring."""
+        return self.doc.strip().splitlines()[0] if self.doc.strip() else ""
+
+    def option(self, name: str) -> Option:
+        return next(option for option in self.options if option.name == name)
+
+
+def block(name: str, *, slot: Slot = "attention") -> Callable[[T], T]:
+    """Register a class as the block `name` of a slot; the arguments must be literals, they are read unexecuted.
+
+    attention: `cls(channels, *, options)`, (B, C, H, W) -> the same shape.
+    conv: `cls(channels, out_channels=None, stride=1, *, options)`, (B, C, H, W) -> (B, out, H/stride, W/stride).
+    neck: `cls(in_channels, *, options)`, a list of maps, shallow to deep -> one map shaped like the deepest.
+
+    A class may define `resolve(channels, options) -> options` (static), which returns constructor options that
+    build the very same block, with inert options at their defaults and derived sizes in one spelling.
+    """
+
+    def mark(cls: T) -> T:
+        cls.block_name = name  # type: ignore[attr-defined]
+        cls.block_slot = slot  # type: ignore[attr-defined]
+        return cls
+
+    return mark
+
+
+def blocks() -> Mapping[str, BlockInfo]:
+    """Every known block by name, plug-ins included."""
+    found = dict(_shipped())
+    for module, path in _PLUGINS.items():
+        found.update((info.name, info) for info in _read(path, module))
+    return dict(sorted(found.items()))
+
+
+def info(name: str, slot: Slot | None = None) -> BlockInfo:
+    """The facts of one block; an unknown name is a `UsageError` with the nearest right word."""
+    known = {key: value for key, value in blocks().items() if slot is None or value.slot == slot}
+    if name not in known:
+        raise UsageError(f"Unknown block '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}")
+    return known[name]
+
+
+def load(name: str) -> type[nn.Module]:
+    """The block's class; its file is imported now."""
+    facts = info(name)
+    cls = getattr(_import(facts), facts.class_name)
+    return cls  # type: ignore[no-any-return]
+
+
+def complete(name: str, channels: int, options: Mapping[str, Value]) -> dict[str, Value]:
+    """Options filled up with defaults and brought to the block's one spelling at `channels`."""
+    facts = info(name)
+    check_options(facts, options)
+    full: dict[str, Value] = {option.name: option.default for option in facts.options}
+    full.update({key: tuple(value) if isinstance(value, list) else value for key, value in options.items()})
+    resolve = getattr(load(name), "resolve", None)
+    return full if resolve is None else dict(resolve(channels, full))
+
+
+def check_options(facts: BlockInfo, options: Mapping[str, Any]) -> None:
+    """Raise `BlockError` for an option that the constructor does not take."""
+    for name in options:
+        known = [option.name for option in facts.options]
+        if name not in known:
+            raise BlockError(
+                f"Block '{facts.name}' has no option '{name}'.{did_you_mean(name, known)} It has: {', '.join(known) or 'none'}"
+            )
+
+
+def add_plugin(path: Path) -> list[BlockInfo]:
+    """Make the blocks of a user's file known. The file is trusted code: only ever named on the command line."""
+    if not path.is_file():
+        raise UsageError(f"Plug-in file not found: {path}")
+    module = f"attnsearch_plugin_{path.stem}"
+    found = _read(path, module)
+    if not found:
+        raise UsageError(f"{path}: no class here is decorated with @block('name')")
+    taken = [entry.name for entry in found if entry.name in _shipped()]
+    if taken:
+        raise UsageError(f"{path}: block '{taken[0]}' is already shipped; register yours under another name")
+    _PLUGINS[module] = path.resolve()
+    return found
+
+
+def plugins() -> tuple[Path, ...]:
+    """The plug-in files in use; worker processes add them again."""
+    return tuple(_PLUGINS.values())
+
+
+@cache
+def _shipped() -> dict[str, BlockInfo]:
+    folder = Path(__file__).parent / "blocks"
+    found = [entry for path in sorted(folder.glob("[!_]*.py")) for entry in _read(path, f"attnsearch.blocks.{path.stem}")]
+    return {entry.name: entry for entry in found}
+
+
+def _import(facts: BlockInfo) -> Any:
+    if facts.module in sys.modules or facts.module.startswith("attnsearch."):
+        return importlib.import_module(facts.module)
+    spec = importlib.util.spec_from_file_location(facts.module, facts.path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[facts.module] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _read(path: Path, module: str) -> list[BlockInfo]:
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    except SyntaxError as error:
+        raise UsageError(f"{path}:{error.lineno}: not valid Python: {error.msg}") from None
+    found = []
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and (registered := _registration(node)):
+            name, slot = registered
+            found.append(
+                BlockInfo(
+                    name=name,
+                    slot=slot,
+                    module=module,
+                    class_name=node.name,
+                    doc=ast.get_docstring(tree) or "",
+                    class_doc=ast.get_docstring(node) or "",
+                    options=_options(node),
+                    path=path,
+                )
+            )
+    return found
+
+
+def _registration(node: ast.ClassDef) -> tuple[str, Slot] | None:
+    for decorator in node.decorator_list:
+        if isinstance(decorator, ast.Call) and getattr(decorator.func, "id", getattr(decorator.func, "attr", "")) == "block":
+            slot = next((ast.literal_eval(k.value) for k in decorator.keywords if k.arg == "slot"), "attention")
+            return ast.literal_eval(decorator.args[0]), slot
+    return None
+
+
+def _options(node: ast.ClassDef) -> tuple[Option, ...]:
+    init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+    if init is None:
+        return ()
+    return tuple(
+        Option(
+            name=arg.arg,
+            type=ast.unparse(arg.annotation) if arg.annotation else "",
+            default=ast.literal_eval(default) if default is not None else None,
+            choices=_literal_choices(arg.annotation),
+        )
+        for arg, default in zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True)
+    )
+
+
+def _literal_choices(annotation: ast.expr | None) -> tuple[Value, ...]:
+    if isinstance(annotation, ast.Subscript) and getattr(annotation.value, "id", "") == "Literal":
+        inner = annotation.slice
+        values = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+        return tuple(ast.literal_eval(value) for value in values)
+    return ()

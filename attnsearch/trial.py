@@ -1,0 +1,94 @@
+"""What goes into a trial and what comes out of it. Plain values, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+State = Literal["running", "complete", "stopped", "failed", "over_limit"]
+Role = Literal["search", "confirm", "design", "audit"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a proxy is trained; everything that training depends on beside the arch, the data and the seed.
+
+    Args:
+        epochs: passes over the training images, the length of the learning-rate schedule.
+        batch_size: images per step; the last incomplete batch of an epoch is left out.
+        optimizer: `sgd` (Nesterov) or `adamw`.
+        lr: peak of the one-cycle schedule; warmup: share of the steps that climb to it.
+        augment: of `flip`, `crop` (pad 4 and crop), `cutout`; None takes what the data set states as safe.
+        train_images: at most so many training images, a fixed stratified part; None takes all.
+        ema: decay of averaged weights used in validation; 0 is off.
+        precision: `auto` decides by the device's calibration (see `attnsearch doctor`).
+    """
+
+    epochs: int = 8
+    batch_size: int = 128
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warmup: float = 0.25
+    label_smoothing: float = 0.0
+    augment: tuple[str, ...] | None = None
+    train_images: int | None = None
+    ema: float = 0.0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of a learning curve; errors in percent, loss in nats, seconds from the trial's start."""
+
+    epoch: int
+    train_loss: float
+    val_loss: float
+    val_error: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """One arch x seed x budget, whatever became of it.
+
+    Args:
+        number: the trial's number in the Optuna study; -1 outside one.
+        key, arch: canonical key, and the readable string.
+        spec: `Arch.to_dict()`.
+        error: validation error after the last epoch in percent; None unless complete.
+        costs: unit-named numbers counted before training (`params`, `macs`, `flops`, ...).
+        curve: one entry per epoch that ran.
+        reason: one sentence when the state is failed, stopped or over_limit.
+        role: what the trial was for; only `search` trials may choose, only others may claim.
+        sites: for a search trial, the chosen option of each site of the space.
+    """
+
+    key: str
+    arch: str
+    seed: int
+    epochs: int
+    state: State
+    number: int = -1
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    error: float | None = None
+    costs: Mapping[str, float] = field(default_factory=dict)
+    curve: tuple[Epoch, ...] = ()
+    reason: str = ""
+    role: Role = "search"
+    protected: bool = False
+    attempt: int = 0
+    seconds: float = 0.0
+    device: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    sites: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Validation accuracy in percent."""
+        return None if self.error is None else 100.0 - self.error
