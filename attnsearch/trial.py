@@ -92,3 +92,20 @@ class TrialResult:
     def accuracy(self) -> float | None:
         """Validation accuracy in percent."""
         return None if self.error is None else 100.0 - self.error
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """Everything a report reads: the study's facts and its trials, finished or not.
+
+    Facts (all optional, plain JSON values): `question`, `space` (name), `host`, `sites` ({site: [options]}),
+    `size` (archs), `over_budget` (archs refused before training), `cost` (name of the cost axis), `units`
+    ({cost: {"unit": ..., "better": "lower"}}), `baseline` (key), `controls` ({key: "null gate" | "width-matched" |
+    "frozen gate"}), `recipe`, `data` ({"name", "classes", "image", "train", "val", "test", "fingerprint", "note"}),
+    `device`, `versions`, `design`, `margin` (points), `audit` (outcome of `validate`), `test` (ledger entries),
+    `ended` (why the search ended), `started`, `command`.
+    """
+
+    name: str
+    facts: Mapping[str, Any]
+    trials: tuple[TrialResult, ...]
