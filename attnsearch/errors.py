@@ -4,6 +4,7 @@ AttnsearchError                     2
   UsageError      a flag or a name   2
     SpaceError    a space file       2
   BlockError      a block's options  2
+  CostError       a model's cost     2
   DataError       images             3
   EnvironmentFault storage, device   4
   NoResultError   nothing usable     5
@@ -43,6 +44,10 @@ class SpaceError(UsageError):
 
 class BlockError(AttnsearchError):
     """Options that a block cannot be built with at this width."""
+
+
+class CostError(AttnsearchError):
+    """A model whose cost cannot be stated: work that no rule covers, or a shape that it does not take."""
 
 
 class DataError(AttnsearchError):
