@@ -2,4 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attnsearch.create import create_block, create_neck
+
 __version__ = "0.1.0"
+
+# Loaded when first asked for, so that `import attnsearch` and what only reads results stay free of torch.
+_LAZY = {"create_block": "create", "create_neck": "create"}
+
+__all__ = ["create_block", "create_neck"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'attnsearch' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"attnsearch.{_LAZY[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])

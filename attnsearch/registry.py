@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -40,6 +40,15 @@ class Option:
     default: Value
     choices: tuple[Value, ...] = ()
 
+    def refuses(self, value: Any) -> str:
+        """Why `value` is not one of this option, or an empty string; a list counts as a tuple."""
+        if self.choices:
+            near = did_you_mean(str(value), map(str, self.choices))
+            known = ", ".join(map(str, self.choices))
+            return "" if value in self.choices else f"{value!r} is not one of {known}.{near}"
+        allowed = [part.strip() for part in self.type.split("|")]
+        return "" if any(_is_a(value, kind) for kind in allowed) else f"expected {self.type}, got {value!r}"
+
 
 @dataclass(frozen=True)
 class BlockInfo:
@@ -53,6 +62,7 @@ class BlockInfo:
     class_doc: str
     options: tuple[Option, ...]
     path: Path
+    presets: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
 
     @property
     def summary(self) -> str:
@@ -64,14 +74,17 @@ class BlockInfo:
 
 
 def block(name: str, *, slot: Slot = "attention") -> Callable[[T], T]:
-    """Register a class as the block `name` of a slot; the arguments must be literals, they are read unexecuted.
+    """Register a class as the block `name` of a slot; the arguments must be literals, read unexecuted.
 
     attention: `cls(channels, *, options)`, (B, C, H, W) -> the same shape.
-    conv: `cls(channels, out_channels=None, stride=1, *, options)`, (B, C, H, W) -> (B, out, H/stride, W/stride).
+    conv: `cls(channels, out_channels=None, stride=1, *, options)`, -> (B, out, H/stride, W/stride).
     neck: `cls(in_channels, *, options)`, a list of maps, shallow to deep -> one map shaped like the deepest.
 
-    A class may define `resolve(channels, options) -> options` (static), which returns constructor options that
-    build the very same block, with inert options at their defaults and derived sizes in one spelling.
+    A file may say `PRESETS = {"article": {"ratio": 8}}`, the options of named variants, a literal too:
+    `se.article` builds it where a block's name is asked.
+
+    A class may define `resolve(channels, options) -> options` (static), which returns constructor options
+    that build the very same block, with inert options at their defaults and derived sizes in one spelling.
     """
 
     def mark(cls: T) -> T:
@@ -98,6 +111,18 @@ def info(name: str, slot: Slot | None = None) -> BlockInfo:
     return known[name]
 
 
+def expand(name: str) -> tuple[str, dict[str, Value]]:
+    """`"se.article"` -> `("se", {"ratio": 8})`; a plain name has none. Unknown words: `UsageError`."""
+    base, _, preset = name.partition(".")
+    facts = info(base)
+    if not preset:
+        return base, {}
+    if preset not in facts.presets:
+        near, has = did_you_mean(preset, facts.presets), ", ".join(facts.presets) or "none"
+        raise UsageError(f"Block '{base}' has no preset '{preset}'.{near} It has: {has}")
+    return base, dict(facts.presets[preset])
+
+
 def load(name: str) -> type[nn.Module]:
     """The block's class; its file is imported now."""
     facts = info(name)
@@ -116,17 +141,18 @@ def complete(name: str, channels: int, options: Mapping[str, Value]) -> dict[str
 
 
 def check_options(facts: BlockInfo, options: Mapping[str, Any]) -> None:
-    """Raise `BlockError` for an option that the constructor does not take."""
-    for name in options:
-        known = [option.name for option in facts.options]
+    """Raise `BlockError` for an option that the constructor does not take, or a value of the wrong kind."""
+    known = {option.name: option for option in facts.options}
+    for name, value in options.items():
         if name not in known:
-            raise BlockError(
-                f"Block '{facts.name}' has no option '{name}'.{did_you_mean(name, known)} It has: {', '.join(known) or 'none'}"
-            )
+            near, has = did_you_mean(name, known), ", ".join(known) or "none"
+            raise BlockError(f"Block '{facts.name}' has no option '{name}'.{near} It has: {has}")
+        if wrong := known[name].refuses(value):
+            raise BlockError(f"Block '{facts.name}', option '{name}': {wrong}")
 
 
 def add_plugin(path: Path) -> list[BlockInfo]:
-    """Make the blocks of a user's file known. The file is trusted code: only ever named on the command line."""
+    """Make the blocks of a user's file known. It is trusted code: only ever named on the command line."""
     if not path.is_file():
         raise UsageError(f"Plug-in file not found: {path}")
     module = f"attnsearch_plugin_{path.stem}"
@@ -148,7 +174,11 @@ def plugins() -> tuple[Path, ...]:
 @cache
 def _shipped() -> dict[str, BlockInfo]:
     folder = Path(__file__).parent / "blocks"
-    found = [entry for path in sorted(folder.glob("[!_]*.py")) for entry in _read(path, f"attnsearch.blocks.{path.stem}")]
+    found = [
+        entry
+        for path in sorted(folder.glob("[!_]*.py"))
+        for entry in _read(path, f"attnsearch.blocks.{path.stem}")
+    ]
     return {entry.name: entry for entry in found}
 
 
@@ -170,6 +200,7 @@ def _read(path: Path, module: str) -> list[BlockInfo]:
     except SyntaxError as error:
         raise UsageError(f"{path}:{error.lineno}: not valid Python: {error.msg}") from None
     found = []
+    presets = _presets(tree)
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and (registered := _registration(node)):
             name, slot = registered
@@ -183,16 +214,18 @@ def _read(path: Path, module: str) -> list[BlockInfo]:
                     class_doc=ast.get_docstring(node) or "",
                     options=_options(node),
                     path=path,
+                    presets=presets,
                 )
             )
     return found
 
 
 def _registration(node: ast.ClassDef) -> tuple[str, Slot] | None:
-    for decorator in node.decorator_list:
-        if isinstance(decorator, ast.Call) and getattr(decorator.func, "id", getattr(decorator.func, "attr", "")) == "block":
-            slot = next((ast.literal_eval(k.value) for k in decorator.keywords if k.arg == "slot"), "attention")
-            return ast.literal_eval(decorator.args[0]), slot
+    for call in node.decorator_list:
+        if isinstance(call, ast.Call) and getattr(call.func, "id", getattr(call.func, "attr", "")) == "block":
+            said = (ast.literal_eval(word.value) for word in call.keywords if word.arg == "slot")
+            slot: Slot = next(said, "attention")
+            return ast.literal_eval(call.args[0]), slot
     return None
 
 
@@ -209,6 +242,31 @@ def _options(node: ast.ClassDef) -> tuple[Option, ...]:
         )
         for arg, default in zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True)
     )
+
+
+def _presets(tree: ast.Module) -> dict[str, dict[str, Value]]:
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and [getattr(target, "id", "") for target in node.targets] == [
+            "PRESETS"
+        ]:
+            return ast.literal_eval(node.value)  # type: ignore[no-any-return]
+    return {}
+
+
+def _is_a(value: Any, kind: str) -> bool:
+    """Whether a plain value fits one word of an annotation; words unknown here let anything pass."""
+    if kind.startswith("tuple[int"):
+        return isinstance(value, tuple | list) and all(_is_a(entry, "int") for entry in value)
+    if isinstance(value, bool):
+        return kind not in ("int", "float", "str", "None")
+    kinds: dict[str, tuple[type, ...]] = {
+        "int": (int,),
+        "float": (int, float),
+        "str": (str,),
+        "bool": (bool,),
+        "None": (type(None),),
+    }
+    return kind not in kinds or isinstance(value, kinds[kind])
 
 
 def _literal_choices(annotation: ast.expr | None) -> tuple[Value, ...]:

@@ -1,0 +1,85 @@
+"""What several blocks are made of: widths, a batch norm that bears one sample, He initialisation."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnsearch.errors import BlockError
+
+
+def hidden_width(channels: int, ratio: int, min_hidden: int = 1, divisor: int = 1) -> int:
+    """Width between the two layers of a gate: channels // ratio, to the nearest multiple of divisor, floored.
+
+    The floor keeps a gate from a width of zero, which torch only warns of: such a gate is sigmoid(bias), deaf
+    to its input. Raises `BlockError` for a ratio, floor or divisor below 1.
+    """
+    for name, value in (("ratio", ratio), ("min_hidden", min_hidden), ("divisor", divisor)):
+        if value < 1:
+            raise BlockError(f"{name} must be at least 1, got {value}")
+    rounded = (channels // ratio + divisor // 2) // divisor * divisor
+    return max(rounded, min_hidden, divisor if divisor > 1 else 1)
+
+
+def canonical_hidden(channels: int, hidden: int, *, ratio: int = 16) -> dict[str, int]:
+    """`ratio` and `min_hidden` in their one spelling for a hidden width: the largest ratio that gives it.
+
+    Where no ratio does (7 of 16), the floor says the width and `ratio` is the given default, or 1 above it.
+    """
+    widest = max(channels // hidden, 1)
+    if channels // widest == hidden:
+        return {"ratio": widest, "min_hidden": 1}
+    inert = ratio if channels // ratio <= hidden else channels // hidden + 1
+    return {"ratio": inert, "min_hidden": hidden}
+
+
+def check_odd(kernel: int, name: str = "kernel") -> int:
+    """The kernel, or a `BlockError`: padding by kernel // 2 keeps H and W for odd kernels only."""
+    if kernel < 1 or kernel % 2 == 0:
+        raise BlockError(f"{name} must be odd and at least 1, got {kernel}")
+    return kernel
+
+
+def check_divides(divisor: int, number: int, what: str) -> None:
+    """Raise `BlockError` unless `divisor` divides `number`; `what` names both in one sentence."""
+    if divisor < 1 or number % divisor:
+        raise BlockError(what)
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm over (N, C, ...) for maps of any rank that also trains on a batch with one value per
+    channel.
+
+    A single value has no spread, so batch statistics do not exist (torch raises): such a batch is normalised
+    by the running statistics and leaves them as they are. Everywhere else, and in eval mode, it is
+    `nn.BatchNorm2d`.
+
+    Args:
+        views: rows of the batch that come from one sample, 2 where averages and maxima are stacked: two views
+            of one sample always normalise to -1 and +1, whatever the sample.
+    """
+
+    def __init__(self, features: int, *, momentum: float = 0.1, views: int = 1) -> None:
+        super().__init__(features, momentum=momentum)
+        self.views = views
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() < 2:
+            raise ValueError(f"expected (N, C, ...), got {tuple(input.shape)}")
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.training and input.numel() <= self.views * self.num_features:
+            frozen = (self.running_mean, self.running_var, self.weight, self.bias)
+            return F.batch_norm(input, *frozen, training=False, eps=self.eps)
+        return super().forward(input)
+
+
+def he_init(module: nn.Module) -> None:
+    """He et al. 2015, fan-out, on the weights of convolutions and linear layers; biases 0, norms 1 and 0."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+        elif isinstance(part, nn.BatchNorm2d):
+            part.reset_parameters()

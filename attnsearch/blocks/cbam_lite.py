@@ -1,0 +1,64 @@
+"""CBAM lite: CBAM as tutorials print it, without the MLP's biases and the spatial gate's batch norm.
+
+After Woo et al., "CBAM", ECCV 2018, arXiv:1807.06521, in the form of luuuyi/CBAM.PyTorch.
+    y = x * sigmoid(W2 relu(W1 mean_HW) + W2 relu(W1 max_HW)); z = y * sigmoid(conv_k([mean_C(y), max_C(y)]))
+Differs from the paper: no bias anywhere, and [mean, max] where the authors' code has [max, mean], batch norm
+after the convolution and a gate that starts at 0.5 (see `cbam`). `article_003` prints it with kernel=3 as the
+paper's source (the paper has 7), `article_004` with ratio=8.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnsearch.blocks._parts import canonical_hidden, check_odd, hidden_width
+from attnsearch.registry import block
+
+PRESETS = {
+    "article_003": {"kernel": 3},
+    "article_004": {"ratio": 8},
+}
+
+
+@block("cbam_lite")
+class CBAMLite(nn.Module):
+    """Channel gate, then spatial gate; (B, C, H, W) -> the same shape; 2Ch + 2k^2 parameters.
+
+    Args:
+        channels: C.
+        ratio, min_hidden: hidden width h = max(C // ratio, min_hidden).
+        kernel: of the spatial convolution, odd.
+    """
+
+    def __init__(self, channels: int, *, ratio: int = 16, min_hidden: int = 1, kernel: int = 7) -> None:
+        super().__init__()
+        hidden = hidden_width(channels, ratio, min_hidden)
+        self.fc1 = nn.Linear(channels, hidden, bias=False)
+        self.fc2 = nn.Linear(hidden, channels, bias=False)
+        self.conv = nn.Conv2d(2, 1, check_odd(kernel), padding=kernel // 2, bias=False)
+
+    def channel_weights(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, 1, 1)."""
+        pooled = torch.cat((F.adaptive_avg_pool2d(x, 1).flatten(1), x.amax((2, 3))))  # (2B, C)
+        average, largest = self.fc2(self.fc1(pooled).relu()).chunk(2)
+        weights: Tensor = (average + largest).sigmoid()
+        return weights[:, :, None, None]
+
+    def spatial_weights(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, 1, H, W)."""
+        maps = torch.cat((x.mean(1, keepdim=True), x.amax(1, keepdim=True)), 1)  # (B, 2, H, W)
+        return self.conv(maps).sigmoid()  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * self.channel_weights(x)
+        return x * self.spatial_weights(x)
+
+    @staticmethod
+    def resolve(channels: int, options: dict[str, Any]) -> dict[str, Any]:
+        """Ratio and floor matter only through the hidden width."""
+        hidden = hidden_width(channels, options["ratio"], options["min_hidden"])
+        return {**options, **canonical_hidden(channels, hidden)}

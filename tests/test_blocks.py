@@ -1,0 +1,299 @@
+"""Facts of every block, from outside the code, and what every block must do whatever it computes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import attnsearch
+from attnsearch import registry
+from attnsearch.blocks._parts import BatchNorm, canonical_hidden, hidden_width
+from attnsearch.errors import BlockError, UsageError
+
+# Parameters at 64 and at 512 channels, default options, worked out from the formula of each block's source.
+# One line a block, in the order of the alphabet.
+EXPECTED_PARAMS = {
+    "cbam": (680, 33_412),  # 2Ch + h + C + 100, h = C/16
+    "cbam_lite": (610, 32_866),  # 2Ch + 2*49
+    "channel_gate": (580, 33_312),  # 2Ch + h + C
+    "eca": (3, 5),  # the kernel
+    "se": (580, 33_312),  # 2Ch + h + C
+    "spatial_gate": (100, 100),  # 2*49 + 2
+}
+
+# Parameters at 64 channels of forms that options reach; the formula stands behind.
+VARIANTS = [
+    ("cbam", {"bias": False}, 612),  # 2Ch + 100
+    ("cbam", {"fusion": "parallel_mean", "kernel": 3}, 600),  # 2Ch + h + C + 2*9 + 2
+    ("cbam", {"fusion": "product", "ties": "one"}, 680),
+    ("cbam", {"fusion": "serial_sc", "spatial": "lite"}, 678),
+    ("cbam.article", {}, 5_418),  # 2Ch + 2h + 2C + 96*49 + 66
+    ("cbam.article_serial", {}, 6_066),  # 2(2Ch + 2h + 2C) + 96*49 + 66
+    ("cbam_lite.article_003", {}, 530),  # 2Ch + 2*9
+    ("cbam_lite.article_004", {}, 1_122),  # 2Ch + 2*49, h = C/8
+    ("channel_gate.article", {}, 1_296),  # 2(2Ch + 2h + 2C)
+    ("channel_gate.article_shared", {}, 648),  # 2Ch + 2h + 2C
+    ("se", {"bias": False}, 512),  # 2Ch
+    ("se", {"divisor": 8}, 1_096),  # h = 8
+    ("se.article", {}, 1_096),  # 2Ch + h + C, h = C/8
+    ("spatial_gate", {"spatial": "deep", "kernel": 3}, 930),  # 96*9 + 66
+    ("spatial_gate.article", {}, 4_770),  # 96*49 + 66
+    ("spatial_gate.paper", {"kernel": 5}, 50),  # 2*25
+]
+
+PLAIN = sorted(name for name, facts in registry.blocks().items() if facts.slot != "neck")
+FORMS = [(name, {}) for name in PLAIN] + [(name, options) for name, options, _ in VARIANTS]
+forms = pytest.mark.parametrize(("name", "options"), FORMS, ids=lambda value: str(value) if value else "")
+
+
+def build(name: str, channels: int = 64, **options: object) -> nn.Module:
+    if registry.info(name.partition(".")[0]).slot == "neck":
+        return attnsearch.create_neck(name, in_channels=[channels // 4, channels // 2, channels], **options)
+    return attnsearch.create_block(name, channels, **options)
+
+
+def count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def random_map(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def stir(model: nn.Module) -> nn.Module:
+    """Move every parameter off its initial value: a gate that starts at zero lets no gradient through."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def test_every_block_has_a_row() -> None:
+    assert set(EXPECTED_PARAMS) == set(registry.blocks()), "give the new block a row in EXPECTED_PARAMS"
+
+
+@pytest.mark.parametrize("name", EXPECTED_PARAMS)
+def test_parameters_follow_the_formula(name: str) -> None:
+    assert (count(build(name, 64)), count(build(name, 512))) == EXPECTED_PARAMS[name]
+
+
+@pytest.mark.parametrize(("name", "options", "expected"), VARIANTS, ids=str)
+def test_variants_follow_the_formula(name: str, options: dict, expected: int) -> None:
+    assert count(build(name, **options)) == expected
+
+
+@forms
+@pytest.mark.parametrize("size", [(8, 8), (7, 5), (1, 1)], ids=str)
+def test_shape_is_kept_at_any_size(name: str, options: dict, size: tuple[int, int]) -> None:
+    x = random_map(2, 64, *size)
+    assert build(name, **options)(x).shape == x.shape
+
+
+@forms
+def test_one_sample_trains(name: str, options: dict) -> None:
+    block = build(name, **options).train()
+    assert block(random_map(1, 64, 6, 5)).isfinite().all()
+    assert block(random_map(1, 64, 1, 1)).isfinite().all()
+
+
+@forms
+def test_gradient_reaches_every_parameter(name: str, options: dict) -> None:
+    block = stir(build(name, **options))
+    x = random_map(4, 64, 6, 5).requires_grad_()
+    (block(x) * random_map(4, 64, 6, 5).flip(0)).sum().backward()
+    silent = [
+        key
+        for key, parameter in block.named_parameters()
+        if parameter.grad is None or not parameter.grad.any()
+    ]
+    assert not silent
+    assert x.grad is not None
+    assert x.grad.any()
+
+
+@forms
+def test_input_is_left_as_it_was(name: str, options: dict) -> None:
+    x = random_map(2, 64, 6, 5)
+    before = x.clone()
+    build(name, **options)(x)
+    torch.testing.assert_close(x, before, rtol=0, atol=0)
+
+
+@forms
+def test_output_depends_on_the_input_beyond_scale(name: str, options: dict) -> None:
+    """A gate that is a constant passes every other test here."""
+    block = stir(build(name, **options)).eval()
+    x = random_map(2, 64, 6, 5)
+    assert not torch.allclose(block(2 * x), 2 * block(x), rtol=1e-4)
+
+
+@forms
+def test_built_twice_from_one_seed_is_the_same(name: str, options: dict) -> None:
+    states = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        states.append(build(name, **options).state_dict())
+    torch.testing.assert_close(states[0], states[1], rtol=0, atol=0)
+
+
+@forms
+def test_resolved_options_build_the_same_block(name: str, options: dict) -> None:
+    base, preset = registry.expand(name)
+    resolved = registry.complete(base, 64, {**preset, **options})
+    torch.manual_seed(5)
+    given = build(name, **options).eval()
+    torch.manual_seed(5)
+    again = build(base, **resolved).eval()
+    torch.testing.assert_close(given.state_dict(), again.state_dict(), rtol=0, atol=0)
+    x = random_map(2, 64, 6, 5)
+    torch.testing.assert_close(given(x), again(x), rtol=0, atol=0)
+    assert registry.complete(base, 64, resolved) == resolved
+
+
+@pytest.mark.parametrize("name", registry.blocks())
+def test_doc_says_how_it_differs(name: str) -> None:
+    assert "Differs from the paper:" in registry.info(name).doc
+
+
+@pytest.mark.parametrize("name", registry.blocks())
+def test_presets_name_real_options(name: str) -> None:
+    facts = registry.info(name)
+    for options in facts.presets.values():
+        registry.check_options(facts, options)
+
+
+# -- widths, norms, starts ----------
+
+
+@pytest.mark.parametrize(
+    ("channels", "ratio", "floor", "divisor", "expected"),
+    [
+        (64, 16, 1, 1, 4),
+        (8, 16, 1, 1, 1),
+        (16, 16, 4, 1, 4),
+        (16, 16, 1, 8, 8),
+        (200, 16, 1, 8, 16),
+        (100, 16, 1, 1, 6),
+    ],
+)
+def test_hidden_width(channels: int, ratio: int, floor: int, divisor: int, expected: int) -> None:
+    assert hidden_width(channels, ratio, floor, divisor) == expected
+
+
+@pytest.mark.parametrize("channels", [1, 2, 16, 30, 64])
+@pytest.mark.parametrize("hidden", [1, 2, 3, 4, 7, 16, 64])
+def test_canonical_hidden_gives_that_width(channels: int, hidden: int) -> None:
+    assert hidden_width(channels, **canonical_hidden(channels, hidden)) == hidden
+
+
+def test_equal_widths_have_one_spelling() -> None:
+    spellings = ({"ratio": 16}, {"ratio": 32, "min_hidden": 4}, {"ratio": 16, "divisor": 4}, {"ratio": 15})
+    assert len({tuple(registry.complete("se", 64, given).items()) for given in spellings}) == 1
+    assert registry.complete("cbam", 64, {"mlp": "independent", "bias": False})["bias"] is True
+
+
+def test_official_spatial_gate_starts_at_one_half() -> None:
+    x = random_map(2, 64, 6, 5)
+    torch.testing.assert_close(build("spatial_gate")(x), x / 2)
+    block = build("cbam")
+    torch.testing.assert_close(block(x), block.channel(x) / 2)
+
+
+def test_norm_at_batch_one_uses_running_statistics() -> None:
+    norm = BatchNorm(3)
+    norm.running_mean += 1.0
+    x = random_map(1, 3, 1, 1)
+    torch.testing.assert_close(norm(x), (x - 1.0) / (1 + 1e-5) ** 0.5)
+    assert norm.num_batches_tracked == 0
+    stacked = BatchNorm(3, views=2)
+    torch.testing.assert_close(stacked(random_map(2, 3)), random_map(2, 3) / (1 + 1e-5) ** 0.5)
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (4, 3, 1, 1), (1, 3, 2, 2), (2, 3, 2, 2, 2)], ids=str)
+def test_norm_is_the_ordinary_one_elsewhere(shape: tuple[int, ...]) -> None:
+    x = random_map(*shape)
+    over = [0, *range(2, x.dim())]
+    mean, var = (
+        statistic(x, over, keepdim=True) for statistic in (torch.mean, partial(torch.var, correction=0))
+    )
+    torch.testing.assert_close(BatchNorm(3)(x), (x - mean) / (var + 1e-5).sqrt())
+
+
+def test_shared_norm_counts_one_batch_a_step() -> None:
+    block = build("channel_gate.article_shared")
+    block(random_map(4, 64, 3, 3))
+    assert block.mlp[1].num_batches_tracked == 1
+
+
+# -- gates by hand: two channels, two positions ----------
+
+
+def test_serial_cbam_is_channel_then_space() -> None:
+    x = random_map(2, 64, 6, 5)
+    block = stir(build("cbam")).eval()
+    y = block.channel(x)
+    expected = {
+        "serial": block.spatial(y),
+        "serial_sc": block.channel(block.spatial(x)),
+        "parallel": x + block.channel(x) + block.spatial(x),
+        "parallel_mean": (block.channel(x) + block.spatial(x)) / 2,
+        "product": y * block.spatial.weights(x),
+    }
+    for fusion, wanted in expected.items():
+        other = build("cbam", fusion=fusion).eval()
+        other.load_state_dict(block.state_dict())
+        torch.testing.assert_close(other(x), wanted)
+
+
+def test_ties_share_the_gradient_or_give_it_to_one() -> None:
+    for ties, expected in (("shared", [0.5, 0.5]), ("one", [1.0, 0.0])):
+        x = torch.ones(1, 1, 1, 2, requires_grad=True)
+        gate = build("channel_gate", 1, ties=ties)
+        with torch.no_grad():
+            for parameter in gate.parameters():
+                parameter.fill_(1.0)
+        through_maximum = torch.autograd.grad(gate.weights(x).sum(), x)[0].flatten()
+        mean_share = through_maximum.sum() / 4  # half of the gradient, spread over both positions
+        torch.testing.assert_close(through_maximum - mean_share, torch.tensor(expected) * 2 * mean_share)
+
+
+# -- mistakes ----------
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("se", {"ratio": 0}, "ratio must be at least 1"),
+        ("se", {"ratio": "8"}, "option 'ratio': expected int, got '8'"),
+        ("se", {"bias": 1}, "option 'bias': expected bool"),
+        ("se", {"reduction": 8}, "no option 'reduction'"),
+        ("cbam", {"kernel": 4}, "kernel must be odd"),
+        ("cbam", {"fusion": "paralel"}, "Did you mean 'parallel'"),
+    ],
+)
+def test_mistakes_say_what_would_be_right(name: str, options: dict, words: str) -> None:
+    with pytest.raises(BlockError, match=words):
+        build(name, **options)
+
+
+def test_unknown_names_say_the_nearest() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'cbam'"):
+        attnsearch.create_block("cbamm", 64)
+    with pytest.raises(UsageError, match="Did you mean 'article'"):
+        attnsearch.create_block("se.artcle", 64)
+    with pytest.raises(BlockError, match="channels must be"):
+        attnsearch.create_block("se", 0)
+
+
+def test_facts_need_no_torch() -> None:
+    code = (
+        "import sys, attnsearch\nfrom attnsearch import registry\n"
+        "assert registry.expand('se.article') == ('se', {'ratio': 8})\nassert 'torch' not in sys.modules"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0

@@ -1,0 +1,348 @@
+"""Numbers of the blocks' sources, met exactly: outputs for fixed weights, parameters, multiply-accumulates.
+
+The fixtures were measured on the upstream implementations, float64 in eval mode for the outputs. Every entry
+has a row that says how to build ours, or stands in AWAITED; a new entry without either fails.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fvcore.nn import FlopCountAnalysis
+from torch import Tensor, nn
+
+from attnsearch import create_block
+
+FIXTURES = Path(__file__).parent / "fixtures"
+NUMERIC = {entry["name"]: entry for entry in json.loads((FIXTURES / "golden_numeric.json").read_text())}
+COSTS = {entry["name"]: entry for entry in json.loads((FIXTURES / "golden_costs.json").read_text())}
+
+
+@dataclass(frozen=True)
+class Row:
+    """How to build ours, and which method gives the source's output where it is not the whole block.
+
+    `names` lists our tensors in the source's order, where ours register in another one.
+    """
+
+    build: Callable[[], nn.Module]
+    method: str = "forward"
+    names: tuple[str, ...] = ()
+
+
+def block(name: str, channels: int, *, method: str = "forward", **options: Any) -> Row:
+    return Row(lambda: create_block(name, channels, **options), method)
+
+
+NUMERIC_ROWS = {
+    "article000_se8": block("se.article", 64),
+    "article003_ca_indep": block("channel_gate.article", 64),
+    "article003_parallel": block("cbam.article", 64),
+    "article003_serial_k3": block("cbam_lite.article_003", 64),
+    "article004_ca": block("channel_gate", 64, ratio=8, bias=False, method="weights"),
+    "cbam_official": block("cbam.official", 64),
+    "eca_k3": block("eca", 64),
+}
+
+COST_ROWS = {
+    "article000_gam_se8_C16": block("se.article", 16),
+    "article000_gam_se8_C32": block("se.article", 32),
+    "article000_gam_se8_C512": block("se.article", 512),
+    "article000_gam_se8_C64": block("se.article", 64),
+    "article003_ca_dyn_C128": block("channel_gate.article_shared", 128),
+    "article003_ca_dyn_C512": block("channel_gate.article_shared", 512),
+    "article003_ca_dyn_C64": block("channel_gate.article_shared", 64),
+    "article003_ca_indep_C256": block("channel_gate.article", 256),
+    "article003_ca_indep_C64": block("channel_gate.article", 64),
+    "article003_cbam_parallel_C32": block("cbam.article", 32),
+    "article003_cbam_parallel_C64": block("cbam.article", 64),
+    "article003_cbam_serial_k3_C128": block("cbam_lite.article_003", 128),
+    "article003_cbam_serial_k3_C256": block("cbam_lite.article_003", 256),
+    "article003_cbam_serial_k3_C512": block("cbam_lite.article_003", 512),
+    "article003_cbam_serial_k3_C64": block("cbam_lite.article_003", 64),
+    "article003_sa_deep_res_k3": block("spatial_gate.article", 64, kernel=3),
+    "article003_sa_deep_res_k7": block("spatial_gate.article", 64, kernel=7),
+    "article004_ca_r8_C128": block("channel_gate", 128, ratio=8, bias=False, method="weights"),
+    "article004_ca_r8_C512": block("channel_gate", 512, ratio=8, bias=False, method="weights"),
+    "article004_ca_r8_C64": block("channel_gate", 64, ratio=8, bias=False, method="weights"),
+    "article004_sa_k3": block("spatial_gate.paper", 64, kernel=3, method="weights"),
+    "cbam_luuuyi_C64": block("cbam_lite", 64),
+    "cbam_official_C2048": block("cbam.official", 2048),
+    "cbam_official_C64": block("cbam.official", 64),
+    "se_moskomule_C64_r16": block("se.paper", 64),
+}
+
+# Entries that nothing here builds yet; a row takes its name out of these.
+AWAITED_NUMERIC = {
+    "article000_block",
+    "article000_dsconv",
+    "bam_official_mul",
+    "coordatt_r32",
+    "ema_f8",
+    "epsablock",
+    "gam_sigmoid_r4",
+    "gc_add_r16",
+    "mhsa_bot",
+    "pmfs2d",
+    "psa_official_order",
+    "psa_paper_order",
+    "resnest_bottleneck_s2_avd_after",
+    "rsoftmax_r2_k2",
+    "shuffle_g8",
+    "simam",
+    "sk_timm",
+    "splat_r2_k1",
+    "splat_r2_k2",
+    "triplet",
+}
+
+AWAITED_BLOCKS = {
+    "article000_block_64_128_s2",
+    "article000_block_64_64",
+    "article000_dsconv_64_128_s2",
+    "article000_dsconv_64_64_s1",
+    "bam_C1024",
+    "bam_C128",
+    "bam_C256",
+    "coordatt_C256_r32",
+    "coordatt_C512_r32",
+    "eca_k3",
+    "eca_k5",
+    "eca_k7",
+    "ema_C256_f32",
+    "epsablock_256_128_s2",
+    "gam_dengbuqi_C256_r16",
+    "gam_paper_C256_r16_g4",
+    "gam_paper_C64_r16_g1",
+    "gam_paper_C64_r4_g1",
+    "gcblock_add_C256_r16",
+    "gcblock_add_C64_r16",
+    "gct_C64",
+    "nonlocal_timm_C64",
+    "pmfs2d_32_64_128_ch64",
+    "pmfs2d_resnet18_l1234_ch48_br4",
+    "pmfs2d_resnet18_l123_ch64",
+    "pmfs3d_32_64_128_ch64",
+    "psa_large3557_C128",
+    "psa_large3579_C128",
+    "psa_large3579_C256",
+    "psa_small_C128",
+    "seweight_C16",
+    "seweight_C256",
+    "seweight_C64",
+    "shuffleatt_C128_g64",
+    "sk_timm_C128",
+    "splat_C128_r2_k1",
+    "splat_C64_r2_k1",
+    "splat_C64_r2_k2",
+}
+
+AWAITED_NETWORKS = {
+    "bam_resnet101_cifar10",
+    "bam_resnet18_cifar10",
+    "bam_resnet18_official",
+    "bam_resnet50_official",
+    "cbam_resnet18_luuuyi",
+    "cbam_resnet34_cifar10",
+    "cbam_resnet50_luuuyi",
+    "cbam_resnet50_official",
+    "coordatt_resnet101_r32",
+    "coordatt_resnet18_r32",
+    "ema_resnet101",
+    "ema_resnet18",
+    "ema_resnet50",
+    "epsanet101_large_3579",
+    "epsanet50_small",
+    "gam_resnet18_r16",
+    "gc_resnet18_r16_all",
+    "gc_resnet50_r16_all",
+    "gct_resnet50_afterbn",
+    "pmfsnet2d_tiny",
+    "resnest101",
+    "resnest50",
+    "resnest50_cifar10",
+    "resnest50_fast_1s1x64d",
+    "resnest50_fast_1s4x24d",
+    "resnest50_fast_2s2x40d",
+    "resnest50_fast_4s1x64d",
+    "resnet101",
+    "resnet101_article000_se8",
+    "resnet101_article003_serial_k3",
+    "resnet101_article003_serial_k7",
+    "resnet101_cifar10",
+    "resnet18",
+    "resnet18_article000_se8_cifar10",
+    "resnet18_article003_serial_k3_cifar10",
+    "resnet18_article003_serial_k3_cifar100",
+    "resnet18_article003_serial_k7_cifar10",
+    "resnet18_cifar10",
+    "resnet18_coordatt_r32_cifar10",
+    "resnet18_coordatt_r32_cifar100",
+    "resnet18_gam_r16_cifar10",
+    "resnet18_gam_r16_cifar100",
+    "resnet18_psa_conv2",
+    "resnet18_psa_conv2_cifar10",
+    "resnet18_se16_nobias_cifar10",
+    "resnet18_simam_cifar100",
+    "resnet20_cifar10",
+    "resnet34",
+    "resnet34_article003_impr12_serial",
+    "resnet34_article003_parallel",
+    "resnet34_cifar10",
+    "resnet50",
+    "resnet50_article000_se8_cifar100",
+    "resnet50_article003_impr12_serial",
+    "resnet50_article003_serial_k3_cifar100",
+    "resnet50_article003_serial_k7",
+    "resnet50_cifar10",
+    "resnet50_cifar100",
+    "resnet50_gam_r16_cifar100",
+    "resnet50_gct_cifar100",
+    "resnet50_se16_bias_cifar100",
+    "resnet50_se16_nobias_cifar100",
+    "resnet50_simam_cifar100",
+    "resnet50_splat_only",
+    "resnet50_splat_only_cifar10",
+    "resnet56_cifar10",
+    "sa_resnet18",
+    "sa_resnet50",
+    "se_resnet32_cifar10_r16",
+    "se_resnet34_bias",
+    "se_resnet50_bias",
+    "se_resnet50_nobias",
+    "se_resnet56_cifar10_r16",
+    "timm_resnest50d",
+    "timm_skresnet50",
+    "triplet_resnet18",
+    "triplet_resnet34",
+    "triplet_resnet50",
+}
+
+
+def numbers(n: int, stream: int) -> np.ndarray:
+    """n numbers in [-0.5, 0.5), by integer hashing: the same wherever they are made."""
+    mask = np.uint64(0xFFFFFFFF)
+    h = (np.arange(1, n + 1, dtype=np.uint64) + np.uint64(1_000_003 * stream)) * np.uint64(
+        2_654_435_761
+    ) & mask
+    h ^= h >> np.uint64(15)
+    h = h * np.uint64(2_246_822_519) & mask
+    h ^= h >> np.uint64(13)
+    return h / 2.0**32 - 0.5
+
+
+SCALES: dict[str, Callable[[np.ndarray, list[int]], np.ndarray]] = {
+    "weight": lambda u, shape: u * math.sqrt(12 / (math.prod(shape) / shape[0])),
+    "bias": lambda u, shape: 0.1 * u,
+    "norm_weight": lambda u, shape: 1 + 0.2 * u,
+    "norm_bias": lambda u, shape: 0.1 * u,
+    "running_mean": lambda u, shape: 0.1 * u,
+    "running_var": lambda u, shape: 1 + 0.4 * u,
+    "other": lambda u, shape: u,
+}
+
+
+def fill(model: nn.Module, tensors: list[Any], names: tuple[str, ...]) -> None:
+    """Give the k-th tensor of the source's list its numbers; ours by `names`, else in registration order."""
+    state = model.state_dict()
+    state = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    ours = names or tuple(state)
+    assert len(ours) == len(tensors) == len(state), f"{len(tensors)} tensors upstream, ours: {list(state)}"
+    for k, (name, (upstream, shape, role)) in enumerate(zip(ours, tensors, strict=True)):
+        values = SCALES[role](numbers(math.prod(shape), k), shape)
+        assert state[name].numel() == values.size, (
+            f"{upstream} {shape} is not our {name} {tuple(state[name].shape)}"
+        )
+        state[name].copy_(torch.from_numpy(values).reshape(state[name].shape))
+
+
+def inputs(shapes: list[Any]) -> list[Tensor]:
+    many = shapes if isinstance(shapes[0], list) else [shapes]
+    arrays = [2 * math.sqrt(3) * numbers(math.prod(shape), 500 + j) for j, shape in enumerate(many)]
+    return [torch.from_numpy(array).reshape(shape) for array, shape in zip(arrays, many, strict=True)]
+
+
+def run(model: nn.Module, method: str, shapes: list[Any]) -> Tensor:
+    maps = inputs(shapes)
+    return getattr(model, method)(maps if isinstance(shapes[0], list) else maps[0])
+
+
+@pytest.mark.parametrize(
+    ("fixture", "rows", "awaited"),
+    [(NUMERIC, NUMERIC_ROWS, AWAITED_NUMERIC), (COSTS, COST_ROWS, AWAITED_BLOCKS | AWAITED_NETWORKS)],
+)
+def test_every_entry_has_a_row(fixture: dict, rows: dict, awaited: set) -> None:
+    assert set(fixture) == set(rows) | awaited, (
+        "give the new entry a row that builds it, or list it as awaited"
+    )
+    assert not set(rows) & awaited, "an entry with a row is no longer awaited"
+
+
+@pytest.mark.parametrize("name", NUMERIC_ROWS)
+@torch.no_grad()
+def test_output_for_fixed_weights(name: str) -> None:
+    entry, row = NUMERIC[name], NUMERIC_ROWS[name]
+    model = row.build().double().eval()
+    fill(model, entry["tensors"], row.names)
+    out = run(model, row.method, entry["input_shape"])
+    assert list(out.shape) == entry["output_shape"]
+    flat = out.flatten()
+    got = [
+        flat.sum().item(),
+        flat.abs().sum().item(),
+        flat.std().item(),
+        *flat[entry["probe_index"]].tolist(),
+    ]
+    assert got == pytest.approx(
+        [entry["sum"], entry["abs_sum"], entry["std"], *entry["probe"]], abs=1e-9, rel=1e-9
+    )
+
+
+@pytest.mark.parametrize("name", COST_ROWS)
+def test_cost(name: str) -> None:
+    """Parameters and multiply-accumulates are exact; fvcore's total too where it saw the same operators."""
+    entry, row = COSTS[name], COST_ROWS[name]
+    model = row.build().eval()
+    assert sum(parameter.numel() for parameter in model.parameters()) == entry["params"]
+    by_operator, shape = counted(model, row.method, entry["input_shape"])
+    assert shape == entry["output_shape"]
+    assert sum(by_operator.get(operator, 0) for operator in MAC_OPERATORS) == entry["macs_core"]
+    total = sum(by_operator.values())
+    if set(by_operator) - set(MAC_OPERATORS) == set(entry["fvcore_by_operator"]) - set(MAC_OPERATORS):
+        assert total == entry["flops_fvcore"]
+    else:
+        assert total == pytest.approx(entry["flops_fvcore"], rel=0.01)
+
+
+MAC_OPERATORS = ("conv", "linear", "addmm", "mm", "matmul", "bmm", "einsum")
+
+
+def counted(model: nn.Module, method: str, shapes: list[Any]) -> tuple[dict[str, int], list[int]]:
+    """fvcore's count by operator, and the shape of the output."""
+    maps = [one.float() for one in inputs(shapes)]
+    seen: list[int] = []
+
+    class Traced(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, *maps: Tensor) -> Tensor:
+            out = getattr(self.model, method)(list(maps) if isinstance(shapes[0], list) else maps[0])
+            seen[:] = out.shape
+            return out
+
+    analysis = (
+        FlopCountAnalysis(Traced(), tuple(maps))
+        .unsupported_ops_warnings(False)
+        .uncalled_modules_warnings(False)
+    )
+    return {key: int(value) for key, value in analysis.by_operator().items()}, seen
