@@ -1,0 +1,58 @@
+"""A study as tables, sentences and pictures: on the terminal, as files, as JSON. No torch on this side.
+
+    build(record) -> Report          what there is to say, once
+    show(record)                     on the terminal
+    write(record, folder) -> paths   trials.csv, archs.csv, front.{csv,md,tex}, plots, report.html, ...
+    as_json(record)                  plain values
+
+All raise `NoResultError` where no trial has finished.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO, Any
+
+from attnsearch.reports.tables import Report, build
+from attnsearch.trial import StudyRecord
+
+
+def show(record: StudyRecord, file: IO[str] | None = None, width: int | None = None) -> None:
+    """Print the report; `width` in columns, the terminal's own when None."""
+    from attnsearch.reports import terminal
+
+    terminal.show(build(record), file, width)
+
+
+def as_json(record: StudyRecord) -> dict[str, Any]:
+    """The report as plain JSON values."""
+    from attnsearch.reports import json
+
+    return json.values(build(record))
+
+
+def write(record: StudyRecord, folder: Path) -> list[Path]:
+    """Write every file of the report into `folder`, each whole or not at all; the paths, report.html last."""
+    from attnsearch.reports import atomic
+
+    return [atomic.write(folder / name, content) for name, content in files(build(record))]
+
+
+def files(report: Report) -> list[tuple[str, str | bytes]]:
+    """Name and content of every file; all are rendered before the first is written."""
+    from attnsearch.reports import csv, json, latex, markdown, plots, provenance
+
+    tables = [report.trials, report.archs, report.front, *([report.verdicts] if report.verdicts else [])]
+    pictures = plots.draw(report)
+    return [
+        *((f"{table.name}.csv", csv.render(table)) for table in tables),
+        ("front.md", markdown.render(report)),
+        ("front.tex", latex.render(report)),
+        ("report.json", json.render(report)),
+        *((f"plots/{picture.name}.png", picture.png) for picture in pictures),
+        *((f"plots/{picture.name}.svg", picture.svg) for picture in pictures),
+        ("provenance.json", provenance.render(report)),
+    ]
+
+
+__all__ = ["Report", "as_json", "build", "files", "show", "write"]

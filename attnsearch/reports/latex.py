@@ -1,0 +1,79 @@
+"""The main table for a paper: booktabs, numbers as in every other format."""
+
+from __future__ import annotations
+
+import re
+
+from attnsearch.reports import summary
+from attnsearch.reports.table import Table
+from attnsearch.reports.tables import Report
+
+_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "|": r"\textbar{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "–": "--",
+    "−": r"$-$",
+    "≤": r"$\le$",
+    "≥": r"$\ge$",
+    "·": r"$\cdot$",
+    "'": "{'}",
+    '"': r"\textquotedbl{}",
+}
+
+
+def render(report: Report) -> str:
+    """One table per question that the study answers; needs `booktabs`."""
+    main = [table for table in (report.verdicts, report.front) if table is not None]
+    return "% needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}\n" + "\n".join(
+        table_of(table.narrow(), summary.title(report), report.audit) for table in main
+    )
+
+
+def table_of(table: Table, title: str, audit: str) -> str:
+    """A `table` float: bold rows are those that the table calls strong, said in the caption."""
+    bold = f" Bold: {table.strong_means}." if table.strong else ""
+    caption = f"{title}: {table.title} ({audit})." + bold + "".join(f" {note}." for note in table.notes)
+    spec = "".join("r" if column.numeric else "l" for column in table.columns)
+    head = " & ".join(escape(column.title) for column in table.columns)
+    body = []
+    for index in range(len(table.rows)):
+        cells = [escape(cell) for cell in table.texts(index)]
+        if index in table.strong:
+            cells = [f"\\textbf{{{cell}}}" for cell in cells]
+        body.append("  " + " & ".join(cells) + r" \\")
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"  \centering\footnotesize",
+            f"  \\caption{{{escape(caption)}}}",
+            f"  \\label{{tab:{re.sub('[^a-z0-9]', '-', table.name.lower())}}}",
+            f"  \\begin{{tabular}}{{{spec}}}",
+            r"  \toprule",
+            f"  {head} \\\\",
+            r"  \midrule",
+            *body,
+            r"  \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def escape(text: str) -> str:
+    """Text that LaTeX prints as it is; characters that pdfTeX has no glyph for become `?`."""
+    out = "".join(_ESCAPES.get(char, char) for char in re.sub(r"\s+", " ", text))
+    return "".join(char if char.isprintable() and ord(char) < 0x250 else "?" for char in out)

@@ -1,0 +1,46 @@
+"""Tables and sentences in GitHub's Markdown."""
+
+from __future__ import annotations
+
+import re
+
+from attnsearch.reports import summary
+from attnsearch.reports.table import Table
+from attnsearch.reports.tables import Report
+
+
+def render(report: Report) -> str:
+    """What was asked, what is known, the main table, and what it cannot tell."""
+    main = [table for table in (report.verdicts, report.front) if table is not None]
+    parts = [
+        f"# {escape(summary.title(report))}",
+        "\n".join(f"- {escape(line)}" for line in summary.answer(report)),
+        *(table_of(table.narrow(), report.audit) for table in main),
+        "## What this cannot tell",
+        "\n".join(f"- {escape(line)}" for line in summary.caveats(report)),
+        "## Facts",
+        "\n".join(f"- **{escape(name)}**: {escape(value)}" for name, value in summary.facts(report)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def table_of(table: Table, audit: str) -> str:
+    """A pipe table under its title, with its notes."""
+    head = "| " + " | ".join(escape(column.title) for column in table.columns) + " |"
+    rule = "|" + "|".join("---:" if column.numeric else "---" for column in table.columns) + "|"
+    lines = [f"## {escape(table.title)} ({escape(audit)})", "", head, rule]
+    for index in range(len(table.rows)):
+        cells = [escape(cell) for cell in table.texts(index)]
+        if index in table.strong:
+            cells[1] = f"**{cells[1]}**"
+        lines.append("| " + " | ".join(cells) + " |")
+    notes = [*table.notes, *([f"**bold**: {table.strong_means}"] if table.strong else [])]
+    lines += ["", *(f"- {note if note.startswith('**') else escape(note)}" for note in notes)]
+    return "\n".join(lines).rstrip()
+
+
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is: no markup, no HTML, one line."""
+    text = re.sub(r"\s+", " ", text)
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", text)

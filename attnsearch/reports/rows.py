@@ -1,0 +1,209 @@
+"""Where each arch stands and where each trial went: the numbers that tables and sentences draw on."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from attnsearch.front import Front, Standing
+from attnsearch.reports.table import Estimate
+from attnsearch.trial import StudyRecord, TrialResult
+
+NOT_AUDITED = "proxy not audited"
+
+# What a cost is called and by what convention it is counted. A cost that is not here is called by its
+# own name with the unit that the study recorded for it.
+_COSTS = {
+    "params": ("parameters", ""),
+    "macs": ("MACs", "1 multiply-add = 1"),
+    "flops": ("FLOPs", "2 x MACs + element-wise"),
+    "activations": ("activations", "elements"),
+    "fvcore": ("fvcore total", "its own convention"),
+}
+
+
+@dataclass(frozen=True)
+class ArchRow:
+    """One arch: its standing on the front, and how it compares with the baseline."""
+
+    number: int
+    standing: Standing
+    trial: TrialResult
+    baseline: bool
+    control: str
+    status: str
+    ratio: float | None
+    difference: Estimate | None
+
+    @property
+    def error(self) -> Estimate:
+        row = self.standing
+        return Estimate(row.mean, row.low, row.high, row.n)
+
+    @property
+    def label(self) -> str:
+        extra = "baseline" if self.baseline else self.control
+        return f"{self.trial.arch} ({extra})" if extra else self.trial.arch
+
+    @property
+    def shown(self) -> bool:
+        """Whether it is on the front or cannot be told from it."""
+        return self.standing.observed or self.status in ("confirmed", "candidate")
+
+    @property
+    def listed(self) -> bool:
+        """Whether it has a line in the short table: baseline, observed front, serious rivals of it."""
+        serious = self.standing.fresh or (self.standing.p_front or 0.0) >= 0.5
+        return self.baseline or self.standing.observed or (self.shown and serious)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Where the space and the trials went."""
+
+    size: int | None
+    over_budget: int | None
+    archs: int  # distinct archs trained to the end
+    trainings: int  # trials trained to the end
+    repeats: int  # of those, further seeds of an arch already trained
+    running: int
+    stopped: Mapping[int, int]  # epoch -> trials stopped after it
+    over_limit: int
+    failed: Mapping[str, int]  # reason -> trials
+
+    def failures(self) -> str:
+        """`3 failed: oom×2, nan×1`, or an empty string."""
+        total = sum(self.failed.values())
+        kinds = ", ".join(f"{kind}×{n}" for kind, n in self.failed.items())
+        return f"{total} failed: {kinds}" if total else ""
+
+
+def finished(trial: TrialResult) -> bool:
+    return trial.state == "complete" and trial.error is not None and math.isfinite(trial.error)
+
+
+def proxy_epochs(record: StudyRecord) -> int:
+    """Length of the proxy; runs of another length (the audit's) stand in no mean."""
+    said = (record.facts.get("recipe") or {}).get("epochs")
+    if said:
+        return int(said)
+    lengths = Counter(trial.epochs for trial in record.trials if trial.role != "audit")
+    return lengths.most_common(1)[0][0] if lengths else 0
+
+
+def cost_axis(facts: Mapping[str, Any], trials: Sequence[TrialResult]) -> str:
+    """Name of the cost on the front's axis."""
+    said = facts.get("cost")
+    if isinstance(said, str) and said:
+        return said
+    known = list(trials[0].costs)
+    return "macs" if "macs" in known or not known else known[0]
+
+
+def audit_label(facts: Mapping[str, Any]) -> str:
+    """What `validate` said of the proxy; stands in every table's heading."""
+    audit = facts.get("audit")
+    if not audit:
+        return NOT_AUDITED
+    outcome = audit.get("verdict") or audit.get("outcome") if isinstance(audit, Mapping) else audit
+    return f"proxy audit: {outcome}" if outcome else NOT_AUDITED
+
+
+def cost_title(name: str, facts: Mapping[str, Any]) -> str:
+    """A cost's heading: its name, then its unit or convention."""
+    if name in _COSTS:
+        said, convention = _COSTS[name]
+    else:
+        said = name.replace("_", " ")
+        convention = ((facts.get("units") or {}).get(name) or {}).get("unit", "")
+    return f"{said} ({convention})" if convention and not said.endswith(f" {convention}") else said
+
+
+def cost_name(name: str) -> str:
+    """A cost as it is called in a sentence."""
+    return _COSTS[name][0] if name in _COSTS else name.replace("_", " ")
+
+
+def count(record: StudyRecord) -> Counts:
+    """Where the trials went, failures by the first words of their reason, the commonest first."""
+    trials = record.trials
+    done = [trial for trial in trials if finished(trial)]
+    cells = {(trial.key, trial.epochs) for trial in done}
+    failed = Counter(kind(trial) for trial in trials if trial.state == "failed" or lost(trial))
+    return Counts(
+        size=record.facts.get("size"),
+        over_budget=record.facts.get("over_budget"),
+        archs=len({trial.key for trial in done}),
+        trainings=len(done),
+        repeats=len(done) - len(cells),
+        running=sum(trial.state == "running" for trial in trials),
+        stopped=dict(sorted(Counter(len(t.curve) for t in trials if t.state == "stopped").items())),
+        over_limit=sum(trial.state == "over_limit" for trial in trials),
+        failed=dict(failed.most_common()),
+    )
+
+
+def kind(trial: TrialResult) -> str:
+    """The reason's first words: `oom` of `oom: 2.1 GB wanted`."""
+    return (trial.reason.split(":")[0].strip() or "no reason recorded")[:60]
+
+
+def lost(trial: TrialResult) -> bool:
+    return trial.state == "complete" and not finished(trial)
+
+
+def nothing_finished(record: StudyRecord, counts: Counts) -> str:
+    stopped = sum(counts.stopped.values())
+    parts = [
+        counts.failures(),
+        f"{stopped} stopped early" if stopped else "",
+        f"{counts.over_limit} over the limits" if counts.over_limit else "",
+        f"{counts.running} running" if counts.running else "",
+    ]
+    said = "; ".join(part for part in parts if part)
+    return f"Study '{record.name}': 0 finished trials ({said or 'none started'})"
+
+
+def arch_rows(
+    record: StudyRecord, front: Front, done: Iterable[TrialResult], cost: str
+) -> tuple[ArchRow, ...]:
+    first = {trial.key: trial for trial in reversed(list(done))}
+    key = record.facts.get("baseline")
+    controls = record.facts.get("controls") or {}
+    plain = next((row for row in front.standings if row.candidate.key == key), None)
+    return tuple(
+        ArchRow(
+            number=number,
+            standing=row,
+            trial=first[row.candidate.key],
+            baseline=row is plain,
+            control=str(controls.get(row.candidate.key, "")),
+            status=status(row, row is plain),
+            ratio=row.candidate.costs[0] / plain.candidate.costs[0]
+            if plain and plain.candidate.costs[0]
+            else None,
+            difference=None,
+        )
+        for number, row in enumerate(front.standings, start=1)
+    )
+
+
+STATUSES = {
+    "confirmed": "P(front) at least 0.90 with fresh seeds",
+    "candidate": "may be on the front; more seeds would decide",
+    "dropped": "looked good in the search, fresh seeds did not bear it out",
+    "dominated": "an arch that costs no more has less error (P(front) at most 0.05)",
+    "undecided": "not on the observed front; the noise between seeds is not known",
+}
+
+
+def status(row: Standing, baseline: bool) -> str:
+    """One word for an arch's place. A search value alone confirms nothing: it chose the arch."""
+    if row.status == "unknown":
+        return "candidate" if row.observed else "undecided"
+    if row.status == "dominated":
+        return "dropped" if row.fresh and row.candidate.searched else "dominated"
+    return "confirmed" if row.status == "confirmed" and (row.fresh or baseline) else "candidate"

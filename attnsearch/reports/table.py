@@ -1,0 +1,145 @@
+"""Table: what every format renders. Values and units, no layout; one place where a number becomes text."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["text", "integer", "number", "estimate", "probability", "quantity"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over `n` runs with its 95 % interval; `low` and `high` are None where the noise is not known."""
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+    n: int = 1
+
+    @property
+    def half(self) -> float | None:
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
+
+Value = str | int | float | bool | Estimate | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Args:
+        name: for machines, with the unit in it (`error_pct`).
+        title: for people, with the unit in it (`error (%)`).
+        kind: text, integer, number (`digits` after the point), estimate (`1.20 ± 0.30`), probability (two
+            digits, never 0 or 1), quantity (four significant digits with k, M, G).
+        signed: write a plus sign before positive numbers, for differences.
+        wide: left out where space is short; CSV and JSON always have it.
+    """
+
+    name: str
+    title: str
+    kind: Kind = "text"
+    digits: int = 2
+    signed: bool = False
+    wide: bool = False
+
+    @property
+    def numeric(self) -> bool:
+        return self.kind != "text"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns and rows under a title. `notes` say what the numbers are and what they leave out.
+
+    `strong` are the indices of rows that a format may set in bold; `strong_means` says why.
+    """
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Value, ...], ...]
+    notes: tuple[str, ...] = ()
+    strong: frozenset[int] = frozenset()
+    strong_means: str = ""
+
+    def texts(self, row: int) -> list[str]:
+        """The row as people read it."""
+        return [text(value, column) for value, column in zip(self.rows[row], self.columns, strict=True)]
+
+    def column(self, name: str) -> list[Value]:
+        at = next(i for i, column in enumerate(self.columns) if column.name == name)
+        return [row[at] for row in self.rows]
+
+    def without(self, *names: str) -> Table:
+        """The same table less some columns."""
+        keep = [i for i, column in enumerate(self.columns) if column.name not in names]
+        columns = tuple(self.columns[i] for i in keep)
+        rows = tuple(tuple(row[i] for i in keep) for row in self.rows)
+        return Table(self.name, self.title, columns, rows, self.notes, self.strong, self.strong_means)
+
+    def narrow(self) -> Table:
+        """The same table less its wide columns."""
+        return self.without(*(column.name for column in self.columns if column.wide))
+
+    def flat(self) -> tuple[list[str], list[list[str | int | float | bool | None]]]:
+        """Names and values for machines; an estimate becomes three columns: mean, low, high."""
+        names: list[str] = []
+        for column in self.columns:
+            ends = ("", "_low", "_high") if column.kind == "estimate" else ("",)
+            names += [column.name + end for end in ends]
+        return names, [self._flat_row(row) for row in self.rows]
+
+    def _flat_row(self, row: tuple[Value, ...]) -> list[str | int | float | bool | None]:
+        out: list[str | int | float | bool | None] = []
+        for value, column in zip(row, self.columns, strict=True):
+            if column.kind != "estimate":
+                assert not isinstance(value, Estimate)
+                out.append(value)
+            elif isinstance(value, Estimate):
+                out += [value.mean, value.low, value.high]
+            else:
+                out += [None, None, None]
+        return out
+
+
+def text(value: Value, column: Column) -> str:
+    """One cell as people read it; a missing value is an en dash."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Estimate):
+        half = "" if value.half is None else f" ± {value.half:.{column.digits}f}"
+        return number(value.mean, column.digits, column.signed) + half
+    if isinstance(value, str):
+        return value
+    if column.kind == "probability":
+        return probability(value)
+    if column.kind == "quantity":
+        return quantity(value)
+    if column.kind == "integer":
+        return f"{value:.0f}"
+    return number(value, column.digits, column.signed)
+
+
+def number(value: float, digits: int = 2, signed: bool = False) -> str:
+    """Fixed digits; a value that rounds to zero has no sign."""
+    out = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    return out.lstrip("+-") if float(out) == 0 else out
+
+
+def probability(value: float) -> str:
+    """Two digits; what was simulated is never said to be 0 or 1."""
+    return "< 0.01" if value < 0.01 else "> 0.99" if value > 0.99 else f"{value:.2f}"
+
+
+def quantity(value: float) -> str:
+    """Four significant digits with a decimal prefix: 272474 is `272.5k`, 40813184 is `40.81M`."""
+    for scale, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= scale:
+            return f"{value / scale:.4g}{letter}"
+    return f"{value:.4g}"
