@@ -1,0 +1,36 @@
+"""SimAM: a gate for every position in closed form, with no parameters.
+
+Yang et al., "SimAM: A Simple, Parameter-Free Attention Module", ICML 2021. The authors put it after the 3x3
+convolution, before its norm (`position: after_conv`). Differs from the paper: no. On a 1x1 map, where the
+variance over the other positions is undefined, it is taken as zero.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from attnsearch.errors import BlockError
+from attnsearch.registry import block
+
+
+@block("simam")
+class SimAM(nn.Module):
+    """x * sigmoid(d / (4 (variance + regularizer)) + 1/2), d = (x - mean)^2; (B, C, H, W) -> the same shape.
+
+    Args:
+        channels: not used; every channel is weighed on its own.
+        regularizer: the paper's lambda, added to the variance.
+    """
+
+    def __init__(self, channels: int, *, regularizer: float = 1e-4) -> None:
+        super().__init__()
+        if regularizer <= 0:
+            raise BlockError(f"regularizer must be above 0 (the paper takes 0.0001), got {regularizer}")
+        self.regularizer = regularizer
+
+    def forward(self, x: Tensor) -> Tensor:
+        others = max(x.shape[2] * x.shape[3] - 1, 1)
+        distance = (x - x.mean((2, 3), keepdim=True)).square()  # (B, C, H, W)
+        variance = distance.sum((2, 3), keepdim=True) / others  # (B, C, 1, 1)
+        inverse_energy = distance / (4 * (variance + self.regularizer)) + 0.5
+        return x * inverse_energy.sigmoid()
