@@ -1,0 +1,11 @@
+"""Data sets as uint8 arrays: `open_data` for a search, `open_test` for the one look at the test split.
+
+`attnsearch.data.batches` moves a split to a device and augments it there; nothing else here needs torch.
+"""
+
+from __future__ import annotations
+
+from attnsearch.data.dataset import Data, Split
+from attnsearch.data.open import NAMES, open_data, open_test, subset
+
+__all__ = ["NAMES", "Data", "Split", "open_data", "open_test", "subset"]

@@ -1,0 +1,148 @@
+"""The embedded data sets, made from scikit-learn's 1,797 handwritten digits (UCI, 8×8, ink of 0..16).
+
+`digits` is those images. `cluttered-digits` puts each on a larger noisy colour canvas among fragments of other
+digits, after the cluttered digits of Mnih et al., "Recurrent Models of Visual Attention", NeurIPS 2014: the class
+is in a part of the image that has to be found. All arithmetic is on integers, so a seed gives the same bytes on
+every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnsearch.data.dataset import SPLITS, Labels, Pixels, Pool, Rows, Source
+from attnsearch.data.split import split_three
+
+IMAGES = 8_000
+CANVAS = 32
+FRAGMENTS = 6
+RECIPE = 1  # raise it when any pixel of cluttered-digits changes
+
+Ints = NDArray[np.int64]
+CLASSES = tuple("0123456789")
+
+
+def digits_source(name: str) -> Source:
+    """The 8×8 grey digits, split by us."""
+    return Source(name, "sklearn digits", _open_digits, augment=("crop",))
+
+
+def _open_digits() -> Pool:
+    ink, labels = _handwritten()
+    pixels = (ink * 255 // 16).astype(np.uint8)[..., None]
+    note = "scikit-learn's handwritten digits"
+    return Pool(CLASSES, {"train": labels}, _reader({"train": pixels}), channels=1, note=note)
+
+
+def cluttered_source(name: str, *, images: int, side: int, seed: int) -> Source:
+    """So many canvases of side × side pixels; digit images are split first, so none is in two splits."""
+    digest = f"cluttered digits, recipe {RECIPE}, {images} images, {side} pixels, seed {seed}"
+    return Source(name, digest, lambda: _open_cluttered(images, side, seed), augment=("crop",))
+
+
+def _open_cluttered(images: int, side: int, seed: int) -> Pool:
+    ink, kinds = _handwritten()
+    pixels: dict[str, Pixels] = {}
+    labels: dict[str, Labels] = {}
+    share = {"val": images * 15 // 100, "test": images * 15 // 100}
+    share["train"] = images - sum(share.values())
+    for stream, (split, rows) in enumerate(zip(SPLITS, split_three(kinds, seed), strict=True)):
+        rng = np.random.default_rng([seed, stream])
+        pixels[split], labels[split] = clutter(ink[rows], kinds[rows], share[split], side, rng)
+    note = "handwritten digits on cluttered canvases, made from scikit-learn's set; no digit image is in two splits"
+    return Pool(CLASSES, labels, _reader(pixels), note=note)
+
+
+def clutter(
+    ink: Ints, kinds: Labels, images: int, side: int, rng: np.random.Generator
+) -> tuple[Pixels, Labels]:
+    """So many canvases (images, side, side, 3) from digits (N, 8, 8) of 0..16, and the class of each.
+
+    A coloured background of low frequency, six half digits, then one whole digit 3/8 to 9/16 of the canvas high in
+    a colour of its own, then noise. Classes are balanced to one image.
+    """
+    sizes = range(side * 3 // 8, side * 9 // 16 + 1)
+    scaled = [_resize(ink, size) for size in sizes]  # every digit at every size, ink of 0..256
+    canvas = _background(images, side, rng)
+    labels = rng.permutation(np.arange(images) % len(CLASSES))
+    chosen = _one_of_each(labels, kinds, rng)
+    for image in range(images):
+        for _ in range(FRAGMENTS):
+            patch = _half(scaled[rng.integers(len(sizes))][rng.integers(len(ink))], rng)
+            _paint(canvas[image], patch, rng)
+        _paint(canvas[image], scaled[rng.integers(len(sizes))][chosen[image]], rng)
+    noise = rng.integers(-24, 25, canvas.shape, dtype=np.int16) + rng.integers(
+        -24, 25, canvas.shape, dtype=np.int16
+    )
+    return np.clip(canvas + noise, 0, 255).astype(np.uint8), labels
+
+
+def _one_of_each(labels: Labels, kinds: Labels, rng: np.random.Generator) -> Ints:
+    """For every label a digit image of that class, each used as often as the others to one."""
+    chosen = np.empty(len(labels), np.int64)
+    for kind in range(len(CLASSES)):
+        wanted = np.flatnonzero(labels == kind)
+        members = rng.permutation(np.flatnonzero(kinds == kind))
+        chosen[wanted] = np.resize(members, len(wanted))
+    return chosen
+
+
+def _background(images: int, side: int, rng: np.random.Generator) -> NDArray[np.int16]:
+    """(images, side, side, 3) of 24..231: five by five random colours, blended linearly in between."""
+    knots = rng.integers(24, 232, (images, 5, 5, 3), dtype=np.int64)
+    weights = _linear(5, side)
+    rows = np.einsum("ya,iabc->iybc", weights, knots)
+    canvas: NDArray[np.int16] = (np.einsum("xb,iybc->iyxc", weights, rows) >> 16).astype(np.int16)
+    return canvas
+
+
+def _paint(canvas: NDArray[np.int16], ink: NDArray[np.int16], rng: np.random.Generator) -> None:
+    """Lay ink (h, w) of 0..256 somewhere on the canvas (side, side, 3), in one random colour."""
+    height, width = ink.shape
+    top = rng.integers(canvas.shape[0] - height + 1)
+    left = rng.integers(canvas.shape[1] - width + 1)
+    colour = rng.integers(0, 256, 3, dtype=np.int16)
+    under = canvas[top : top + height, left : left + width]
+    under += ((colour - under).astype(np.int32) * ink[..., None] >> 8).astype(np.int16)
+
+
+def _half(ink: NDArray[np.int16], rng: np.random.Generator) -> NDArray[np.int16]:
+    """The upper, lower, left or right half of a digit."""
+    middle = len(ink) // 2
+    return (ink[:middle], ink[middle:], ink[:, :middle], ink[:, middle:])[rng.integers(4)]
+
+
+def _resize(ink: Ints, size: int) -> NDArray[np.int16]:
+    """Digits (N, 8, 8) of 0..16 -> (N, size, size) of 0..256, linear in both directions."""
+    weights = _linear(8, size)
+    rows = np.einsum("ya,nab->nyb", weights, ink)
+    scaled: NDArray[np.int16] = (np.einsum("xb,nyb->nyx", weights, rows) >> 12).astype(np.int16)
+    return scaled
+
+
+def _linear(knots: int, points: int) -> Ints:
+    """(points, knots) weights of linear interpolation in 1/256; every row sums to 256."""
+    place = np.arange(points) * (knots - 1) * 256 // max(points - 1, 1)
+    left = np.minimum(place >> 8, knots - 2)
+    weights = np.zeros((points, knots), np.int64)
+    weights[np.arange(points), left + 1] = place - left * 256
+    weights[np.arange(points), left] = 256 - (place - left * 256)
+    return weights
+
+
+def _handwritten() -> tuple[Ints, Labels]:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return bunch.images.astype(np.int64), bunch.target.astype(np.int64)
+
+
+def _reader(pixels: dict[str, Pixels]) -> Callable[[str, Rows], Iterator[tuple[str, bytes | Pixels]]]:
+    def read(part: str, rows: Rows) -> Iterator[tuple[str, bytes | Pixels]]:
+        for row in rows:
+            yield f"{part} image {row}", pixels[part][row]
+
+    return read

@@ -1,0 +1,152 @@
+"""The door: a name or a path becomes a `Data`, decoded at most once on a machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from attnsearch.data import digits
+from attnsearch.data.dataset import Data, Progress, Source, Split, safe_augmentations
+from attnsearch.data.files import digest
+from attnsearch.data.images import raise_bad
+from attnsearch.data.parquet import parquet_source
+from attnsearch.data.prepare import FORMAT, Options, prepare
+from attnsearch.data.split import stratified
+from attnsearch.data.store import Prepared, cache_folder, fetch
+from attnsearch.errors import DataError, UsageError, did_you_mean
+
+NAMES = ("cluttered-digits", "digits")
+OnBadImage = Literal["fail", "skip"]
+
+
+def open_data(
+    name: str,
+    *,
+    seed: int = 0,
+    image_size: int | None = None,
+    min_per_class: int | None = None,
+    on_bad_image: OnBadImage = "fail",
+    follow_links: bool = False,
+    limit: int | None = None,
+    cache: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Data:
+    """Train and val images of a data set; the same arguments give the same images in the same split.
+
+    Args:
+        name: one of `NAMES`, a folder of images or of parquet files, a `.parquet` or `.npz` file, or `hf:NAME`.
+        seed: of the split, and of the images where they are made.
+        image_size: side in pixels to resize to; None keeps one common small size, or chooses 32 to 64.
+        min_per_class: leave out classes with fewer images than this.
+        on_bad_image: `skip` leaves out images that cannot be read and counts them.
+        follow_links: allow symbolic links that lead out of an image folder.
+        limit: at most so many images over all splits, in proportion; for `cluttered-digits`, how many are made.
+        cache: folder of decoded images; None is $ATTNSEARCH_CACHE, else the platform's cache folder.
+        progress: called with (images done, images in all) while decoding.
+
+    Raises:
+        DataError: images that cannot be found, read or split, each named.
+        EnvironmentFault: a chosen cache that cannot be written, or a missing extra.
+    """
+    options = Options(seed, image_size, min_per_class, limit)
+    prepared, key = _prepared(name, options, on_bad_image, follow_links, cache, progress)
+    meta = prepared.meta
+    bad = [f"left out: {sentence}" for sentence in meta["bad"]]
+    return Data(
+        name=name,
+        classes=tuple(meta["classes"]),
+        image=tuple(meta["image"]),
+        train=prepared.split("train"),
+        val=prepared.split("val"),
+        augment=tuple(meta["augment"]),
+        mean=tuple(meta["mean"]),
+        std=tuple(meta["std"]),
+        fingerprint=key,
+        counts=meta["counts"],
+        note=meta["note"],
+        warnings=(*meta["warnings"], *bad),
+        ignored=meta["ignored"],
+    )
+
+
+def open_test(
+    name: str,
+    *,
+    seed: int = 0,
+    image_size: int | None = None,
+    min_per_class: int | None = None,
+    on_bad_image: OnBadImage = "fail",
+    follow_links: bool = False,
+    limit: int | None = None,
+    cache: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Split:
+    """The test images that belong to `open_data` of the same arguments. For the final report, once.
+
+    Raises:
+        DataError: as `open_data`, or there is no test split.
+    """
+    options = Options(seed, image_size, min_per_class, limit)
+    prepared, _ = _prepared(name, options, on_bad_image, follow_links, cache, progress)
+    if "test" not in prepared.meta["counts"]:
+        raise DataError(f"{name}: has no test images; its owner split it into train and val only")
+    return prepared.split("test")
+
+
+def subset(split: Split, count: int | None, seed: int = 0) -> Split:
+    """A fixed stratified part of at most so many images, in their old order; None is all of them."""
+    if count is None or count >= len(split):
+        return split
+    rows = stratified(split.labels, count, seed)
+    return Split(split.images.transpose(0, 2, 3, 1)[rows].transpose(0, 3, 1, 2), split.labels[rows])
+
+
+def _prepared(
+    name: str,
+    options: Options,
+    on_bad_image: OnBadImage,
+    follow_links: bool,
+    cache: str | Path | None,
+    progress: Progress | None,
+) -> tuple[Prepared, str]:
+    _check(options, on_bad_image)
+    source = _find(name, options, follow_links, cache_folder(cache)[0])
+    key = digest(FORMAT, source.digest, *vars(options).values())
+
+    def make(folder: Path | None) -> Prepared:
+        pool = source.open()
+        made = prepare(pool, name, options, progress=progress, folder=folder)
+        augment = source.augment or safe_augmentations(pool)
+        if on_bad_image == "fail":
+            raise_bad(made.meta["bad"], made.meta["images"])
+        return Prepared({**made.meta, "augment": augment}, made.folder, made.arrays)
+
+    prepared = fetch(key, make, cache)
+    if on_bad_image == "fail":
+        raise_bad(prepared.meta["bad"], prepared.meta["images"])
+    return prepared, key
+
+
+def _check(options: Options, on_bad_image: str) -> None:
+    for flag, value in (("image size", options.image_size), ("limit", options.limit)):
+        if value is not None and value < 1:
+            raise UsageError(f"{flag} must be an integer ≥ 1, not {value}")
+    if on_bad_image not in ("fail", "skip"):
+        raise UsageError(f"on_bad_image must be 'fail' or 'skip', not '{on_bad_image}'")
+
+
+def _find(name: str, options: Options, follow_links: bool, cache: Path) -> Source:
+    """The source of a name; a name of ours comes before a folder of the same name."""
+    if name == "cluttered-digits":
+        images, side = options.limit or digits.IMAGES, options.image_size or digits.CANVAS
+        return digits.cluttered_source(name, images=images, side=side, seed=options.seed)
+    if name == "digits":
+        return digits.digits_source(name)
+    path = Path(name).expanduser()
+    if path.is_file() and path.suffix == ".parquet":
+        return parquet_source(name, {"train": [path]}, cache)
+    if path.is_dir():
+        parts = {part: sorted(path.glob(f"{part}*.parquet")) for part in ("train", "val", "test")}
+        if found := {part: files for part, files in parts.items() if files}:
+            return parquet_source(name, found, cache)
+    raise DataError(f"Data folder not found: {name}.{did_you_mean(name, NAMES)}")

@@ -1,0 +1,95 @@
+"""The fixed split into train, val and test: stratified, decided by the order of the rows and a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from attnsearch.data.dataset import SPLITS, Labels, Rows, SplitName, plural
+from attnsearch.errors import DataError
+
+VAL_SHARE = TEST_SHARE = 0.15  # of a data set that comes in one piece
+VAL_OF_TRAIN = 0.1  # where the owner set test images apart; the custom on CIFAR: 45,000 + 5,000 + 10,000
+
+Plan = dict[SplitName, tuple[str, Rows]]  # split -> (part of the pool, ascending rows of it)
+
+
+def plan_splits(labels: Mapping[str, Labels], *, seed: int, limit: int | None) -> Plan:
+    """Which rows of which part make each split. The owner's parts are kept; what is missing is cut from train.
+
+    Args:
+        labels: {part: (N,)}; one part alone is cut in three. A set with train and val only has no test split.
+        limit: at most so many rows over all splits, classes and splits in proportion.
+    """
+    if len(labels) == 1:
+        part = next(iter(labels))
+        plan: Plan = {
+            split: (part, rows) for split, rows in zip(SPLITS, split_three(labels[part], seed), strict=True)
+        }
+    else:
+        plan = {split: (split, np.arange(len(labels[split]))) for split in SPLITS if split in labels}
+        if "val" not in plan:
+            val, train = cut(labels["train"], VAL_OF_TRAIN, np.random.default_rng([seed, 1]))
+            plan |= {"train": ("train", train), "val": ("train", val)}
+    total = sum(len(rows) for _, rows in plan.values())
+    if limit is None or limit >= total:
+        return plan
+    return {
+        split: (part, rows[stratified(labels[part][rows], limit * len(rows) // total, seed)])
+        for split, (part, rows) in plan.items()
+    }
+
+
+def split_three(labels: Labels, seed: int) -> tuple[Rows, Rows, Rows]:
+    """Rows (ascending) of train, val and test: 70, 15 and 15 percent of every class, at least one each."""
+    test, rest = cut(labels, TEST_SHARE, np.random.default_rng([seed, 0]))
+    val, train = cut(labels[rest], VAL_SHARE / (1 - TEST_SHARE), np.random.default_rng([seed, 1]))
+    return rest[train], rest[val], test
+
+
+def cut(labels: Labels, share: float, rng: np.random.Generator) -> tuple[Rows, Rows]:
+    """(rows taken, rows left), both ascending: that share of every class, rounded, at least one of each."""
+    order = rng.permutation(len(labels))
+    taken = np.zeros(len(labels), bool)
+    for kind in np.unique(labels):
+        members = order[labels[order] == kind]
+        taken[members[: max(1, round(len(members) * share))]] = True
+    return np.flatnonzero(taken), np.flatnonzero(~taken)
+
+
+def stratified(labels: Labels, count: int, seed: int = 0) -> Rows:
+    """Ascending rows of at most `count`, classes in proportion (largest remainder), at least one of each."""
+    kinds, sizes = np.unique(labels, return_counts=True)
+    exact = sizes * min(count, len(labels)) / len(labels)
+    quota = np.maximum(exact.astype(np.int64), 1)
+    spare = min(count, len(labels)) - int(quota.sum())
+    if spare > 0:
+        quota[np.argsort(quota - exact, kind="stable")[:spare]] += 1
+    order = np.random.default_rng([seed, 2]).permutation(len(labels))
+    rows = [order[labels[order] == kind][:n] for kind, n in zip(kinds, quota, strict=True)]
+    return np.sort(np.concatenate(rows))
+
+
+def check_classes(classes: tuple[str, ...], labels: Mapping[str, Labels], where: str) -> None:
+    """Every class has to have an image in every split.
+
+    Raises:
+        DataError: fewer than two classes, or one with too few images; all such classes are named.
+    """
+    if len(classes) < 2:
+        found = "".join(f": '{name}'" for name in classes)
+        raise DataError(f"{where}: need ≥ 2 classes, found {len(classes)}{found}")
+    apart = len(labels) > 1  # the owner split it
+    problems = []
+    for part, values in labels.items():
+        needed = 1 if apart and (part != "train" or "val" in labels) else 2 if apart else 3
+        for name, count in zip(classes, np.bincount(values, minlength=len(classes)).tolist(), strict=True):
+            if count == 0 and apart:
+                problems.append(f"class '{name}' has no image in {part}")
+            elif count < needed:
+                splits = "both train and val" if count < 2 or needed < 3 else "each of train, val and test"
+                problems.append(f"class '{name}' has {plural(count, 'image')}; cannot be in {splits}")
+    if problems:
+        advice = "add images, or leave small classes out with --min-per-class"
+        raise DataError(f"{where}: " + "\n  ".join([*problems, advice]))

@@ -1,0 +1,282 @@
+"""Data sets: what is read, how it is split, what is refused and in which words."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from attnsearch.data import open_data, open_test, subset
+from attnsearch.data.dataset import Split
+from attnsearch.data.digits import clutter
+from attnsearch.errors import DataError, EnvironmentFault, UsageError
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("ATTNSEARCH_CACHE", str(folder))
+    return folder
+
+
+def png(colour: Any = (200, 30, 90), size: tuple[int, int] = (32, 32), mode: str = "RGB") -> bytes:
+    stream = io.BytesIO()
+    Image.new(mode, size, colour).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def noise(seed: int, size: tuple[int, int] = (32, 32), form: str = "PNG") -> bytes:
+    """A picture unlike any other of another seed."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, form)
+    return stream.getvalue()
+
+
+def total(split: Split) -> int:
+    return len(split.labels)
+
+
+# Embedded sets
+
+
+def test_cluttered_digits_by_default_are_8000_colour_images_in_balanced_splits():
+    data = open_data("cluttered-digits")
+    assert data.image == (3, 32, 32)
+    assert data.classes == tuple("0123456789")
+    assert (total(data.train), total(data.val), total(open_test("cluttered-digits"))) == (5600, 1200, 1200)
+    assert {count for split in data.counts.values() for count in split.values()} == {560, 120}
+    assert "flip" not in data.augment
+    assert data.warnings == ()
+
+
+def test_cluttered_digits_are_the_same_bytes_on_every_machine():
+    digest = hashlib.sha256(open_data("cluttered-digits", limit=200).train.images.tobytes()).hexdigest()
+    assert digest == "037fe529d3a191bd85d1922847dc2448ad928f81f90b63bcaaa657049bf0a4be"
+
+
+def test_another_seed_makes_other_images_and_another_fingerprint():
+    first, second = (open_data("cluttered-digits", limit=200, seed=seed) for seed in (0, 1))
+    assert first.fingerprint != second.fingerprint
+    assert (first.train.images != second.train.images).any()
+
+
+def test_no_digit_image_is_in_two_splits(monkeypatch):
+    """Every digit image gets a mark of its own in place of ink; the marks seen by each split do not overlap."""
+    seen = []
+
+    def watch(ink, kinds, images, side, rng):
+        seen.append({digit.tobytes() for digit in ink})
+        return clutter(ink, kinds, images, side, rng)
+
+    monkeypatch.setattr("attnsearch.data.digits.clutter", watch)
+    open_data("cluttered-digits", limit=100)
+    train, val, test = seen
+    assert not train & val
+    assert not train & test
+    assert not val & test
+    assert len(train | val | test) == len(
+        {digit.tobytes() for digit in load_digits().images.astype(np.int64)}
+    )
+
+
+def test_a_canvas_without_clutter_would_show_the_digit_it_is_labelled_with(monkeypatch):
+    """The label is the class of the whole digit, which is painted last."""
+    painted: list[Any] = []
+    monkeypatch.setattr("attnsearch.data.digits._paint", lambda canvas, ink, rng: painted.append(ink))
+    bunch = load_digits()
+    ink, kinds = bunch.images.astype(np.int64), bunch.target.astype(np.int64)
+    for kind in range(10):  # the whole ink of a class is its number
+        ink[kinds == kind] = kind + 1
+    _, labels = clutter(ink, kinds, 40, 32, np.random.default_rng(0))
+    whole = painted[6::7]
+    assert [int(patch.max()) // 16 - 1 for patch in whole] == labels.tolist()
+    assert {patch.shape[0] for patch in whole} <= set(range(12, 19))
+    assert all(min(patch.shape) * 2 <= max(patch.shape) + 1 for i, patch in enumerate(painted) if i % 7 != 6)
+
+
+def test_cluttered_digits_take_a_size_and_a_number():
+    data = open_data("cluttered-digits", image_size=48, limit=100)
+    assert data.train.images.shape == (70, 3, 48, 48)
+
+
+def test_digits_are_the_1797_grey_images_of_scikit_learn():
+    data = open_data("digits")
+    everything = [data.train, data.val, open_test("digits")]
+    assert sum(map(total, everything)) == 1797
+    assert data.image == (1, 8, 8)
+    ours = sorted(image.tobytes() for split in everything for image in split.images)
+    theirs = sorted((image * 255 / 16).astype(np.uint8).tobytes() for image in load_digits().images)
+    assert ours == theirs
+
+
+def test_mean_and_std_are_those_of_the_training_images_alone():
+    data = open_data("digits")
+    pixels = np.asarray(data.train.images, np.float64) / 255
+    np.testing.assert_allclose(data.mean, pixels.mean((0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(data.std, pixels.std((0, 2, 3)), rtol=1e-12)
+
+
+# Parquet
+
+
+def write_parquet(
+    path: Path, labels: list[Any], names: list[str] | None = None, first: int = 0, **columns: Any
+) -> Path:
+    images = [{"bytes": noise(first + i), "path": None} for i in range(len(labels))]
+    table = pa.table({columns.get("image", "img"): images, columns.get("label", "label"): labels})
+    if names:
+        features = {"img": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": names}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, row_group_size=7)
+    return path
+
+
+def test_parquet_in_one_file_is_split_in_three(tmp_path):
+    path = write_parquet(tmp_path / "a.parquet", [0, 1] * 20, names=["cat", "dog"])
+    data = open_data(str(path))
+    assert data.classes == ("cat", "dog")
+    assert [total(split) for split in (data.train, data.val, open_test(str(path)))] == [28, 6, 6]
+    pixels = np.asarray(Image.open(io.BytesIO(noise(0))))
+    everything = [data.train, data.val, open_test(str(path))]
+    assert any((image.transpose(1, 2, 0) == pixels).all() for split in everything for image in split.images)
+
+
+def test_parquet_folder_keeps_its_test_file_apart(tmp_path):
+    write_parquet(tmp_path / "train.parquet", [0, 1] * 20)
+    write_parquet(tmp_path / "test.parquet", [1, 0] * 5, first=100)
+    data, test = open_data(str(tmp_path)), open_test(str(tmp_path))
+    assert (total(data.train), total(data.val), total(test)) == (36, 4, 10)
+    assert test.labels.tolist() == [1, 0] * 5
+    expected = np.asarray(Image.open(io.BytesIO(noise(103))))
+    np.testing.assert_array_equal(test.images[3].transpose(1, 2, 0), expected)
+
+
+def test_parquet_rows_keep_image_and_label_together(tmp_path):
+    path = write_parquet(
+        tmp_path / "a.parquet", [i % 3 for i in range(60)], image="image", label="fine_label"
+    )
+    data = open_data(str(path))
+    label_of = {np.asarray(Image.open(io.BytesIO(noise(i)))).tobytes(): i % 3 for i in range(60)}
+    for split in (data.train, data.val, open_test(str(path))):
+        found = [label_of[np.ascontiguousarray(image.transpose(1, 2, 0)).tobytes()] for image in split.images]
+        assert found == split.labels.tolist()
+
+
+def test_parquet_labels_may_be_words(tmp_path):
+    path = write_parquet(tmp_path / "a.parquet", ["dog", "cat"] * 10)
+    assert open_data(str(path)).classes == ("cat", "dog")
+
+
+PARQUET_MISTAKES = {
+    "no image column": ({"image": "foto"}, "no image column .* it has: foto, label"),
+    "no label column": ({"label": "kind"}, "no label column .* it has: img, kind"),
+}
+
+
+@pytest.mark.parametrize("mistake", PARQUET_MISTAKES)
+def test_parquet_without_its_columns_is_refused(tmp_path, mistake):
+    columns, words = PARQUET_MISTAKES[mistake]
+    path = write_parquet(tmp_path / "a.parquet", [0, 1], **columns)
+    with pytest.raises(DataError, match=words):
+        open_data(str(path))
+
+
+def test_a_file_that_only_claims_to_be_parquet(tmp_path):
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 not really PAR1")
+    with pytest.raises(DataError, match=r"a\.parquet: not a readable parquet file"):
+        open_data(str(tmp_path / "a.parquet"))
+
+
+# Splits
+
+
+@pytest.mark.parametrize("name", ["digits", "cluttered-digits"])
+def test_the_search_cannot_reach_the_test_images(name):
+    data = open_data(name, limit=300)
+    hidden = {image.tobytes() for image in open_test(name, limit=300).images}
+    arrays = [value for value in vars(data).values() if isinstance(value, Split)]
+    assert len(arrays) == 2
+    assert not any(image.tobytes() in hidden for split in arrays for image in split.images)
+
+
+def test_limit_is_a_stratified_part_of_every_split():
+    data = open_data("digits", limit=200)
+    sizes = [sum(data.counts[split].values()) for split in ("train", "val", "test")]
+    assert sum(sizes) in range(197, 201)
+    assert all(count >= 2 for split in data.counts.values() for count in split.values())
+
+
+def test_subset_is_stratified_and_fixed():
+    train = open_data("digits").train
+    part = subset(train, 100)
+    assert np.bincount(part.labels).tolist() == [10] * 10
+    np.testing.assert_array_equal(part.images, subset(train, 100).images)
+    assert subset(train, None) is train
+
+
+# Cache
+
+
+def test_second_opening_reads_the_cache(monkeypatch):
+    first = open_data("digits")
+    monkeypatch.setattr("attnsearch.data.digits._handwritten", None)
+    second = open_data("digits")
+    np.testing.assert_array_equal(first.train.images, second.train.images)
+    assert (first.fingerprint, first.mean, first.counts) == (second.fingerprint, second.mean, second.counts)
+
+
+def test_damaged_cache_is_made_again(cache):
+    data = open_data("digits")
+    before = data.train.images.copy()
+    stored = next(cache.glob("images/*/train.npy"))
+    stored.write_bytes(stored.read_bytes()[:1000])
+    np.testing.assert_array_equal(open_data("digits").train.images, before)
+
+
+def test_nothing_half_written_is_left_when_decoding_fails(cache, tmp_path):
+    path = write_parquet(tmp_path / "a.parquet", [0])
+    with pytest.raises(DataError):
+        open_data(str(path))
+    assert list(cache.glob("images/*")) == []
+
+
+def test_a_chosen_cache_that_cannot_be_written_is_a_fault(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EnvironmentFault, match="cannot write the image cache"):
+        open_data("digits", cache=tmp_path / "file")
+
+
+def test_without_a_usable_default_cache_images_stay_in_memory(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.delenv("ATTNSEARCH_CACHE")
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    data = open_data("digits")
+    assert total(data.train) == 1259
+    assert total(open_test("digits")) == 269
+    assert "not cached" in data.warnings[0]
+
+
+# Mistakes
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(DataError, match=r"Data folder not found: digit\. Did you mean 'digits'\?"):
+        open_data("digit")
+
+
+@pytest.mark.parametrize("arguments", [{"limit": 0}, {"image_size": -1}, {"on_bad_image": "ignore"}])
+def test_senseless_options_are_usage_errors(arguments):
+    with pytest.raises(UsageError):
+        open_data("digits", **arguments)
