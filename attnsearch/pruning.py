@@ -1,0 +1,327 @@
+"""Which trials to stop early, on two objectives of which one is known: pure functions of what has been seen.
+
+    make_pruner(name)        par, moasha, one-epoch or none
+    pruner.rungs(epochs)     the epochs after which it decides
+    pruner.decide(...)       stop or go on, with a sentence why
+    audit(runs)              how often a stop would have been a mistake, from stops that were let run
+
+PAR, "Pareto at rung": a trial goes on unless an arch of no more cost already stood clearly lower at the same
+rung. Rungs lie on the one full-length learning-rate schedule, so stopping saves epochs and changes nothing
+else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import beta
+
+from attnsearch.errors import UsageError, did_you_mean
+
+Floats = NDArray[np.float64]
+
+PRUNERS = ("par", "moasha", "one-epoch", "none")
+CALIBRATION = 8  # complete trials before anyone is stopped
+PEERS = 4  # trials at the rung before anyone is stopped there
+TRUSTED_FROM = 20  # complete trials from which a rung must prove its worth
+GATE_ROWS = 100  # of these the latest so many; keeps a decision within milliseconds
+DRAWS = 500
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a pruner knows of one search trial.
+
+    Args:
+        key: canonical key of the arch.
+        cost: exact, positive.
+        rungs: validation error in percent at each rung reached so far.
+        error: final error; None while running, and when stopped or failed.
+        protected: never to be stopped (baseline, enqueued).
+        stopped: stopped by the pruner.
+        audited: would have been stopped, but was let run.
+        options: what stands at its sites, for the audit per option.
+    """
+
+    key: str
+    cost: float
+    rungs: tuple[float, ...] = ()
+    error: float | None = None
+    protected: bool = False
+    stopped: bool = False
+    audited: bool = False
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether to stop, one sentence why, and whether this is a stop that is let run for the audit."""
+
+    stop: bool
+    reason: str
+    audited: bool = False
+
+
+class Pruner(Protocol):
+    """What the coordinator asks at each rung."""
+
+    def rungs(self, epochs: int) -> tuple[int, ...]: ...
+
+    def decide(
+        self,
+        rung: int,
+        cost: float,
+        error: float,
+        others: Sequence[Run],
+        *,
+        key: str,
+        protected: bool = False,
+    ) -> Decision: ...
+
+
+@dataclass(frozen=True)
+class ParetoAtRung:
+    """Stop iff the error at the rung exceeds that of some arch of no more cost by `slack` residual sds.
+
+    The residual sd is that of a straight line final error ~ error at the rung over complete trials.
+    Safeguards: nobody is stopped before 8 trials are complete, nor with fewer than 4 others at the rung, nor
+    when protected; from 20 complete trials on, a rung is in force only while the lower 95 % bootstrap bound
+    of Kendall's partial tau(rung, final | cost) is above 0; a share `audited` of the stops is let run.
+    """
+
+    seed: int = 0
+    slack: float = 0.25
+    audited: float = 0.05
+
+    def rungs(self, epochs: int) -> tuple[int, ...]:
+        """After a ninth and a third of the epochs, rounded up."""
+        return tuple(sorted({math.ceil(epochs / 9), math.ceil(epochs / 3)} - {epochs}))
+
+    def decide(
+        self,
+        rung: int,
+        cost: float,
+        error: float,
+        others: Sequence[Run],
+        *,
+        key: str,
+        protected: bool = False,
+    ) -> Decision:
+        """Judge a trial that has just reached `rung` (from 0) against the `others`, finished or not."""
+        if protected:
+            return Decision(False, "protected")
+        pairs = _pairs(rung, others)
+        peers = [(run.rungs[rung], run.cost) for run in others if len(run.rungs) > rung]
+        if len(pairs) < CALIBRATION or len(peers) < PEERS:
+            return Decision(
+                False, f"calibrating: {len(pairs)} of {CALIBRATION} complete trials at rung {rung}"
+            )
+        rivals = [value for value, price in peers if price <= cost]
+        limit = min(rivals, default=math.inf) + self.slack * _residual_sd(pairs)
+        if not error > limit:
+            return Decision(False, f"not dominated at rung {rung}")
+        if len(pairs) >= TRUSTED_FROM and (bound := self.trust(pairs)) <= 0:
+            return Decision(False, f"rung {rung} is not trusted: partial tau may be {bound:.2f}")
+        reason = f"error {error:.2f} at rung {rung}, an arch of no more cost and slack make {limit:.2f}"
+        if _coin(self.seed, key) < self.audited:
+            return Decision(False, f"audit: {reason}", audited=True)
+        return Decision(True, reason)
+
+    def trust(self, pairs: Floats) -> float:
+        """Lower 95 % bound of partial tau(rung, final | cost) over rows (rung, final, cost)."""
+        rows = pairs[-GATE_ROWS:]
+        random = np.random.default_rng([self.seed, len(pairs)])
+        weights = random.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=DRAWS).astype(float)
+        return float(np.nanpercentile(_partial_tau(rows, weights), 2.5))
+
+
+@dataclass(frozen=True)
+class MoAsha:
+    """Stop iff not among the best 1/eta at the rung, by non-dominated layers, spread out within a layer.
+
+    After Schmucker et al., arXiv:2106.12639 (stopping type). Objectives are scaled to 0..1 for the
+    epsilon-net that orders a layer, and a trial's own rank is compared.
+    """
+
+    eta: float = 3.0
+    first_only: bool = False
+
+    def rungs(self, epochs: int) -> tuple[int, ...]:
+        """PAR's rungs; the first epoch alone where `first_only`."""
+        ladder = (1,) if self.first_only else ParetoAtRung().rungs(epochs)
+        return tuple(epoch for epoch in ladder if epoch < epochs)
+
+    def decide(
+        self,
+        rung: int,
+        cost: float,
+        error: float,
+        others: Sequence[Run],
+        *,
+        key: str,
+        protected: bool = False,
+    ) -> Decision:
+        if protected:
+            return Decision(False, "protected")
+        peers = [(run.rungs[rung], run.cost) for run in others if len(run.rungs) > rung]
+        rank = int(priorities(np.array([*peers, (error, cost)]))[-1])
+        if rank <= len(peers) / self.eta:
+            return Decision(False, f"rank {rank + 1} of {len(peers) + 1} at rung {rung}")
+        return Decision(
+            True, f"rank {rank + 1} of {len(peers) + 1} at rung {rung}, the best 1/{self.eta:g} go on"
+        )
+
+
+@dataclass(frozen=True)
+class NeverStop:
+    """Every trial runs to its last epoch."""
+
+    def rungs(self, epochs: int) -> tuple[int, ...]:
+        return ()
+
+    def decide(
+        self,
+        rung: int,
+        cost: float,
+        error: float,
+        others: Sequence[Run],
+        *,
+        key: str,
+        protected: bool = False,
+    ) -> Decision:
+        return Decision(False, "nothing is stopped")
+
+
+def make_pruner(name: str, *, seed: int = 0, eta: float = 3.0) -> Pruner:
+    """The pruner of that name; one-epoch keeps the best third after one epoch (after arXiv:2307.15422)."""
+    made: dict[str, Pruner] = {
+        "par": ParetoAtRung(seed),
+        "moasha": MoAsha(eta),
+        "one-epoch": MoAsha(eta, first_only=True),
+        "none": NeverStop(),
+    }
+    if name not in made:
+        raise UsageError(f"Unknown pruner '{name}'.{did_you_mean(name, PRUNERS)} Known: {', '.join(PRUNERS)}")
+    return made[name]
+
+
+def priorities(points: Floats) -> NDArray[np.int64]:
+    """Rank of each point (n, 2), 0 the best: by non-dominated layer, then by an epsilon-net within it."""
+    span = np.ptp(points, axis=0)
+    scaled = (points - points.min(axis=0)) / np.where(span > 0, span, 1.0)
+    ranks = np.zeros(len(points), np.int64)
+    left, given = np.arange(len(points)), 0
+    while len(left):
+        layer = left[_non_dominated(scaled[left])]
+        ranks[layer[_spread(scaled[layer])]] = given + np.arange(len(layer))
+        given += len(layer)
+        left = np.setdiff1d(left, layer)
+    return ranks
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Trials, how many were stopped, and how many would-be stops were let run to the end and proved false."""
+
+    trials: int = 0
+    stopped: int = 0
+    audited: int = 0
+    false: int = 0
+
+    @property
+    def rate(self) -> float | None:
+        """Estimated share of false stops; None without an audited trial."""
+        return self.false / self.audited if self.audited else None
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Exact 95 % interval of the share (Clopper-Pearson)."""
+        n, k = self.audited, self.false
+        low = float(beta.ppf(0.025, k, n - k + 1)) if k else 0.0
+        high = float(beta.ppf(0.975, k + 1, n - k)) if k < n else 1.0
+        return low, high
+
+
+def audit(runs: Sequence[Run], sd: float) -> tuple[Tally, dict[str, Tally]]:
+    """False stops among audited trials that are complete: over all, and per option that stands in the arch.
+
+    A stop was false if the arch is on, or within `sd` (that of a run, in points) of, the final front.
+    """
+    done = [(run.cost, run.error) for run in runs if run.error is not None]
+    options = sorted({option for run in runs for option in run.options})
+
+    def tally(some: Sequence[Run]) -> Tally:
+        checked = [(run.cost, run.error) for run in some if run.audited and run.error is not None]
+        false = sum(_near_front(price, error, done, sd) for price, error in checked)
+        return Tally(len(some), sum(run.stopped for run in some), len(checked), false)
+
+    return tally(runs), {option: tally([run for run in runs if option in run.options]) for option in options}
+
+
+def _near_front(cost: float, error: float, done: list[tuple[float, float]], sd: float) -> bool:
+    """No arch of no more cost is better by more than `sd`."""
+    return error <= min(other for price, other in done if price <= cost) + sd
+
+
+def _pairs(rung: int, runs: Sequence[Run]) -> Floats:
+    """(error at the rung, final error, cost) of the complete trials, (n, 3)."""
+    rows = [
+        (run.rungs[rung], run.error, run.cost)
+        for run in runs
+        if run.error is not None and len(run.rungs) > rung
+    ]
+    return np.array(rows, dtype=float).reshape(-1, 3)
+
+
+def _residual_sd(pairs: Floats) -> float:
+    if np.ptp(pairs[:, 0]) == 0:
+        return float(pairs[:, 1].std())
+    slope, offset = np.polyfit(pairs[:, 0], pairs[:, 1], 1)
+    return float(np.sqrt(((pairs[:, 1] - slope * pairs[:, 0] - offset) ** 2).sum() / (len(pairs) - 2)))
+
+
+def _partial_tau(rows: Floats, weights: Floats) -> Floats:
+    """Kendall's partial tau-b of columns 0 and 1 given 2, for each row of resampling counts, (draws,).
+
+    Every tau is a ratio of quadratic forms in the counts, so that all draws are a few matrix products.
+    """
+    signs = [np.sign(column[:, None] - column[None, :]) for column in rows.T]
+
+    def form(a: int, b: int) -> Floats:
+        total: Floats = ((weights @ (signs[a] * signs[b])) * weights).sum(1)
+        return total
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = [np.sqrt(form(i, i)) for i in range(3)]
+        xy, xz, yz = (form(a, b) / (scale[a] * scale[b]) for a, b in ((0, 1), (0, 2), (1, 2)))
+        tau: Floats = (xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2))
+    return tau
+
+
+def _coin(seed: int, key: str) -> float:
+    """Uniform in 0..1, the same for the same arch whenever and wherever it is tossed."""
+    digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _non_dominated(points: Floats) -> NDArray[np.int64]:
+    no_worse = (points[:, None, :] <= points[None, :, :]).all(2)
+    better = (points[:, None, :] < points[None, :, :]).any(2)
+    return np.flatnonzero(~(no_worse & better).any(0))
+
+
+def _spread(points: Floats) -> NDArray[np.int64]:
+    """Order that starts at the lowest error and always takes the point farthest from those taken."""
+    order = [int(np.argmin(points[:, 0]))]
+    distance = np.linalg.norm(points - points[order[0]], axis=1)
+    while len(order) < len(points):
+        distance[order] = -1.0
+        order.append(int(np.argmax(distance)))
+        distance = np.minimum(distance, np.linalg.norm(points - points[order[-1]], axis=1))
+    return np.array(order)

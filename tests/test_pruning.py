@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import kendalltau
+
+from attnsearch.errors import UsageError
+from attnsearch.pruning import PRUNERS, ParetoAtRung, Run, Tally, _partial_tau, audit, make_pruner, priorities
+
+
+def complete(count=8, start=0):
+    """Trials on the line final = rung - 10 with residuals +-1: costs 1, 2, ..., the dearer the better."""
+    return [Run(f"c{i}", 1.0 + i, (50.0 - i,), 40.0 - i + (-1) ** i) for i in range(start, start + count)]
+
+
+CASES = {  # cost, error at the rung, stop?  Best at no more cost: 46 at cost 5, 50 at cost 1
+    "clearly dominated": (5.0, 47.0, True),
+    "within the slack of a quarter sd": (5.0, 46.2, False),
+    "just beyond the slack": (5.0, 46.3, True),
+    "worse, but cheaper than all": (0.5, 60.0, False),
+    "equal cost counts": (1.0, 51.0, True),
+    "best of all": (9.0, 40.0, False),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_par_on_pencil_cases(case):
+    cost, error, stop = CASES[case]
+    pruner = ParetoAtRung(audited=0.0)
+    assert pruner.decide(0, cost, error, complete(), key="x").stop is stop
+    assert not pruner.decide(0, cost, error, complete(), key="x", protected=True).stop
+    assert not pruner.decide(0, cost, error, complete(7), key="x").stop  # calibration
+    assert not pruner.decide(1, cost, error, complete(), key="x").stop  # nobody at this rung
+
+
+def test_slack_is_a_quarter_of_the_residual_sd():
+    """Least squares by the normal equations; the stated limit at cost 5 is 46 + sd / 4."""
+    rung, final = np.array([(run.rungs[0], run.error) for run in complete()]).T
+    design = np.column_stack([rung, np.ones(8)])
+    residual = final - design @ np.linalg.lstsq(design, final, rcond=None)[0]
+    expected = np.sqrt((residual**2).sum() / 6)
+    assert (
+        f"{46 + expected / 4:.2f}"
+        in ParetoAtRung(audited=0.0).decide(0, 5.0, 47.0, complete(), key="x").reason
+    )
+
+
+def test_stopped_and_running_trials_are_rivals_too():
+    others = [*complete(), Run("running", 5.0, (40.0,)), Run("stopped", 4.0, (39.0,), stopped=True)]
+    assert ParetoAtRung(audited=0.0).decide(0, 5.0, 45.5, others, key="x").stop
+
+
+@pytest.mark.parametrize(("epochs", "rungs"), [(9, (1, 3)), (8, (1, 3)), (30, (4, 10)), (2, (1,)), (1, ())])
+def test_rungs(epochs, rungs):
+    assert ParetoAtRung().rungs(epochs) == rungs
+    assert make_pruner("one-epoch").rungs(epochs) == ((1,) if epochs > 1 else ())
+    assert make_pruner("none").rungs(epochs) == ()
+
+
+def test_partial_tau_is_the_textbook_one():
+    rows = np.random.default_rng(0).normal(size=(30, 3))
+    rows[:, 1] += rows[:, 0] + rows[:, 2]
+    xy, xz, yz = (kendalltau(rows[:, a], rows[:, b])[0] for a, b in ((0, 1), (0, 2), (1, 2)))
+    expected = (xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2))
+    assert _partial_tau(rows, np.ones((1, 30)))[0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("informative", "bounds"), [(True, (0.95, 1.0)), (False, (0.0, 0.1))])
+def test_trust_gate(informative, bounds):
+    """25 complete trials: a rung that ranks (tau given cost near 0.6) stays on, a permuted one goes off."""
+    on = []
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        cost = random.uniform(1, 3, 25)
+        final = 20 - 3 * cost + random.normal(0, 2, 25)
+        rung = final + 20 + random.normal(0, 1.2, 25)
+        rung = rung if informative else random.permutation(rung)
+        on.append(ParetoAtRung(seed).trust(np.column_stack([rung, final, cost])) > 0)
+    assert bounds[0] <= np.mean(on) <= bounds[1]
+
+
+def test_an_untrusted_rung_stops_nobody():
+    random = np.random.default_rng(3)
+    others = [Run(str(i), random.uniform(), (random.uniform(),), random.uniform()) for i in range(25)]
+    decision = ParetoAtRung(audited=0.0).decide(0, 1.0, 9.0, others, key="x")
+    assert (decision.stop, "not trusted" in decision.reason) == (False, True)
+
+
+def test_the_audit_lets_one_stop_in_twenty_run_and_always_the_same():
+    decisions = [ParetoAtRung(seed=1).decide(0, 5.0, 60.0, complete(), key=str(i)) for i in range(2000)]
+    assert [d.audited for d in decisions[:50]] == [
+        ParetoAtRung(seed=1).decide(0, 5.0, 70.0, complete(), key=str(i)).audited for i in range(50)
+    ]
+    assert all(d.stop is not d.audited for d in decisions)
+    assert 70 <= sum(d.audited for d in decisions) <= 130  # 100 expected, sd 9.7
+
+
+def test_audit_counts_false_stops_with_their_interval():
+    front = [Run("a", 1.0, (), 10.0, options=("none",)), Run("b", 2.0, (), 8.0, options=("se",))]
+    checked = [
+        Run("c", 2.0, (), 8.5, audited=True, options=("se",)),  # within 1 of the front
+        Run("d", 3.0, (), 12.0, audited=True, options=("se", "se")),
+        Run("e", 1.5, (), 14.0, audited=True, options=("none",)),
+    ]
+    found, options = audit([*front, *checked, Run("f", 2.0, stopped=True, options=("se",))], sd=1.0)
+    assert found == Tally(trials=6, stopped=1, audited=3, false=1)
+    # Clopper-Pearson for 1 of 3: 0.0084 .. 0.9057 (tables)
+    assert (found.rate, *found.interval) == pytest.approx((1 / 3, 0.0084, 0.9057), abs=1e-4)
+    assert options == {"none": Tally(2, 0, 1, 0), "se": Tally(4, 1, 2, 1)}
+    nothing, _ = audit(front, sd=1.0)
+    assert (nothing.rate, nothing.interval) == (None, (0.0, 1.0))
+
+
+def test_moasha_ranks_by_layers():
+    points = np.array([[3.0, 3.0], [1.0, 2.0], [2.0, 1.0], [4.0, 4.0], [1.5, 1.5]])
+    ranks = priorities(points)
+    assert sorted(ranks[[1, 2, 4]]) == [0, 1, 2]  # mutually non-dominated
+    assert (ranks[0], ranks[3]) == (3, 4)
+
+
+def test_moasha_stops_the_dominated_and_keeps_the_front():
+    """A rule that confuses order with rank stops good and bad alike."""
+    random = np.random.default_rng(5)
+    others = [Run(str(i), *random.uniform(0, 1, 1), (random.uniform(),)) for i in range(60)]
+    pruner = make_pruner("moasha", eta=3.0)
+    assert not pruner.decide(0, 0.5, -0.1, others, key="x").stop
+    assert pruner.decide(0, 0.9, 0.95, others, key="x").stop
+    stops = [pruner.decide(0, *random.uniform(0, 1, 2), others, key="x").stop for _ in range(300)]
+    assert 0.55 < np.mean(stops) < 0.78
+
+
+def test_unknown_pruner():
+    assert not make_pruner("none").decide(0, 1.0, 99.0, complete(), key="x").stop
+    assert set(PRUNERS) == {"par", "moasha", "one-epoch", "none"}
+    with pytest.raises(UsageError, match="Did you mean 'moasha'"):
+        make_pruner("moash")
