@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from functools import partial
+from itertools import product
 
 import pytest
 import torch
@@ -13,17 +14,31 @@ from torch import Tensor, nn
 import attnsearch
 from attnsearch import registry
 from attnsearch.blocks._parts import BatchNorm, canonical_hidden, hidden_width
+from attnsearch.blocks.mhsa import resized
 from attnsearch.errors import BlockError, UsageError
 
 # Parameters at 64 and at 512 channels, default options, worked out from the formula of each block's source.
 # One line a block, in the order of the alphabet.
 EXPECTED_PARAMS = {
+    "bam": (1_173, 68_513),  # 3 C h + 18 h^2 + 13 h + C + 1
     "cbam": (680, 33_412),  # 2Ch + h + C + 100, h = C/16
     "cbam_lite": (610, 32_866),  # 2Ch + 2*49
     "channel_gate": (580, 33_312),  # 2Ch + h + C
+    "coordatt": (1_688, 25_648),  # 3 C m + 3 m + 2 C, m = 8 and 16
     "eca": (3, 5),  # the kernel
+    "ema": (672, 41_216),  # 10 c^2 + 4 c, c = 8 and 64
+    "gc": (653, 33_889),  # 2 C h + 3 h + 2 C + 1
+    "gct": (192, 1_536),  # 3 C
+    "lska": (5_440, 272_896),  # C (6 + 10 + 4) + C^2 + C
+    "mhsa": (12_704, 789_760),  # 3 C^2 + 2 * 13 * C / 4
+    "nonlocal": (2_264, 132_800),  # 4 C h + 3 h + 3 C
     "se": (580, 33_312),  # 2Ch + h + C
+    "sge": (128, 128),  # 2 * 64
+    "shuffle": (6, 24),  # 3 C / G, G = 32 and 64
+    "simam": (0, 0),
+    "sk": (38_672, 2_410_560),  # 9 C^2 + 4 C + 3 C h + 2 h, h = C / 16 to a multiple of 8
     "spatial_gate": (100, 100),  # 2*49 + 2
+    "triplet": (300, 300),  # 6 * 49 + 6
 }
 
 # Parameters at 64 channels of forms that options reach; the formula stands behind.
@@ -38,12 +53,21 @@ VARIANTS = [
     ("cbam_lite.article_004", {}, 1_122),  # 2Ch + 2*49, h = C/8
     ("channel_gate.article", {}, 1_296),  # 2(2Ch + 2h + 2C)
     ("channel_gate.article_shared", {}, 648),  # 2Ch + 2h + 2C
+    ("bam.paper", {}, 1_173),  # 3 C h + 18 h^2 + 13 h + C + 1
+    ("eca", {"kernel": 7}, 7),
+    ("ema", {"groups": 32}, 48),  # 10 c^2 + 4 c, c = 2
+    ("gc", {"fusion": "mul", "ratio": 8}, 1_177),  # 2 C h + 3 h + 2 C + 1
+    ("lska.lka", {"kernel": 23}, 9_024),  # C (5^2 + 7^2 + 2) + C^2 + C
+    ("mhsa.absolute", {}, 13_376),  # 3 (C^2 + C) + 2 * 7 C
+    ("nonlocal.paper", {}, 8_480),  # 4 C h + 3 h + 3 C, h = 32
     ("se", {"bias": False}, 512),  # 2Ch
     ("se", {"divisor": 8}, 1_096),  # h = 8
     ("se.article", {}, 1_096),  # 2Ch + h + C, h = C/8
+    ("sk.paper", {}, 8_768),  # 2 * 9 C^2 / 32 + 4 C + 3 C h + 2 h, h = 32
     ("spatial_gate", {"spatial": "deep", "kernel": 3}, 930),  # 96*9 + 66
     ("spatial_gate.article", {}, 4_770),  # 96*49 + 66
     ("spatial_gate.paper", {"kernel": 5}, 50),  # 2*25
+    ("triplet", {"kernel": 3, "spatial": False}, 40),  # 2 (2 * 9 + 2)
 ]
 
 PLAIN = sorted(name for name, facts in registry.blocks().items() if facts.slot != "neck")
@@ -107,12 +131,9 @@ def test_gradient_reaches_every_parameter(name: str, options: dict) -> None:
     block = stir(build(name, **options))
     x = random_map(4, 64, 6, 5).requires_grad_()
     (block(x) * random_map(4, 64, 6, 5).flip(0)).sum().backward()
-    silent = [
-        key
-        for key, parameter in block.named_parameters()
-        if parameter.grad is None or not parameter.grad.any()
-    ]
-    assert not silent
+    reached = {k for k, p in block.named_parameters() if p.grad is not None and p.grad.any()}
+    inert = set(getattr(block, "inert_parameters", ()))
+    assert not {k for k, _ in block.named_parameters()} - reached - inert
     assert x.grad is not None
     assert x.grad.any()
 
@@ -125,12 +146,16 @@ def test_input_is_left_as_it_was(name: str, options: dict) -> None:
     torch.testing.assert_close(x, before, rtol=0, atol=0)
 
 
-@forms
-def test_output_depends_on_the_input_beyond_scale(name: str, options: dict) -> None:
-    """A gate that is a constant passes every other test here."""
+GATES = [form for form in FORMS if registry.info(form[0].partition(".")[0]).slot == "attention"]
+
+
+@pytest.mark.parametrize(("name", "options"), GATES, ids=lambda value: str(value) if value else "")
+def test_a_gate_depends_on_its_input(name: str, options: dict) -> None:
+    """A gate that is a constant passes every other test here; such a block is affine."""
     block = stir(build(name, **options)).eval()
     x = random_map(2, 64, 6, 5)
-    assert not torch.allclose(block(2 * x), 2 * block(x), rtol=1e-4)
+    y = x.flip(0)
+    assert not torch.allclose(block(x + y) + block(0 * x), block(x) + block(y), rtol=1e-3, atol=1e-4)
 
 
 @forms
@@ -263,6 +288,58 @@ def test_ties_share_the_gradient_or_give_it_to_one() -> None:
         torch.testing.assert_close(through_maximum - mean_share, torch.tensor(expected) * 2 * mean_share)
 
 
+# -- the zoo: spellings, shuffle, positions ----------
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "other"),
+    [
+        ("eca", {"gamma": 4.0, "kernel": 3}, {}),
+        ("shuffle", {"groups": 32}, {}),
+        ("sge", {"groups": 64}, {}),
+        ("coordatt", {"ratio": 8}, {"ratio": 4, "min_hidden": 3}),
+        ("bam", {"ratio": 15}, {}),
+        ("nonlocal", {"ratio": 9}, {}),
+    ],
+)
+def test_options_that_coincide_have_one_spelling(name: str, one: dict, other: dict) -> None:
+    same = [count(build(name, **options)) for options in (one, other)]
+    assert (registry.complete(name, 64, one) == registry.complete(name, 64, other)) == (same[0] == same[1])
+
+
+def test_shuffle_sends_both_halves_to_alternating_channels() -> None:
+    """With gates of one, channel i of the first half lands at 2 i, of the second at 2 i + 1."""
+    model = build("shuffle", 8, groups=2)
+    for bias in (model.channel_bias, model.spatial_bias):
+        nn.init.constant_(bias, 40.0)
+    out = model(torch.arange(8.0).reshape(1, 8, 1, 1))
+    torch.testing.assert_close(out.flatten(), torch.tensor([0.0, 4, 1, 5, 2, 6, 3, 7]))
+
+
+def test_relative_positions_against_a_loop() -> None:
+    """On 2x3 maps: offsets from -1 to 1 down, resized from five places, and from -2 to 2 across."""
+    model = build("mhsa", 6, heads=2, size=3)
+    q = random_map(1, 2, 3, 2, 3)
+    scores = model.relative_scores(q)
+    down = model.rows[:, ::2]  # three places over five: every other one
+    for i, j in product(range(6), repeat=2):
+        r = down[:, j // 3 - i // 3 + 1] + model.columns[:, j % 3 - i % 3 + 2]
+        torch.testing.assert_close(scores[0, :, i, j], q[0, :, :, i // 3, i % 3] @ r)
+
+
+def test_position_tables_are_resized_end_to_end() -> None:
+    table = torch.tensor([0.0, 2.0, 6.0])
+    torch.testing.assert_close(resized(table, 5), torch.tensor([0.0, 1.0, 2.0, 4.0, 6.0]))
+    torch.testing.assert_close(resized(table, 1), torch.tensor([2.0]))
+
+
+@pytest.mark.parametrize("name", [name for name in PLAIN if registry.info(name).slot == "conv"])
+def test_conv_blocks_stride_and_widen_like_a_3x3(name: str) -> None:
+    x = random_map(2, 64, 7, 5)
+    model = attnsearch.create_block(name, 64, out_channels=128, stride=2)
+    assert model(x).shape == nn.Conv2d(64, 128, 3, 2, 1)(x).shape
+
+
 # -- mistakes ----------
 
 
@@ -275,11 +352,36 @@ def test_ties_share_the_gradient_or_give_it_to_one() -> None:
         ("se", {"reduction": 8}, "no option 'reduction'"),
         ("cbam", {"kernel": 4}, "kernel must be odd"),
         ("cbam", {"fusion": "paralel"}, "Did you mean 'parallel'"),
+        ("eca", {"kernel": 2}, "kernel must be odd"),
+        ("lska", {"kernel": 9}, "9 is not one of 7, 11, 23"),
+        ("mhsa", {"heads": 5}, "heads=5 does not divide 64 output channels; it may be 1, 2, 4"),
+        ("mhsa", {"size": 0}, "size must be at least 1"),
+        ("nonlocal", {"ratio": 0}, "ratio must be at least 1"),
+        ("shuffle", {"groups": 64}, r"groups=64 does not divide 32 .*half of 64.*1, 2, 4, 8, 16, 32$"),
+        ("sge", {"groups": 24}, "groups=24 does not divide 64 channels; it may be 1, 2, 4"),
+        ("simam", {"regularizer": 0.0}, "above 0"),
+        ("sk", {"groups": 3}, "groups=3 does not divide 32 input channels of a path"),
+        ("sk", {"kernels": (3, 4)}, "kernel must be odd"),
+        ("sk", {"kernels": (3,)}, "two or more"),
+        ("triplet", {"kernel": 4}, "kernel must be odd"),
     ],
 )
 def test_mistakes_say_what_would_be_right(name: str, options: dict, words: str) -> None:
     with pytest.raises(BlockError, match=words):
         build(name, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "words"),
+    [
+        ("ema", 20, "groups=8 does not divide 20"),
+        ("shuffle", 15, "even number of channels"),
+        ("sk", 65, "the number of kernels=2 does not divide 65"),
+    ],
+)
+def test_widths_that_do_not_fit_are_refused(name: str, channels: int, words: str) -> None:
+    with pytest.raises(BlockError, match=words):
+        build(name, channels)
 
 
 def test_unknown_names_say_the_nearest() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import gcd
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -44,6 +46,34 @@ def check_divides(divisor: int, number: int, what: str) -> None:
     """Raise `BlockError` unless `divisor` divides `number`; `what` names both in one sentence."""
     if divisor < 1 or number % divisor:
         raise BlockError(what)
+
+
+def rounded_width(width: float, divisor: int = 8) -> int:
+    """The multiple of `divisor` next to `width`, one at least, never less than 0.9 width (MobileNet)."""
+    near = max(divisor, int(width + divisor / 2) // divisor * divisor)
+    return near + divisor if near < 0.9 * width else near
+
+
+def fitting(option: str, value: int | None, number: int, of: str, preferred: int = 1) -> int:
+    """`value` if it divides `number`, or `BlockError` with those that do; None: gcd with `preferred`."""
+    if value is None:
+        return gcd(number, preferred)
+    if value < 1 or number % value:
+        known = ", ".join(str(d) for d in range(1, number + 1) if number % d == 0)
+        raise BlockError(f"{option}={value} does not divide {number} {of}; it may be {known}")
+    return value
+
+
+def axis_means(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Means over W and over H, (B, C, H, W) -> (B, C, H, 1) and (B, C, W, 1).
+
+    By pools to 1x1, because their backward is deterministic on every device; a pool to (H, 1) is not on CUDA.
+    """
+    batch, channels, height, width = x.shape
+    maps = x.reshape(batch * channels, height, 1, width)
+    over_width = F.adaptive_avg_pool2d(maps, 1)  # (B C, H, 1, 1)
+    over_height = F.adaptive_avg_pool2d(maps.transpose(1, 3), 1)  # (B C, W, 1, 1)
+    return over_width.reshape(batch, channels, height, 1), over_height.reshape(batch, channels, width, 1)
 
 
 class BatchNorm(nn.BatchNorm2d):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnsearch.blocks._parts import BatchNorm, canonical_hidden, hidden_width
+from attnsearch.blocks._parts import BatchNorm, axis_means, canonical_hidden, hidden_width
 from attnsearch.registry import block
 
 
@@ -43,9 +43,8 @@ class CoordAtt(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height = x.shape[2]
-        rows = x.mean(3, keepdim=True)  # (B, C, H, 1)
-        columns = x.mean(2)[..., None]  # (B, C, W, 1)
-        mixed = F.hardswish(self.norm(self.reduce(torch.cat([rows, columns], 2))))  # (B, m, H + W, 1)
+        profiles = torch.cat(axis_means(x), 2)  # (B, C, H + W, 1)
+        mixed = F.hardswish(self.norm(self.reduce(profiles)))  # (B, m, H + W, 1)
         by_row: Tensor = self.rows(mixed[:, :, :height]).sigmoid()  # (B, C, H, 1)
         by_column: Tensor = self.columns(mixed[:, :, height:]).sigmoid()  # (B, C, W, 1)
         return x * by_row * by_column.transpose(2, 3)

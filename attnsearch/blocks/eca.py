@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from attnsearch.blocks._parts import check_odd
 from attnsearch.registry import block
@@ -38,8 +39,8 @@ class ECA(nn.Module):
         return {"kernel": kernel_size(channels, **options), "gamma": 2.0, "offset": 1.0}
 
     def forward(self, x: Tensor) -> Tensor:
-        weights = x.mean((2, 3))  # (B, C)
-        gate: Tensor = self.conv(weights[:, None]).sigmoid()  # (B, 1, C)
+        means = F.adaptive_avg_pool2d(x, 1).flatten(2).transpose(1, 2)  # (B, 1, C)
+        gate: Tensor = self.conv(means).sigmoid()  # (B, 1, C)
         return x * gate[:, 0, :, None, None]
 
 

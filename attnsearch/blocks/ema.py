@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from attnsearch.blocks._widths import fitting
+from attnsearch.blocks._parts import axis_means, fitting
 from attnsearch.registry import block
 
 PRESETS = {"official": {}, "imagenet": {"groups": 32}}
@@ -39,7 +40,7 @@ class EMA(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, _, height, width = x.shape
         grouped = x.reshape(batch * self.groups, -1, height, width)  # (B G, c, H, W)
-        profiles = torch.cat([grouped.mean(3), grouped.mean(2)], 2)[..., None]  # (B G, c, H + W, 1)
+        profiles = torch.cat(axis_means(grouped), 2)  # (B G, c, H + W, 1)
         rows, columns = self.axes(profiles).sigmoid().split([height, width], 2)
         gated = self.norm(grouped * rows * columns.transpose(2, 3))  # (B G, c, H, W)
         local = self.local(grouped)
@@ -50,4 +51,4 @@ class EMA(nn.Module):
 
 def _weigh(pooled: Tensor, positions: Tensor) -> Tensor:
     """One map's mean, softmaxed over channels, times the other's positions; -> (B, 1, H W)."""
-    return pooled.mean((2, 3)).softmax(1)[:, None] @ positions.flatten(2)
+    return F.adaptive_avg_pool2d(pooled, 1).flatten(1).softmax(1)[:, None] @ positions.flatten(2)

@@ -28,6 +28,8 @@ class GC(nn.Module):
         fusion: add the transformed context, or multiply by its sigmoid (mul).
     """
 
+    inert_parameters = ("score.bias",)  # softmax ignores a shift; kept as published
+
     def __init__(
         self, channels: int, *, ratio: int = 16, min_hidden: int = 4, fusion: Literal["add", "mul"] = "add"
     ) -> None:

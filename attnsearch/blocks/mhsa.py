@@ -1,8 +1,8 @@
 """MHSA: multi-head self-attention with positions, in the place of a 3x3 convolution.
 
-Srinivas et al., "Bottleneck Transformers", CVPR 2021, arXiv:2101.11605; replaces the 3x3 of stage 4. Differs
-from the paper: position tables of `size` places per axis are linearly interpolated to any other. The widely
-copied `position="absolute"` has biases, no factor d^-1/2, and a vector for the attending row and column.
+Srinivas et al., "Bottleneck Transformers", CVPR 2021, arXiv:2101.11605; replaces the 3x3 of stage 4.
+Differs from the paper: position tables of `size` places per axis are linearly interpolated to any other. The
+widely copied `position="absolute"` has biases, no factor d^-1/2, and a vector per attending row and column.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnsearch.blocks._widths import fitting
+from attnsearch.blocks._parts import fitting
 from attnsearch.errors import BlockError
 from attnsearch.registry import block
 
@@ -24,15 +24,15 @@ PRESETS = {"paper": {}, "absolute": {"position": "absolute"}}
 class MHSA(nn.Module):
     """softmax(q k^T + positions) v per head; (B, C, H, W) -> (B, out, H/stride, W/stride).
 
-    Strides by an average pool; scores take heads * (H W)^2 numbers per image. Parameters: 3 C out plus
-    2 (2 size - 1) out / heads (relative) or plus 3 out + 2 size out (absolute).
+    Strides by an average pool. Parameters: 3 C out + 2 (2 size - 1) out / heads, or 3 C out + (3 + 2 size) out.
 
     Args:
         channels, out_channels, stride: as of the convolution it replaces.
         heads: a divisor of the output channels.
-        size: places per axis of the position tables.
-        position: relative (the paper) or absolute.
+        size, position: of the tables: places per axis; relative (the paper) or absolute.
     """
+
+    inert_parameters = ("qkv.1.bias",)  # adds one number to all scores of a place, which softmax ignores
 
     def __init__(
         self,

@@ -1,9 +1,9 @@
 """Non-local: every position is the attention-weighted sum of all positions, added to the input.
 
-Wang et al., "Non-local Neural Networks", CVPR 2018, arXiv:1711.07971; the embedded Gaussian form. Differs
-from the paper: the hidden width is C / 8 rounded to a multiple of 8 (the paper takes C / 2) and scores are
-scaled by C^-1/2, as in timm; `ratio=2, scale=False` is the paper's. Starts as the identity (the norm's
-weight is 0). Scores take (H W)^2 numbers per image: 3,136^2 at 56x56, so keep it to late stages.
+Wang et al., "Non-local Neural Networks", CVPR 2018, arXiv:1711.07971; the embedded Gaussian form.
+Differs from the paper: the hidden width is C / 8 rounded to a multiple of 8 (`paper`: C / 2) and scores are
+scaled by C^-1/2 (`paper`: not), as in timm. Starts as the identity: the norm's weight is 0. Scores take
+(H W)^2 numbers per image, 3,136^2 at 56x56, so keep it to late stages.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from attnsearch.blocks._parts import BatchNorm
-from attnsearch.blocks._widths import rounded_width
+from attnsearch.blocks._parts import BatchNorm, rounded_width
 from attnsearch.errors import BlockError
 from attnsearch.registry import block
 
@@ -32,6 +31,8 @@ class NonLocal(nn.Module):
         ratio: h = C / ratio, rounded to a multiple of 8.
         scale: whether scores are multiplied by C^-1/2.
     """
+
+    inert_parameters = ("key.bias",)  # adds one number to all scores of a place, which softmax ignores
 
     def __init__(self, channels: int, *, ratio: int = 8, scale: bool = True) -> None:
         super().__init__()

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from attnsearch.blocks._widths import fitting
+from attnsearch.blocks._parts import fitting
 from attnsearch.registry import block
 
 EPSILON = 1e-5
@@ -42,7 +43,8 @@ class SGE(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         grouped = x.reshape(x.shape[0], self.groups, -1, x.shape[2] * x.shape[3])  # (B, G, C / G, H W)
-        similarity = (grouped * grouped.mean(3, keepdim=True)).sum(2)  # (B, G, H W)
+        means = F.adaptive_avg_pool2d(x, 1).reshape(*grouped.shape[:3], 1)
+        similarity = (grouped * means).sum(2)  # (B, G, H W)
         centred = similarity - similarity.mean(2, keepdim=True)
         deviation = centred.std(2, keepdim=True, correction=min(1, centred.shape[2] - 1))
         gate = (self.weight * centred / (deviation + EPSILON) + self.bias).sigmoid()

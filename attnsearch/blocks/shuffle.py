@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from attnsearch.blocks._widths import fitting
+from attnsearch.blocks._parts import fitting
 from attnsearch.errors import BlockError
 from attnsearch.registry import block
 
@@ -44,7 +45,7 @@ class Shuffle(nn.Module):
         batch, channels, height, width = x.shape
         grouped = x.reshape(batch * self.groups, -1, height, width)  # (B G, C / G, H, W)
         first, second = grouped.chunk(2, 1)  # (B G, C / 2G, H, W) each
-        pooled = first.mean((2, 3), keepdim=True)
+        pooled = F.adaptive_avg_pool2d(first, 1)
         first = first * (self.channel_weight * pooled + self.channel_bias).sigmoid()
         second = second * (self.spatial_weight * self.norm(second) + self.spatial_bias).sigmoid()
         halves = torch.cat([first, second], 1).reshape(batch, 2, channels // 2, height, width)

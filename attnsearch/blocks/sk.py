@@ -12,8 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attnsearch.blocks._parts import BatchNorm, check_odd, hidden_width
-from attnsearch.blocks._widths import fitting, rounded_width
+from attnsearch.blocks._parts import BatchNorm, check_odd, fitting, hidden_width, rounded_width
 from attnsearch.errors import BlockError
 from attnsearch.registry import block
 
