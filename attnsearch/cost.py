@@ -12,8 +12,8 @@ read. The rules stand in `attnsearch.counting`.
 from __future__ import annotations
 
 import copy
-import logging
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,15 +21,16 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from attnsearch import registry
 from attnsearch.counting import AttentionFunctions, OperationCounter, Tally
 from attnsearch.errors import CostError
+from attnsearch.ghost import Image, device_of, embody, ghost, inputs
 from attnsearch.registry import Value
+from attnsearch.timing import Latency, Memory, latency, peak_memory
 
-Shape = tuple[int, ...]
-Image = Sequence[int] | Sequence[Sequence[int]]  # one shape without the batch, or one per map of a list
+FvcoreCount = tuple[int, Mapping[str, int]]  # total, calls of what it leaves out
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Cost:
     bytes_moved: int
     uncounted: Mapping[str, int] = field(default_factory=dict)
     by_block: Mapping[str, Share] = field(default_factory=dict)
-    _traced: Traced | None = field(default=None, repr=False, compare=False)
+    _later: Later = field(kw_only=True, repr=False, compare=False)
 
     @property
     def fvcore(self) -> int:
@@ -84,16 +85,43 @@ class Cost:
         names = ("params", "macs", "flops", "activations", "bytes_moved", *(("fvcore",) if fvcore else ()))
         return {name: getattr(self, name) for name in names}
 
-    def _fvcore(self) -> tuple[int, Mapping[str, int]]:
-        if self._traced is None:
-            raise CostError("fvcore's total belongs to a measured network, not to a sum of costs")
-        return self._traced.result()
+    def _fvcore(self) -> FvcoreCount:
+        return self._later.result()
 
     def __add__(self, other: Cost) -> Cost:
+        """Costs of parts add up: network = network without a block + the block at its map size."""
         return _combine(self, other, 1)
 
     def __sub__(self, other: Cost) -> Cost:
+        """What one network costs more than another."""
         return _combine(self, other, -1)
+
+
+class Later:
+    """A count taken when first asked for; what it needs is let go with it."""
+
+    def __init__(self, count: Callable[[], FvcoreCount]) -> None:
+        self._count: Callable[[], FvcoreCount] | None = count
+        self._result: FvcoreCount = (0, {})
+
+    def result(self) -> FvcoreCount:
+        if self._count is not None:
+            self._result = self._count()
+            self._count = None
+        return self._result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Later, (Known(self.result()),)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A count that has been taken; unlike a closure it can be sent to another process."""
+
+    value: FvcoreCount
+
+    def __call__(self) -> FvcoreCount:
+        return self.value
 
 
 def measure(model: nn.Module, image: Image = (3, 224, 224)) -> Cost:
@@ -108,17 +136,14 @@ def measure(model: nn.Module, image: Image = (3, 224, 224)) -> Cost:
     Raises:
         CostError: the model holds an operation that no rule covers, or does not run on this shape.
     """
-    ghost = _ghost(model)
+    network = ghost(model).eval()
     try:
-        counter = _count(ghost, image, torch.device("meta"))
-    except (
-        RuntimeError,
-        NotImplementedError,
-        TypeError,
-        ValueError,
-    ):  # values decide: only a real pass can tell
-        ghost = copy.deepcopy(model).eval()
-        counter = _count_for_real(ghost, image)
+        counter = _count(network, image)
+    except CostError:
+        raise
+    except Exception:  # a pass that looks at values cannot be a ghost's: a true copy tells what is the matter
+        network = copy.deepcopy(model).eval()
+        counter = _count_for_real(network, image)
     if counter.unknown:
         raise CostError(_unknown(counter.unknown))
     total = counter.total
@@ -129,8 +154,8 @@ def measure(model: nn.Module, image: Image = (3, 224, 224)) -> Cost:
         activations=total.activations,
         bytes_moved=total.bytes_moved,
         uncounted=dict(sorted(counter.negligible.items())),
-        by_block={path: _share(ghost.get_submodule(path), work) for path, work in counter.by_path.items()},
-        _traced=Traced(ghost, image),
+        by_block={path: _share(network.get_submodule(path), work) for path, work in counter.by_path.items()},
+        _later=Later(lambda: _fvcore(network, image)),
     )
 
 
@@ -140,64 +165,55 @@ def count_block(
     height: int,
     width: int,
     options: Mapping[str, Value] | None = None,
+    *,
+    out_channels: int | None = None,
+    stride: int = 1,
 ) -> Cost:
     """Cost of one block on a map of (channels, height, width); remembered, so a table may ask often.
 
     A neck takes the channels of each map, shallow to deep; `height` and `width` are the shallowest map's,
-    each next map has half of them.
+    each next map has half of them. `out_channels` and `stride` are for the conv slot.
     """
     said = tuple(sorted((key, tuple(v) if isinstance(v, list) else v) for key, v in (options or {}).items()))
-    return _count_block(name, channels if isinstance(channels, int) else tuple(channels), height, width, said)
+    given = channels if isinstance(channels, int) else tuple(channels)
+    return _count_block(name, given, height, width, said, out_channels, stride)
 
 
 @cache
 def _count_block(
-    name: str, channels: int | Shape, height: int, width: int, options: tuple[tuple[str, Value], ...]
+    name: str,
+    channels: int | tuple[int, ...],
+    height: int,
+    width: int,
+    options: tuple[tuple[str, Value], ...],
+    out_channels: int | None,
+    stride: int,
 ) -> Cost:
-    registry.check_options(registry.info(name), dict(options))
+    facts = registry.info(name)
+    registry.check_options(facts, dict(options))
+    place: dict[str, Any] = {"out_channels": out_channels, "stride": stride} if facts.slot == "conv" else {}
     with torch.device("meta"):
-        block = registry.load(name)(channels, **dict(options))
+        block = registry.load(name)(channels, **place, **dict(options))
     if isinstance(channels, int):
         return measure(block, (channels, height, width))
     return measure(block, [(c, height >> i, width >> i) for i, c in enumerate(channels)])
 
 
-# ----------------------------------------------------------------------------- counting
-
-
-def _ghost(model: nn.Module) -> nn.Module:
-    """A copy in eval mode whose tensors have shapes and no values: tens of times quicker than a true copy."""
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        for tensor in (*module._parameters.values(), *module._buffers.values(), *vars(module).values()):
-            if isinstance(tensor, Tensor) and id(tensor) not in memo:
-                if nn.parameter.is_lazy(tensor):
-                    raise CostError("the model has lazy parameters: run it once on an image, then measure")
-                memo[id(tensor)] = _ghost_tensor(tensor)
-    return copy.deepcopy(model, memo).eval()
-
-
-def _ghost_tensor(tensor: Tensor) -> Tensor:
-    empty = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
-    return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
-
-
-def _count(model: nn.Module, image: Image, device: torch.device) -> OperationCounter:
-    inputs = _inputs(model, image, device)
+def _count(model: nn.Module, image: Image) -> OperationCounter:
+    x = inputs(model, image)
     counter = OperationCounter()
     with torch.no_grad(), _watch_blocks(model, counter), _spelled_out(), AttentionFunctions(counter), counter:
-        model(inputs)
+        model(x)
     return counter
 
 
 def _count_for_real(model: nn.Module, image: Image) -> OperationCounter:
-    device = next((tensor.device for tensor in _state(model)), torch.device("cpu"))
-    devices = [device] if device.type == "cuda" else []
+    device = device_of(model)
     try:
-        with torch.random.fork_rng(devices=devices):
-            return _count(model, image, device)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise CostError(f"the model does not run on an image of shape {image!r}: {error}") from error
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            return _count(model, image)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise CostError(f"The model does not run on an image of shape {image!r}: {error}") from error
 
 
 @contextmanager
@@ -207,10 +223,8 @@ def _watch_blocks(model: nn.Module, counter: OperationCounter) -> Iterator[None]
     for path, module in _outermost_blocks(model):
         enter = lambda *_, path=path: counter.inside.append(path)  # noqa: E731
         leave = lambda *_: counter.inside.pop()  # noqa: E731
-        handles += [
-            module.register_forward_pre_hook(enter),
-            module.register_forward_hook(leave, always_call=True),
-        ]
+        handles.append(module.register_forward_pre_hook(enter))
+        handles.append(module.register_forward_hook(leave, always_call=True))
     try:
         yield
     finally:
@@ -238,30 +252,6 @@ def _spelled_out() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def _inputs(model: nn.Module, image: Image, device: torch.device, batch: int = 1) -> Any:
-    dtype = next((t.dtype for t in _state(model) if t.is_floating_point()), torch.get_default_dtype())
-    shapes = _shapes(image)
-    maps = [torch.zeros((batch, *shape), dtype=dtype, device=device) for shape in shapes]
-    return maps if _is_list(image) else maps[0]
-
-
-def _shapes(image: Image) -> list[Shape]:
-    shapes = [tuple(n) if isinstance(n, Sequence) else n for n in (image if _is_list(image) else [image])]
-    for shape in shapes:
-        if not isinstance(shape, tuple) or not all(isinstance(n, int) and n > 0 for n in shape):
-            raise CostError(f"a shape is whole numbers above 0, such as (3, 224, 224); got {image!r}")
-    return shapes  # type: ignore[return-value]
-
-
-def _is_list(image: Image) -> bool:
-    return len(image) > 0 and isinstance(image[0], Sequence)
-
-
-def _state(model: nn.Module) -> Iterator[Tensor]:
-    yield from model.parameters()
-    yield from model.buffers()
-
-
 def _params(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
@@ -274,72 +264,46 @@ def _share(block: nn.Module, work: Tally) -> Share:
 def _unknown(found: Mapping[str, int]) -> str:
     names = ", ".join(f"{name} ({calls} calls)" for name, calls in sorted(found.items()))
     return (
-        f"no rule says what this work costs: {names}. Write it with counted operations, or give it a rule: "
-        "attnsearch.counting.ELEMENTWISE['name'] = lambda args, out: operations"
+        f"No rule says what this work costs: {names}. Write it with operations that have one, or add a rule, "
+        f"attnsearch.counting.ELEMENTWISE['{min(found).removeprefix('aten::')}'] = lambda args, out: number."
     )
 
 
 def _combine(left: Cost, right: Cost, sign: int) -> Cost:
-    calls = {
-        name: left.uncounted.get(name, 0) + sign * right.uncounted.get(name, 0)
-        for name in sorted({*left.uncounted, *right.uncounted})
-    }
     return Cost(
         params=left.params + sign * right.params,
         macs=left.macs + sign * right.macs,
         flops=left.flops + sign * right.flops,
         activations=left.activations + sign * right.activations,
         bytes_moved=left.bytes_moved + sign * right.bytes_moved,
-        uncounted={name: n for name, n in calls.items() if n},
+        uncounted=_calls(left.uncounted, right.uncounted, sign),
+        _later=Later(lambda: _combine_fvcore(left._fvcore(), right._fvcore(), sign)),
     )
 
 
-class Traced:
-    """fvcore's count of a weightless network, taken when first asked for; the network is let go with it."""
-
-    def __init__(self, model: nn.Module, image: Image) -> None:
-        self._trace: Callable[[], tuple[int, dict[str, int]]] | None = lambda: _fvcore(model, image)
-        self._result: tuple[int, dict[str, int]] = (0, {})
-
-    def result(self) -> tuple[int, dict[str, int]]:
-        if self._trace is not None:
-            self._result, self._trace = self._trace(), None
-        return self._result
-
-    def __reduce__(self) -> Any:
-        return _known, self.result()
+def _combine_fvcore(left: FvcoreCount, right: FvcoreCount, sign: int) -> FvcoreCount:
+    return left[0] + sign * right[0], _calls(left[1], right[1], sign)
 
 
-def _known(total: int, uncounted: dict[str, int]) -> Traced:
-    traced = Traced(nn.Identity(), (1,))
-    traced._result, traced._trace = (total, uncounted), None
-    return traced
+def _calls(left: Mapping[str, int], right: Mapping[str, int], sign: int) -> dict[str, int]:
+    calls = Counter(left)
+    for name, count in right.items():
+        calls[name] += sign * count
+    return {name: count for name, count in sorted(calls.items()) if count}
 
 
-def _materialise(model: nn.Module) -> None:
-    """Zeros in place of every shape: fvcore's tracer does not run on the meta device."""
-
-    def zeros(tensor: Tensor) -> Tensor:
-        return torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor
-
-    model._apply(zeros)  # type: ignore[no-untyped-call]
-    for module in model.modules():
-        vars(module).update({k: zeros(v) for k, v in vars(module).items() if isinstance(v, Tensor)})
-
-
-def _fvcore(model: nn.Module, image: Image) -> tuple[int, dict[str, int]]:
+def _fvcore(model: nn.Module, image: Image) -> FvcoreCount:
     from fvcore.nn import FlopCountAnalysis
 
-    _materialise(model)
-    device = next((tensor.device for tensor in _state(model)), torch.device("cpu"))
-    logging.getLogger("fvcore.nn.jit_analysis").setLevel(logging.ERROR)
+    embody(model)  # fvcore's tracer does not run on the meta device
     with warnings.catch_warnings(), torch.no_grad(), _spelled_out():
         warnings.simplefilter(
             "ignore"
         )  # the tracer warns of every Python number that a forward pass computes
-        analysis = FlopCountAnalysis(model, (_inputs(model, image, device),))
+        analysis = FlopCountAnalysis(model, (inputs(model, image),))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        analysis.tracer_warnings("none")
         return int(analysis.total()), dict(sorted(analysis.unsupported_ops().items()))
 
 
-__all__ = ["Cost", "Share", "count_block", "measure"]
+__all__ = ["Cost", "Latency", "Memory", "Share", "count_block", "latency", "measure", "peak_memory"]

@@ -267,19 +267,19 @@ class OperationCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self.inside:
             self.by_path.setdefault(self.inside[-1], Tally()).add(work)
 
-    def attention(self, run: Callable[[], Tensor], query: Tensor, key: Tensor) -> Tensor:
-        """Count softmax(q k^T * s) v as spelled out, whichever kernel the device has for it."""
+    def attention(self, run: Callable[[], Tensor], q: Tensor, k: Tensor, v: Tensor, masked: bool) -> Tensor:
+        """Count softmax(q k^T * s + mask) v as spelled out, whichever kernel the device has for it."""
         before, self._paused = self._reference, True
         try:
             out = run()
         finally:
             self._paused = False
-        scores = query.numel() // query.shape[-1] * key.shape[-2]
-        macs = scores * (query.shape[-1] + out.shape[-1])
-        check_reference("scaled_dot_product_attention", macs, self._reference - before)
-        size = query.element_size()
-        moved = size * (2 * query.numel() + 2 * key.numel() + out.numel() + 6 * scores)
-        self.record(Tally(macs, 6 * scores, scores + out.numel(), moved))
+        scores = q.numel() // q.shape[-1] * k.shape[-2]
+        macs = scores * (q.shape[-1] + v.shape[-1])
+        check_reference("scaled_dot_product_attention", macs, (self._reference - before) or None)
+        per_score = 7 if masked else 6  # scale, mask, softmax 5
+        moved = _bytes((q, k, v, out)) + q.element_size() * scores * per_score
+        self.record(Tally(macs, per_score * scores, scores + out.numel(), moved))
         return out
 
 
@@ -296,9 +296,13 @@ class AttentionFunctions(TorchFunctionMode):
         named = kwargs or {}
         if func is not torch.nn.functional.scaled_dot_product_attention:
             return func(*args, **named)
-        query = args[0] if args else named["query"]
-        key = args[1] if len(args) > 1 else named["key"]
-        return self.counter.attention(lambda: func(*args, **named), query, key)
+        given = dict(
+            zip(("query", "key", "value", "attn_mask", "dropout_p", "is_causal"), args, strict=False)
+        )
+        given |= named
+        masked = given.get("attn_mask") is not None or given.get("is_causal", False)
+        q, k, v = (given[name] for name in ("query", "key", "value"))
+        return self.counter.attention(lambda: func(*args, **named), q, k, v, masked)
 
 
 def check_reference(name: str, macs: int, reference: int | None) -> None:

@@ -29,7 +29,7 @@ def cost_of(function, image=IMAGE, **parts: nn.Module) -> Cost:
     return measure(Apply(function, **parts), image)
 
 
-# ---------------------------------------------------------------------------------------- golden networks
+# ----------------------------------------------------------------- golden networks
 
 
 def conv_bn(cin: int, cout: int, kernel: int, stride: int = 1) -> nn.Sequential:
@@ -104,7 +104,7 @@ def test_macs_are_half_of_what_pytorch_counts():
     assert 2 * measure(model, (3, 32, 32)).macs == counter.get_total_flops()
 
 
-# ---------------------------------------------------------------------------------------- two spellings, one number
+# ----------------------------------------------------------------- two spellings, one number
 
 
 def relu6_gate(x: Tensor) -> Tensor:
