@@ -25,8 +25,9 @@ from torch import nn
 
 from attnsearch import registry
 from attnsearch.counting import AttentionFunctions, OperationCounter, Tally
+from attnsearch.create import create_block, create_neck
 from attnsearch.errors import CostError
-from attnsearch.ghost import Image, device_of, embody, ghost, inputs
+from attnsearch.ghost import Image, embody, ghost, inputs, same_chances
 from attnsearch.registry import Value
 from attnsearch.timing import Latency, Memory, latency, peak_memory
 
@@ -172,7 +173,8 @@ def count_block(
     """Cost of one block on a map of (channels, height, width); remembered, so a table may ask often.
 
     A neck takes the channels of each map, shallow to deep; `height` and `width` are the shallowest map's,
-    each next map has half of them. `out_channels` and `stride` are for the conv slot.
+    each next map has half of them. `out_channels` and `stride` are for the conv slot. Names and options, and
+    what is raised for them, are those of `create_block` and `create_neck`.
     """
     said = tuple(sorted((key, tuple(v) if isinstance(v, list) else v) for key, v in (options or {}).items()))
     given = channels if isinstance(channels, int) else tuple(channels)
@@ -189,29 +191,35 @@ def _count_block(
     out_channels: int | None,
     stride: int,
 ) -> Cost:
-    facts = registry.info(name)
-    registry.check_options(facts, dict(options))
-    place: dict[str, Any] = {"out_channels": out_channels, "stride": stride} if facts.slot == "conv" else {}
+    if not isinstance(channels, int):
+        with torch.device("meta"):
+            neck = create_neck(name, channels, **dict(options))
+        return measure(neck, [(c, height >> i, width >> i) for i, c in enumerate(channels)])
+    in_conv_slot = registry.info(registry.expand(name)[0]).slot == "conv"
+    place: dict[str, Any] = {"out_channels": out_channels, "stride": stride} if in_conv_slot else {}
     with torch.device("meta"):
-        block = registry.load(name)(channels, **place, **dict(options))
-    if isinstance(channels, int):
-        return measure(block, (channels, height, width))
-    return measure(block, [(c, height >> i, width >> i) for i, c in enumerate(channels)])
+        block = create_block(name, channels, **place, **dict(options))
+    return measure(block, (channels, height, width))
 
 
 def _count(model: nn.Module, image: Image) -> OperationCounter:
     x = inputs(model, image)
     counter = OperationCounter()
-    with torch.no_grad(), _watch_blocks(model, counter), _spelled_out(), AttentionFunctions(counter), counter:
+    with (
+        same_chances(model),
+        torch.no_grad(),
+        _spelled_out(),
+        _watch_blocks(model, counter),
+        AttentionFunctions(counter),
+        counter,
+    ):
         model(x)
     return counter
 
 
 def _count_for_real(model: nn.Module, image: Image) -> OperationCounter:
-    device = device_of(model)
     try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            return _count(model, image)
+        return _count(model, image)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         raise CostError(f"The model does not run on an image of shape {image!r}: {error}") from error
 
@@ -221,8 +229,13 @@ def _watch_blocks(model: nn.Module, counter: OperationCounter) -> Iterator[None]
     """Tell the counter which outermost registered block runs."""
     handles = []
     for path, module in _outermost_blocks(model):
-        enter = lambda *_, path=path: counter.inside.append(path)  # noqa: E731
-        leave = lambda *_: counter.inside.pop()  # noqa: E731
+
+        def enter(*_: Any, path: str = path) -> None:
+            counter.inside.append(path)
+
+        def leave(*_: Any) -> None:
+            counter.inside.pop()
+
         handles.append(module.register_forward_pre_hook(enter))
         handles.append(module.register_forward_hook(leave, always_call=True))
     try:
@@ -296,7 +309,7 @@ def _fvcore(model: nn.Module, image: Image) -> FvcoreCount:
     from fvcore.nn import FlopCountAnalysis
 
     embody(model)  # fvcore's tracer does not run on the meta device
-    with warnings.catch_warnings(), torch.no_grad(), _spelled_out():
+    with warnings.catch_warnings(), same_chances(model), torch.no_grad(), _spelled_out():
         warnings.simplefilter(
             "ignore"
         )  # the tracer warns of every Python number that a forward pass computes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -48,6 +49,14 @@ def inputs(model: nn.Module, image: Image, batch: int = 1) -> Any:
     dtype = next((t.dtype for t in _state(model) if t.is_floating_point()), torch.get_default_dtype())
     maps = [torch.zeros((batch, *shape), dtype=dtype, device=device_of(model)) for shape in _shapes(image)]
     return maps if _is_list(image) else maps[0]
+
+
+@contextmanager
+def same_chances(model: nn.Module) -> Iterator[None]:
+    """Give back the random generators of the CPU and of the model's device as they were."""
+    device = device_of(model)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
 
 
 def device_of(model: nn.Module) -> torch.device:

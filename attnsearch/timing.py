@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnsearch.errors import CostError, EnvironmentFault
-from attnsearch.ghost import Image, ghost, inputs
+from attnsearch.ghost import Image, ghost, inputs, same_chances
 
 MEGABYTE = 1e6
 
@@ -71,7 +71,7 @@ def latency(
     place = _device(device)
     network = copy.deepcopy(model).to(place, dtype).eval()
     x = inputs(network, image, batch)
-    with torch.no_grad(), torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
+    with torch.no_grad(), same_chances(network):
         began, warm = time.perf_counter(), 0
         while warm < 3 or time.perf_counter() - began < 0.2:
             _timed(network, x, place)
@@ -143,7 +143,7 @@ def _timed(network: nn.Module, x: Any, device: torch.device) -> float:
 
 def _step(network: nn.Module, x: Any, training: bool) -> None:
     network.train(training)
-    with torch.set_grad_enabled(training):
+    with same_chances(network), torch.set_grad_enabled(training):
         out = network(x)
         if training:
             out.float().sum().backward()

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import subprocess
+import sys
+import time
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from attnsearch.cost import Cost, measure
+from attnsearch import create_block, registry
+from attnsearch.cost import Cost, count_block, latency, measure, peak_memory
+from attnsearch.counting import ELEMENTWISE
+from attnsearch.errors import CostError, EnvironmentFault, UsageError
+from attnsearch.units import COSTS, cost_info
 
 IMAGE = (8, 6, 6)
 
@@ -180,3 +190,270 @@ def test_two_spellings_one_number(name, i):
     first, other = cost_of(SPELLINGS[name][0]), cost_of(SPELLINGS[name][i])
     assert first.flops > 0 or name == "concatenate"
     assert (other.macs, other.flops) == (first.macs, first.flops)
+
+
+# ----------------------------------------------------------------- by pencil
+
+PENCIL = {  # (8, 6, 6): 288 elements; macs, flops, activations, bytes moved at 4 bytes per element
+    "multiply": (lambda x: x * x, 0, 288, 0, 4 * (288 + 288 + 288)),
+    "mean": (lambda x: x.mean((2, 3)), 0, 288, 0, 4 * (288 + 8)),
+    "gate": (lambda x: x * x[:, :, :1, :1], 0, 288, 0, 4 * (288 + 8 + 288)),
+    "1x1 convolution": (nn.Conv2d(8, 5, 1), 1440, 2 * 1440 + 180, 180, 4 * (288 + 40 + 5 + 180)),
+    "depthwise 3x3": (nn.Conv2d(8, 8, 3, 1, 1, groups=8, bias=False), 2592, 5184, 288, 4 * (288 + 72 + 288)),
+    "transposed 2x2/2": (nn.ConvTranspose2d(8, 4, 2, 2, bias=False), 4608, 9216, 576, 4 * (288 + 128 + 576)),
+    "batch norm": (nn.BatchNorm2d(8), 0, 576, 0, 4 * (288 + 4 * 8 + 288)),
+    "group norm": (nn.GroupNorm(2, 8), 0, 7 * 288, 0, 4 * (288 + 2 * 8 + 288)),
+    "group norm without affine": (nn.GroupNorm(2, 8, affine=False), 0, 5 * 288, 0, 4 * (288 + 288)),
+    "instance norm": (nn.InstanceNorm2d(8), 0, 5 * 288, 0, 4 * (288 + 288)),
+    "max pool 3/2": (nn.MaxPool2d(3, 2, 1), 0, 9 * 72, 0, 4 * (288 + 72)),
+    "adaptive pool to 4": (
+        nn.AdaptiveAvgPool2d(4),
+        0,
+        8 * 8 * 8,
+        0,
+        4 * (288 + 128),
+    ),  # windows of 2, 8 per side
+    "softmax": (lambda x: x.softmax(1), 0, 5 * 288, 0, 4 * (288 + 288)),
+    "view": (lambda x: x.flatten(1).unflatten(1, (8, 36)), 0, 0, 0, 0),
+    "copy": (lambda x: x.transpose(2, 3).contiguous(), 0, 0, 0, 4 * (288 + 288)),
+}
+
+
+@pytest.mark.parametrize("name", PENCIL)
+def test_by_pencil(name):
+    function, *expected = PENCIL[name]
+    cost = measure(function, IMAGE) if isinstance(function, nn.Module) else cost_of(function)
+    assert [cost.macs, cost.flops, cost.activations, cost.bytes_moved] == expected
+
+
+def test_half_precision_moves_half_the_bytes():
+    block = nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU())
+    assert 2 * measure(block.bfloat16(), IMAGE).bytes_moved == measure(block.float(), IMAGE).bytes_moved
+
+
+def test_volumes_and_lists_of_maps():
+    assert measure(nn.Conv3d(2, 4, 3, padding=1, bias=False), (2, 5, 6, 7)).macs == 2 * 4 * 27 * 5 * 6 * 7
+
+    class Neck(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(4, 3, 1, bias=False), nn.Conv2d(8, 3, 1, bias=False)
+
+        def forward(self, maps):
+            return F.max_pool2d(self.a(maps[0]), 2) + self.b(maps[1])
+
+    cost = measure(Neck(), [(4, 8, 8), (8, 4, 4)])
+    assert cost.macs == cost.fvcore == 4 * 3 * 64 + 8 * 3 * 16
+
+
+# ----------------------------------------------------------------- what a count leaves out
+
+
+def test_an_unknown_operation_is_refused_by_name_until_it_has_a_rule(monkeypatch):
+    with pytest.raises(CostError, match=r"aten::erfinv \(2 calls\).*ELEMENTWISE\['erfinv'\]") as caught:
+        cost_of(lambda x: x.erfinv() + x.erfinv())
+    assert caught.value.exit_code == 2
+    monkeypatch.setitem(ELEMENTWISE, "erfinv", lambda args, out: 20 * out.numel())
+    assert cost_of(lambda x: x.erfinv()).flops == 20 * 288
+
+
+def test_operations_without_arithmetic_are_listed_with_their_calls():
+    cost = cost_of(lambda x: torch.cat([x, x], 1).clone().flatten(1).relu())
+    assert cost.uncounted == {"aten::cat": 1, "aten::clone": 1}
+
+
+def test_attention_is_never_free():
+    module = nn.MultiheadAttention(8, 2, batch_first=True)
+    cost = cost_of(lambda x, mha: mha(x, x, x, need_weights=False)[0], (10, 8), mha=module)
+    assert cost.macs == 4 * 10 * 8 * 8 + 2 * 10 * 10 * 8
+    assert cost.flops >= 2 * cost.macs + 5 * 2 * 10 * 10
+
+
+def test_a_pass_that_looks_at_values_is_counted_for_real():
+    model = Apply(lambda x, conv: conv(x) if x.sum().item() == 0 else x, conv=nn.Conv2d(8, 8, 1, bias=False))
+    before = torch.get_rng_state()
+    assert measure(model, IMAGE).macs == 64 * 36
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_wrong_shape_is_said():
+    with pytest.raises(CostError, match=r"does not run on an image of shape \(1, 28, 28\)"):
+        measure(nn.Conv2d(3, 4, 3), (1, 28, 28))
+    with pytest.raises(CostError, match="whole numbers above 0"):
+        measure(nn.Conv2d(3, 4, 3), (3, 0, 28))
+
+
+# ----------------------------------------------------------------- the model stays as found
+
+
+class Untidy(nn.Module):
+    """Draws random numbers, keeps what it saw, changes a buffer, and carries a plain tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.drop = nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.Dropout()
+        self.register_buffer("calls", torch.zeros(()))
+        self.table, self.seen = torch.arange(8.0)[:, None, None], None
+
+    def forward(self, x):
+        self.calls += 1
+        self.seen = self.drop(self.norm(self.conv(x))) * self.table + torch.rand_like(x[:, :, 2:, 2:])
+        return self.seen
+
+
+def test_measuring_leaves_the_model_as_found():
+    model = Untidy()
+    model.norm.eval()
+    model.conv.weight.grad = torch.ones_like(model.conv.weight)
+    hook = model.register_forward_hook(lambda *_: None)
+    before, flags = copy.deepcopy(model.state_dict()), [module.training for module in model.modules()]
+    keys, random = [list(vars(module)) for module in model.modules()], torch.get_rng_state()
+    cost = measure(model, IMAGE)
+    assert cost.fvcore > 0
+    peak_memory(model, IMAGE, batch=2, training=True)
+    latency(model, IMAGE, repeats=1)
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+    assert [module.training for module in model.modules()] == flags
+    assert [list(vars(module)) for module in model.modules()] == keys
+    assert model.seen is None
+    assert model.conv.weight.grad.sum() == model.conv.weight.numel()
+    assert list(model._forward_hooks) == [hook.id]
+    assert torch.equal(random, torch.get_rng_state())
+
+
+def test_values_flags_and_device_do_not_matter():
+    model = resnet((1, 1), width=8, cifar_stem=True)
+    first = measure(model, (3, 16, 16))
+    assert measure(model.eval(), (3, 16, 16)) == first
+    assert measure(model.to("meta"), (3, 16, 16)) == first
+
+
+# ----------------------------------------------------------------- blocks and tables
+
+
+GATES = [name for name, facts in registry.blocks().items() if facts.slot == "attention"]
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_every_gate_is_countable_and_agrees_with_pytorch(name):
+    block = create_block(name, 64).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        block(torch.zeros(1, 64, 14, 14))
+    cost = count_block(name, 64, 14, 14)
+    assert 2 * cost.macs == counter.get_total_flops()
+    assert cost.flops > 2 * cost.macs
+    assert cost is count_block(name, 64, 14, 14, {})
+
+
+def with_gates(*names: str | None) -> nn.Sequential:
+    """A small network with a gate, or none, behind each of its stages of 16 and 32 channels."""
+    stages = (conv_bn(3, 16, 3), conv_bn(16, 32, 3, 2))
+    gates = [create_block(name, 16 << i) if name else nn.Identity() for i, name in enumerate(names)]
+    return nn.Sequential(*[part for pair in zip(stages, gates, strict=True) for part in pair], nn.ReLU())
+
+
+@pytest.mark.parametrize("first", ["se", "cbam", "simam"])
+@pytest.mark.parametrize("second", ["eca", "mhsa", None])
+def test_costs_add_up_over_places(first, second):
+    def cost(*names: str | None) -> Cost:
+        return measure(with_gates(*names), (3, 8, 8))
+
+    base = cost(None, None)
+    table = base + (cost(first, None) - base) + (cost(None, second) - base)
+    direct = cost(first, second)
+    assert table.as_dict(fvcore=True) == direct.as_dict(fvcore=True)
+    assert (table.uncounted, table.fvcore_uncounted) == (direct.uncounted, direct.fvcore_uncounted)
+    gate = direct - cost(None, second)
+    assert gate.as_dict(fvcore=True) == count_block(first, 16, 8, 8).as_dict(fvcore=True)
+
+
+def test_the_share_of_each_block():
+    model = with_gates("eca", "cbam")
+    shares = measure(model, (3, 8, 8)).by_block
+    assert {path: share.block for path, share in shares.items()} == {"1": "eca", "3": "cbam"}
+    eca = count_block("eca", 16, 8, 8)
+    share = shares["1"]
+    assert (share.params, share.macs, share.flops) == (eca.params, eca.macs, eca.flops)
+    assert share.bytes_moved == eca.bytes_moved
+
+
+def test_a_cost_travels_to_another_process():
+    cost = measure(with_gates("se", None), (3, 8, 8))
+    sent = pickle.loads(pickle.dumps(cost))
+    assert sent == cost
+    assert (sent.fvcore, sent.fvcore_uncounted) == (cost.fvcore, cost.fvcore_uncounted)
+
+
+# ----------------------------------------------------------------- measured on a device
+
+
+def test_memory_by_pencil():
+    layer = nn.Linear(500, 500, bias=False)  # weight 10^6 bytes, a row of 500 2000 bytes
+    assert peak_memory(layer, (500,)).peak_mb == pytest.approx((10**6 + 2000 + 2000) / 1e6)
+    chain = nn.Sequential(*[nn.Sequential(nn.Sigmoid()) for _ in range(10)])
+    assert peak_memory(chain, (1000,)).peak_mb == pytest.approx(3 * 4000 / 1e6)  # image, one in, one out
+    assert peak_memory(chain, (1000,), batch=7).peak_mb == pytest.approx(7 * 3 * 4000 / 1e6)
+
+
+def test_memory_of_training_by_pencil():
+    class Shift(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bias = nn.Parameter(torch.zeros(1000))
+
+        def forward(self, x):
+            return x + self.bias
+
+    chain = nn.Sequential(Shift(), *[nn.Sigmoid() for _ in range(10)])
+    # image, parameter, ten outputs kept for the backward pass, and there the gradient that comes and the one
+    # that goes while the last output still stands: 14 maps of 4000 bytes, and a few scalars
+    assert peak_memory(chain, (1000,), training=True).peak_mb == pytest.approx(14 * 4000 / 1e6, abs=50 / 1e6)
+
+
+def test_latency_says_what_it_holds_for():
+    class Nap(nn.Module):
+        def forward(self, x):
+            time.sleep(0.01)
+            return x
+
+    found = latency(Nap(), (3, 4, 4), repeats=5, batch=2, dtype=torch.bfloat16)
+    assert 10 <= found.q25_ms <= found.median_ms <= found.q75_ms
+    assert (found.n, found.batch, found.dtype, found.threads) == (5, 2, "bfloat16", torch.get_num_threads())
+    assert found.device
+
+
+def test_mistakes_in_measuring_are_said():
+    with pytest.raises(EnvironmentFault, match="Unknown device 'gpu'"):
+        latency(nn.Identity(), device="gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(EnvironmentFault, match="'cuda' is not available"):
+            peak_memory(nn.Identity(), device="cuda")
+    with pytest.raises(CostError, match="at least 1"):
+        latency(nn.Identity(), repeats=0)
+    with pytest.raises(CostError, match="Expected more than 1 value per channel"):
+        peak_memory(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3)), (3, 4, 4), training=True)
+
+
+# ----------------------------------------------------------------- names and units
+
+
+def test_names_units_and_directions():
+    numbers = measure(nn.Conv2d(3, 4, 3), (3, 8, 8)).as_dict(fvcore=True)
+    assert set(numbers) == set(COSTS) - {"latency_ms", "memory_mb"}
+    assert all(info.unit and info.better == "lower" for info in COSTS.values())
+    assert cost_info("latency") is COSTS["latency_ms"]
+    with pytest.raises(UsageError, match=r"Unknown cost 'mac'\. Did you mean 'macs'"):
+        cost_info("mac")
+
+
+def test_names_come_without_torch():
+    code = "import sys, attnsearch.units; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_counting_takes_milliseconds():
+    model = resnet((3, 4, 6, 3), 4).to("meta")
+    measure(model)
+    began = time.process_time()
+    measure(model)
+    assert time.process_time() - began < 0.3
