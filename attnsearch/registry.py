@@ -246,10 +246,10 @@ def _options(node: ast.ClassDef) -> tuple[Option, ...]:
 
 def _presets(tree: ast.Module) -> dict[str, dict[str, Value]]:
     for node in tree.body:
-        if isinstance(node, ast.Assign) and [getattr(target, "id", "") for target in node.targets] == [
-            "PRESETS"
-        ]:
-            return ast.literal_eval(node.value)  # type: ignore[no-any-return]
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if getattr(target, "id", "") == "PRESETS":
+                return ast.literal_eval(node.value)  # type: ignore[no-any-return]
     return {}
 
 
