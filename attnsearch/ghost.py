@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -67,13 +68,13 @@ def device_of(model: nn.Module) -> torch.device:
 def _shapes(image: Image) -> list[Shape]:
     shapes = [tuple(n) if isinstance(n, Sequence) else n for n in (image if _is_list(image) else [image])]
     for shape in shapes:
-        if not isinstance(shape, tuple) or not all(isinstance(n, int) and n > 0 for n in shape):
+        if not isinstance(shape, tuple) or not all(isinstance(n, Integral) and int(n) > 0 for n in shape):
             raise CostError(f"A shape is whole numbers above 0, such as (3, 224, 224); got {image!r}.")
     return shapes  # type: ignore[return-value]
 
 
 def _is_list(image: Image) -> bool:
-    return len(image) > 0 and isinstance(image[0], Sequence)
+    return isinstance(image, Sequence) and len(image) > 0 and isinstance(image[0], Sequence)
 
 
 def _state(model: nn.Module) -> Iterator[Tensor]:

@@ -11,6 +11,7 @@ import time
 import pytest
 import torch
 import torch.nn.functional as F
+from fvcore.nn import ActivationCountAnalysis
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -214,6 +215,11 @@ PENCIL = {  # (8, 6, 6): 288 elements; macs, flops, activations, bytes moved at 
         4 * (288 + 128),
     ),  # windows of 2, 8 per side
     "softmax": (lambda x: x.softmax(1), 0, 5 * 288, 0, 4 * (288 + 288)),
+    "bilinear to 12": (lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"), 0, 7 * 1152, 0, 4 * 1440),
+    "Fourier over channels": (lambda x: torch.fft.rfft(x, dim=1), 0, 5 * 288 * 3 // 2, 0, 4 * 288 + 8 * 180),
+    "matrix and vector": (lambda x: x.flatten(1) @ x.flatten(), 288, 576, 1, 4 * (288 + 288 + 1)),
+    "standard deviation": (lambda x: x.std((2, 3)), 0, 4 * 288, 0, 4 * (288 + 8)),
+    "Euclidean norm": (lambda x: x.norm(dim=(2, 3)), 0, 2 * 288, 0, 4 * (288 + 8)),
     "view": (lambda x: x.flatten(1).unflatten(1, (8, 36)), 0, 0, 0, 0),
     "copy": (lambda x: x.transpose(2, 3).contiguous(), 0, 0, 0, 4 * (288 + 288)),
 }
@@ -279,8 +285,9 @@ def test_a_pass_that_looks_at_values_is_counted_for_real():
 def test_a_wrong_shape_is_said():
     with pytest.raises(CostError, match=r"does not run on an image of shape \(1, 28, 28\)"):
         measure(nn.Conv2d(3, 4, 3), (1, 28, 28))
-    with pytest.raises(CostError, match="whole numbers above 0"):
-        measure(nn.Conv2d(3, 4, 3), (3, 0, 28))
+    for image in ((3, 0, 28), (3, 2.5, 28), 224):
+        with pytest.raises(CostError, match="whole numbers above 0"):
+            measure(nn.Conv2d(3, 4, 3), image)
 
 
 # ----------------------------------------------------------------- the model stays as found
@@ -420,6 +427,14 @@ def test_latency_says_what_it_holds_for():
     assert 10 <= found.q25_ms <= found.median_ms <= found.q75_ms
     assert (found.n, found.batch, found.dtype, found.threads) == (5, 2, "bfloat16", torch.get_num_threads())
     assert found.device
+
+
+def test_activations_are_those_of_fvcore():
+    block = create_block("mhsa", 64).eval()
+    x = torch.zeros(1, 64, 14, 14)
+    for model, size in ((block, x), (resnet((1, 1), 4, width=16).eval(), torch.zeros(1, 3, 64, 64))):
+        reference = ActivationCountAnalysis(model, size).unsupported_ops_warnings(False)
+        assert measure(model, tuple(size.shape[1:])).activations == reference.total()
 
 
 def test_mistakes_in_measuring_are_said():

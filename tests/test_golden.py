@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from attnsearch import create_block, create_neck
 from attnsearch.blocks.psa import SEWeight
 from attnsearch.blocks.splat import RSoftmax
+from attnsearch.cost import measure
 
 FIXTURES = Path(__file__).parent / "fixtures"
 NUMERIC = {entry["name"]: entry for entry in json.loads((FIXTURES / "golden_numeric.json").read_text())}
@@ -326,6 +327,7 @@ def test_cost(name: str) -> None:
     assert sum(parameter.numel() for parameter in model.parameters()) == entry["params"]
     by_operator, shape = counted(model, row.method, entry["input_shape"])
     assert shape == entry["output_shape"]
+    assert measure(Through(model, row.method), image(entry["input_shape"])).macs == entry["macs_core"]
     assert sum(by_operator.get(operator, 0) for operator in MAC_OPERATORS) == entry["macs_core"]
     total = sum(by_operator.values())
     if set(by_operator) - set(MAC_OPERATORS) == set(entry["fvcore_by_operator"]) - set(MAC_OPERATORS):
@@ -337,24 +339,30 @@ def test_cost(name: str) -> None:
 MAC_OPERATORS = ("conv", "linear", "addmm", "mm", "matmul", "bmm", "einsum")
 
 
+class Through(nn.Module):
+    """A method of a module as the forward pass of another; remembers the shape of what came out."""
+
+    def __init__(self, model: nn.Module, method: str) -> None:
+        super().__init__()
+        self.model, self.method, self.seen = model, method, [0]
+
+    def forward(self, maps: Any) -> Tensor:
+        out: Tensor = getattr(self.model, self.method)(maps)
+        self.seen[:] = out.shape
+        return out
+
+
+def image(shapes: list[Any]) -> list[Any]:
+    """The shape, or the list of shapes, without the batch."""
+    return [shape[1:] for shape in shapes] if isinstance(shapes[0], list) else shapes[1:]
+
+
 def counted(model: nn.Module, method: str, shapes: list[Any]) -> tuple[dict[str, int], list[int]]:
     """fvcore's count by operator, and the shape of the output."""
     maps = [one.float() for one in inputs(shapes)]
-    seen: list[int] = []
-
-    class Traced(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, *maps: Tensor) -> Tensor:
-            out = getattr(self.model, method)(list(maps) if isinstance(shapes[0], list) else maps[0])
-            seen[:] = out.shape
-            return out
-
+    through = Through(model, method)
+    given = maps if isinstance(shapes[0], list) else maps[0]
     analysis = (
-        FlopCountAnalysis(Traced(), tuple(maps))
-        .unsupported_ops_warnings(False)
-        .uncalled_modules_warnings(False)
+        FlopCountAnalysis(through, (given,)).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     )
-    return {key: int(value) for key, value in analysis.by_operator().items()}, seen
+    return {key: int(value) for key, value in analysis.by_operator().items()}, through.seen
