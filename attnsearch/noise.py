@@ -1,0 +1,112 @@
+"""How noisy the runs of a table are: pooled, of each variant, and shared by the runs of one seed block.
+
+Tables are (..., variants, blocks) arrays of errors; leading axes are tables side by side.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+Floats = NDArray[np.float64]
+
+NOISY = 1.5  # a variant whose own residual sd is over this many pooled ones is judged by its own pairs,
+CHANCE = 0.08  # if an F test at this level agrees
+KEPT = 0.89  # quantile of a plain variant's variance at which a noisy one's part in the pool is cut
+
+
+def residuals(errors: ArrayLike) -> Floats:
+    """What variant and block means leave; tables without holes."""
+    y = np.asarray(errors, dtype=float)
+    return np.asarray(
+        y
+        - y.mean(axis=-1, keepdims=True)
+        - y.mean(axis=-2, keepdims=True)
+        + y.mean(axis=(-2, -1), keepdims=True)
+    )
+
+
+def variant_variances(errors: ArrayLike) -> Floats:
+    """Residual variance of each of three or more variants (Grubbs 1948; Ehrenberg 1950), (..., variants).
+
+    Unbiased, so it may fall below 0; the mean over the variants is the pooled residual variance.
+    """
+    rest = residuals(errors)
+    k, n = rest.shape[-2:]
+    own = (rest**2).sum(axis=-1) / (n - 1)
+    return np.asarray((k * (k - 1) * own - own.sum(axis=-1, keepdims=True)) / ((k - 1) * (k - 2)))
+
+
+def pooled_variance(errors: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:
+    """Pooled residual variance (...) and which variants are too noisy for it (..., variants).
+
+    Noisy is a variant whose residual sd is over 1.5 pooled ones, unless chance alone would do that: its
+    variance must also pass an F test against the others at 8 %, which binds below 5 blocks. It is judged by
+    its own paired differences. It still counts in the pool, cut at the 0.89 quantile of what a plain variant
+    shows: to drop it would make the pool too small where it was only chance (family-wise coverage .89 at 3
+    blocks and 11 variants), to keep it whole would blunt the other comparisons (per-comparison coverage .975
+    under t3 noise). The two constants hold T1 to T3 of `benchmarks/simulate.py` within their bounds together.
+    """
+    y = np.asarray(errors, dtype=float)
+    k, n = y.shape[-2:]
+    if k < 3:
+        plain = (residuals(y) ** 2).sum(axis=(-2, -1)) / ((k - 1) * (n - 1))
+        return np.asarray(plain), np.zeros(y.shape[:-1], dtype=bool)
+    own = variant_variances(y)
+    pooled = own.mean(axis=-1, keepdims=True)
+    others = (k * pooled - own) / (k - 1)
+    by_chance = float(special.fdtri(n - 1, (k - 2) * (n - 1), 1 - CHANCE))
+    noisy = (own > NOISY**2 * pooled) & (own > by_chance * others)
+    cut = float(special.chdtri(n - 1, 1 - KEPT)) / (n - 1) * pooled
+    return np.where(noisy, np.minimum(own, cut), own).mean(axis=-1), np.asarray(noisy)
+
+
+def equal_noise(errors: ArrayLike) -> tuple[float | None, float | None]:
+    """Largest over smallest residual sd of a variant, and Brown and Forsythe's p that all are equally noisy.
+
+    From one (variants, blocks) table without holes; None where it is too small or does not vary.
+    """
+    y = np.asarray(errors, dtype=float)
+    if y.shape[0] < 3 or y.shape[1] < 3:
+        return None, None
+    rest = residuals(y)
+    sds = rest.std(axis=1, ddof=1)
+    if sds.min() <= 1e-12 * max(1.0, float(np.abs(y).max())):
+        return None, None
+    from scipy.stats import levene
+
+    return float(sds.max() / sds.min()), float(levene(*rest, center="median").pvalue)
+
+
+def seed_correlation(errors: ArrayLike, alpha: float = 0.05) -> tuple[float, tuple[float, float]]:
+    """Correlation of two variants' runs in one seed block, with its interval: what sharing the seed achieved.
+
+    The intraclass correlation freed of variant means, (MS_block - MS_error) / (MS_block + (k - 1) MS_error),
+    and its interval from the F distribution (Shrout and Fleiss 1979, ICC(3,1)). NaN where there is nothing to
+    see.
+    """
+    y = np.asarray(errors, dtype=float)
+    k, n = y.shape
+    nothing = math.nan, (math.nan, math.nan)
+    if k < 2 or n < 2:
+        return nothing
+    within = float((residuals(y) ** 2).sum()) / ((k - 1) * (n - 1))
+    between = k * float(y.mean(axis=0).var(ddof=1))
+    if within == 0:
+        return nothing
+    df = n - 1, (n - 1) * (k - 1)
+    bounds = (float(special.fdtri(*df, 1 - alpha / 2)), float(special.fdtri(*df, alpha / 2)))
+    ratio = between / within
+    rho, low, high = ((f - 1) / (f + k - 1) for f in (ratio, ratio / bounds[0], ratio / bounds[1]))
+    return rho, (low, high)
+
+
+def sd_interval(sd: float, degrees: int, alpha: float = 0.05) -> tuple[float, float]:
+    """Interval of a standard deviation by chi-square; from 3 runs it spans a factor of 12."""
+    if degrees <= 0:
+        return 0.0, math.inf
+    high, low = special.chdtri(degrees, [1 - alpha / 2, alpha / 2])
+    return sd * math.sqrt(degrees / float(low)), sd * math.sqrt(degrees / float(high))

@@ -1,0 +1,197 @@
+"""What a design can see, before it is run: effects, seeds and hours.
+
+Everything is the power of the test behind a verdict: Dunnett's simultaneous comparison with the baseline at 5
+%, with its fallback for noisy variants. k counts the variants with the baseline, n the seed blocks.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from attnsearch.dunnett import dunnett_critical
+from attnsearch.errors import UsageError
+from attnsearch.noise import pooled_variance, sd_interval
+
+Floats = NDArray[np.float64]
+
+ALPHA = 0.05
+POWER = 0.80
+MANY = (
+    16  # blocks from which a plain variant is judged noisy so rarely (under 1 %) that the closed form serves
+)
+SEARCHED = 100_000  # the most seeds that are considered
+
+
+def mde(
+    n: int, k: int, *, sd: float = 1.0, rho: float = 0.0, power: float = POWER, alpha: float = ALPHA
+) -> float:
+    """Smallest effect, in the unit of `sd`, that a verdict finds with the given power.
+
+    Args:
+        n, k: seed blocks; variants with the baseline.
+        sd: standard deviation of a run over seeds; rho: the share of its variance that blocks take away.
+
+    Returns:
+        Points where `sd` is in points; infinite with one block.
+    """
+    _check(n, k, sd, rho)
+    return detectable(n, k, power, alpha) * _standard_error(n, sd, rho)
+
+
+def power_of(effect: float, n: int, k: int, *, sd: float, rho: float = 0.0, alpha: float = ALPHA) -> float:
+    """Probability that a verdict finds a true difference of `effect` (same unit as `sd`) for what it is."""
+    _check(n, k, sd, rho)
+    shift = abs(effect) / _standard_error(n, sd, rho)
+    if n < 2:
+        return 0.0
+    if k > 2 and n < MANY:
+        return float(np.searchsorted(_needed(n, k, alpha), shift) / len(_needed(n, k, alpha)))
+    degrees = (k - 1) * (n - 1)
+    return float(1 - special.nctdtr(degrees, shift, dunnett_critical(k - 1, degrees, alpha)))
+
+
+def seeds_needed(
+    effect: float, k: int, *, sd: float, rho: float = 0.0, power: float = POWER, alpha: float = ALPHA
+) -> int | None:
+    """Fewest seed blocks whose verdicts find `effect` with the given power; None beyond 100,000."""
+    if effect <= 0:
+        raise UsageError(f"The effect to be seen must be above 0 points, got {effect:g}")
+    _check(2, k, sd, rho)
+
+    def enough(n: int) -> bool:
+        return mde(n, k, sd=sd, rho=rho, power=power, alpha=alpha) <= effect
+
+    high = 2
+    while not enough(high):
+        high *= 2
+        if high > SEARCHED:
+            return None
+    low = high // 2  # not enough, or 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+@lru_cache(maxsize=4096)
+def detectable(n: int, k: int, power: float = POWER, alpha: float = ALPHA) -> float:
+    """Effect, in standard errors, that a verdict finds with the given power; infinite for one block."""
+    if n < 2:
+        return math.inf
+    if k > 2 and n < MANY:
+        return float(np.quantile(_needed(n, k, alpha), power))
+    degrees = (k - 1) * (n - 1)
+    return noncentrality(dunnett_critical(k - 1, degrees, alpha), degrees, power)
+
+
+def noncentrality(critical: float, degrees: int, power: float = POWER) -> float:
+    """Effect, in standard errors, at which t passes `critical` with the given power (noncentral t)."""
+    return float(special.nctdtrinc(degrees, 1 - power, critical)) if math.isfinite(critical) else math.inf
+
+
+@lru_cache(maxsize=128)
+def _needed(n: int, k: int, alpha: float) -> Floats:
+    """Sorted: the effect at which each comparison of simulated tables would have become a gain.
+
+    In standard errors. Its quantile at p is the effect that is found with power p. Simulated since with few
+    blocks a plain variant is often judged noisy by chance, which costs power that no closed form counts.
+    """
+    tables = max(4_000, 60_000 // k)
+    y = np.random.default_rng(1955).standard_normal((tables, k, n))
+    variance, noisy = pooled_variance(y)
+    gaps = y[:, :1] - y[:, 1:]
+    own = noisy[:, 1:] | noisy[:, :1]
+    shared = dunnett_critical(k - 1, (k - 1) * (n - 1), alpha) * np.sqrt(2 * variance / n)[:, None]
+    paired = dunnett_critical(k - 1, n - 1, alpha) * gaps.std(axis=2, ddof=1) / math.sqrt(n)
+    lacking = np.where(own, paired, shared) - gaps.mean(axis=2)
+    return np.sort(lacking.ravel()) / math.sqrt(2 / n)
+
+
+def _standard_error(n: int, sd: float, rho: float) -> float:
+    return sd * math.sqrt((1 - rho) * 2 / n)
+
+
+def _check(n: int, k: int, sd: float, rho: float) -> None:
+    if n < 1 or k < 2:
+        raise UsageError(
+            f"A plan needs at least one seed and two variants (the baseline and one more), got {n} and {k}"
+        )
+    if not (sd > 0 and math.isfinite(sd)) or not -1 < rho < 1:
+        raise UsageError(
+            f"A plan needs an sd above 0 and a correlation between -1 and 1, got {sd:g} and {rho:g}"
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Seeds and hours for a wanted effect.
+
+    Args:
+        seeds: for the sd as given; None beyond 100,000. seeds_low, seeds_high: over the 80 % interval of that
+            sd.
+        trials, hours: for `seeds` whole blocks; hours is None when the seconds of a trial are not known.
+        achieved: smallest effect that `at_hand` seeds can see, where that was asked.
+    """
+
+    effect: float
+    variants: int
+    sd: float
+    rho: float
+    power: float
+    seeds: int | None
+    seeds_low: int | None
+    seeds_high: int | None
+    trials: int | None
+    hours: float | None
+    at_hand: int | None
+    achieved: float | None
+
+
+def plan(
+    effect: float,
+    variants: int,
+    *,
+    sd: float,
+    degrees: int | None = None,
+    rho: float = 0.0,
+    power: float = POWER,
+    seconds: float | None = None,
+    workers: int = 1,
+    at_hand: int | None = None,
+) -> Plan:
+    """Seeds, trials and hours that verdicts need to find `effect` points.
+
+    Args:
+        variants: with the baseline.
+        sd, degrees: run sd in points and the degrees of freedom that it rests on (runs - 1 of the baseline);
+            None takes it as known.
+        seconds: of one trial; workers: trials side by side.
+        at_hand: seeds that could be afforded; the plan says what they would see.
+    """
+    seeds = seeds_needed(effect, variants, sd=sd, rho=rho, power=power)
+    low, high = sd_interval(sd, degrees, alpha=0.2) if degrees is not None else (sd, sd)
+    bounds = [
+        seeds_needed(effect, variants, sd=bound, rho=rho, power=power) if 0 < bound < math.inf else None
+        for bound in (low, high)
+    ]
+    trials = None if seeds is None else seeds * variants
+    return Plan(
+        effect=effect,
+        variants=variants,
+        sd=sd,
+        rho=rho,
+        power=power,
+        seeds=seeds,
+        seeds_low=bounds[0],
+        seeds_high=bounds[1],
+        trials=trials,
+        hours=None if trials is None or seconds is None else math.ceil(trials / workers) * seconds / 3600,
+        at_hand=at_hand,
+        achieved=None if at_hand is None else mde(at_hand, variants, sd=sd, rho=rho, power=power),
+    )
