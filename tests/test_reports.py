@@ -74,12 +74,12 @@ def cells(report: reports.Report, arch: str) -> dict[str, object]:
 def test_means_are_over_fresh_seeds_only():
     se = cells(reports.build(record()), "se")
     assert (se["seeds"], se["seeds_kind"], se["error_pct"]) == (2, "fresh", 12.0)
-    assert (se["search_error_pct"], se["optimism_pct"]) == (11.0, 1.0)
+    assert (se["search_error_pct"], se["optimism_points"]) == (11.0, 1.0)
 
 
 def test_a_search_value_is_marked_and_confirms_nothing():
     cbam = cells(reports.build(record()), "all stages cbam")
-    assert (cbam["seeds"], cbam["seeds_kind"], cbam["optimism_pct"]) == (1, "search", None)
+    assert (cbam["seeds"], cbam["seeds_kind"], cbam["optimism_points"]) == (1, "search", None)
     alone = replace(record(), trials=tuple(t for t in record().trials if t.role == "search"))
     rows = reports.build(alone).rows
     assert not [row for row in rows if row.status == "confirmed" and not row.baseline]
@@ -88,7 +88,7 @@ def test_a_search_value_is_marked_and_confirms_nothing():
 def test_intervals_use_the_pooled_sd_and_student_t():
     # squares: plain 12 13 14 12 14 around 13, 4; se 11 12 12 around 35/3, 2/3; degrees 4 + 2
     report = reports.build(record())
-    assert report.front_of.sd == pytest.approx(math.sqrt((4 + 2 / 3) / 6))
+    assert report.standing.sd == pytest.approx(math.sqrt((4 + 2 / 3) / 6))
     se = cells(report, "se")
     half = 2.446912 * math.sqrt((4 + 2 / 3) / 6) / math.sqrt(2)  # t(0.975; 6), any printed table
     assert se["error_pct_low"] == pytest.approx(12 - half, abs=1e-5)
@@ -194,7 +194,7 @@ def test_cells_read_as_people_write():
         "999",
         "272.5k",
         "40.81M",
-        "1.5G",
+        "1.500G",
         "3.25",
     ]
     assert [probability(v) for v in (0.0, 0.5, 1.0)] == ["< 0.01", "0.50", "> 0.99"]

@@ -40,9 +40,9 @@ def write(record: StudyRecord, folder: Path) -> list[Path]:
 
 def files(report: Report) -> list[tuple[str, str | bytes]]:
     """Name and content of every file; all are rendered before the first is written."""
-    from attnsearch.reports import csv, json, latex, markdown, plots, provenance
+    from attnsearch.reports import csv, html, json, latex, markdown, plots, provenance
 
-    tables = [report.trials, report.archs, report.front, *([report.verdicts] if report.verdicts else [])]
+    tables = [*report.main(), report.archs, report.trials]
     pictures = plots.draw(report)
     return [
         *((f"{table.name}.csv", csv.render(table)) for table in tables),
@@ -51,7 +51,9 @@ def files(report: Report) -> list[tuple[str, str | bytes]]:
         ("report.json", json.render(report)),
         *((f"plots/{picture.name}.png", picture.png) for picture in pictures),
         *((f"plots/{picture.name}.svg", picture.svg) for picture in pictures),
+        *([("space.yaml", str(space))] if (space := report.facts.get("space_text")) else []),
         ("provenance.json", provenance.render(report)),
+        ("report.html", html.render(report, pictures)),
     ]
 
 

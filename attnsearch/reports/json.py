@@ -23,7 +23,7 @@ def values(report: Report) -> dict[str, Any]:
         "answer": list(summary.answer(report)),
         "caveats": list(summary.caveats(report)),
         "facts": dict(summary.facts(report)),
-        "noise": {"sd_points": report.front_of.sd, "degrees": report.front_of.degrees},
+        "noise": {"sd_points": report.standing.sd, "degrees": report.standing.degrees},
         "tables": {table.name: table_of(table) for table in report.tables()},
     }
 

@@ -36,16 +36,16 @@ _ESCAPES = {
 
 def render(report: Report) -> str:
     """One table per question that the study answers; needs `booktabs`."""
-    main = [table for table in (report.verdicts, report.front) if table is not None]
     return "% needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}\n" + "\n".join(
-        table_of(table.narrow(), summary.title(report), report.audit) for table in main
+        table_of(table.narrow(), summary.title(report), report.audit) for table in report.main()
     )
 
 
 def table_of(table: Table, title: str, audit: str) -> str:
     """A `table` float: bold rows are those that the table calls strong, said in the caption."""
-    bold = f" Bold: {table.strong_means}." if table.strong else ""
-    caption = f"{title}: {table.title} ({audit})." + bold + "".join(f" {note}." for note in table.notes)
+    caption = f"{title}: {table.title} ({audit})." + "".join(
+        f" {note[0].upper()}{note[1:]}." for note in table.notes
+    )
     spec = "".join("r" if column.numeric else "l" for column in table.columns)
     head = " & ".join(escape(column.title) for column in table.columns)
     body = []

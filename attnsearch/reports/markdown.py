@@ -11,11 +11,10 @@ from attnsearch.reports.tables import Report
 
 def render(report: Report) -> str:
     """What was asked, what is known, the main table, and what it cannot tell."""
-    main = [table for table in (report.verdicts, report.front) if table is not None]
     parts = [
         f"# {escape(summary.title(report))}",
         "\n".join(f"- {escape(line)}" for line in summary.answer(report)),
-        *(table_of(table.narrow(), report.audit) for table in main),
+        *(table_of(table.narrow(), report.audit) for table in report.main()),
         "## What this cannot tell",
         "\n".join(f"- {escape(line)}" for line in summary.caveats(report)),
         "## Facts",
@@ -34,8 +33,7 @@ def table_of(table: Table, audit: str) -> str:
         if index in table.strong:
             cells[1] = f"**{cells[1]}**"
         lines.append("| " + " | ".join(cells) + " |")
-    notes = [*table.notes, *([f"**bold**: {table.strong_means}"] if table.strong else [])]
-    lines += ["", *(f"- {note if note.startswith('**') else escape(note)}" for note in notes)]
+    lines += ["", *(f"- {escape(note)}" for note in table.notes)]
     return "\n".join(lines).rstrip()
 
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from attnsearch.reports.rows import ArchRow, cost_title
-from attnsearch.reports.table import quantity
+from attnsearch.reports.table import Estimate, quantity
 from attnsearch.reports.tables import Report
+from attnsearch.reports.verdicts import Judged, estimate
 
 BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#9A9A9A", "#222222"
 _SIZE = (7.6, 4.8)  # inches: half a page of a paper, the width of a README
@@ -29,21 +30,25 @@ _MARKS = {  # status -> marker, colour, filled
     "undecided": (".", GREY, True),
 }
 
+_AROUND = ((9, 8), (-9, 8), (9, -8), (-9, -8), (13, 0), (-13, 0), (0, 12), (0, -12))
+_PLACES = tuple((reach * x, reach * y) for reach in (1, 1.6, 2.3) for x, y in _AROUND)
+
 
 @dataclass(frozen=True)
 class Picture:
-    """One figure; `alt` says in words what it shows."""
+    """One figure; `alt` says in words what it shows, `caption` how to read it."""
 
     name: str
     title: str
     alt: str
+    caption: str
     png: bytes
     svg: str
 
 
 def draw(report: Report) -> list[Picture]:
     """Every picture that the study has numbers for."""
-    drawn = [make(report) for make in (pareto, curves, optimism)]
+    drawn = [make(report) for make in (pareto, forest, effects, curves, optimism)]
     return [picture for picture in drawn if picture is not None]
 
 
@@ -62,7 +67,7 @@ def pareto(report: Report) -> Picture:
         axes.set_ylabel("validation error (%)")
         axes.xaxis.set_major_formatter(lambda value, _: quantity(value))
         _frame_y(axes, [row.standing.mean for row in report.rows if row.shown or row.baseline])
-        _label(axes, [row for row in report.rows if row.listed])
+        _label(axes, report.rows)
         _key(figure, axes, [row for row in report.rows if row.listed])
 
     listed = [row for row in report.rows if row.listed]
@@ -70,7 +75,11 @@ def pareto(report: Report) -> Picture:
         f"Scatter of {len(report.rows)} archs: error against {cost_title(report.cost, report.facts)}; "
         + "; ".join(f"{row.number} {row.label} at {row.standing.mean:.2f} %" for row in listed)
     )
-    return _picture("pareto", f"Error against cost ({report.audit})", alt, paint)
+    caption = (
+        "Down and left is better. Points are means over seeds; bars are 95 % intervals, drawn for archs of "
+        "the front's table, whose numbers stand beside the points. The line is the observed front."
+    )
+    return _picture("pareto", f"Error against cost ({report.audit})", alt, caption, paint)
 
 
 def curves(report: Report) -> Picture | None:
@@ -101,7 +110,8 @@ def curves(report: Report) -> Picture | None:
         figure.legend(loc="outside lower left", frameon=False, fontsize=8)
 
     alt = f"Learning curves of {len(chosen)} archs over {report.epochs} epochs"
-    return _picture("curves", "Learning curves (median over seeds)", alt, paint)
+    caption = "Validation error by epoch on a logarithmic scale, median over the seeds of each arch."
+    return _picture("curves", "Learning curves (median over seeds)", alt, caption, paint)
 
 
 def optimism(report: Report) -> Picture | None:
@@ -139,10 +149,75 @@ def optimism(report: Report) -> Picture | None:
         figure.legend(loc="outside lower left", frameon=False, fontsize=8, ncols=2)
 
     alt = f"For {len(rows)} archs, the value that chose them beside the mean over fresh seeds"
-    return _picture("optimism", "What the search promised, what fresh seeds gave", alt, paint)
+    caption = (
+        "A diamond left of its circle: the value that chose the arch was luckier than the arch is. "
+        "The circles are what to report."
+    )
+    return _picture("optimism", "What the search promised, what fresh seeds gave", alt, caption, paint)
 
 
-def _picture(name: str, title: str, alt: str, paint: Callable[[Any], None]) -> Picture:
+def forest(report: Report) -> Picture | None:
+    """Each variant's difference from the baseline with its simultaneous interval."""
+    if not isinstance(report.judged, Judged):
+        return None
+    analysis = report.judged.analysis
+    ordered = sorted(analysis.verdicts, key=lambda verdict: verdict.estimate)
+    lines = [(v.variant, estimate(v.estimate, v.simultaneous, v.n), v.outcome) for v in ordered]
+    margin = ordered[0].margin
+
+    def paint(figure: Any) -> None:
+        _intervals(figure, lines, margin)
+        figure.axes[0].set_xlabel(f"over {_literal(analysis.baseline)} (points of accuracy)")
+
+    alt = "; ".join(f"{v.variant}: {v.outcome}, {v.estimate:+.2f} points" for v in reversed(ordered))
+    caption = (
+        "Right of zero is better. Bars are 95 % intervals that hold for all variants together: one that "
+        "crosses zero is no evidence either way."
+        + (f" The band is the margin of {margin:g} points." if margin else "")
+    )
+    title = f"Differences from {analysis.baseline}, {analysis.blocks} seed blocks ({report.audit})"
+    return _picture("forest", title, alt, caption, paint)
+
+
+def effects(report: Report) -> Picture | None:
+    """Main effects and interactions of a factorial design."""
+    if not isinstance(report.judged, Judged) or not report.judged.effects:
+        return None
+    found = sorted(report.judged.effects, key=lambda effect: abs(effect.estimate))[-16:]
+    lines = [(e.name, estimate(e.estimate, e.interval, 0), "gain" if e.p_holm <= 0.05 else "") for e in found]
+
+    def paint(figure: Any) -> None:
+        _intervals(figure, lines, None)
+        figure.axes[0].set_xlabel("effect (points of accuracy)")
+
+    alt = "; ".join(f"{e.name}: {e.estimate:+.2f} points" for e in reversed(found))
+    caption = "Largest first; bars are 95 % intervals, each for itself. Filled: p by Holm at most 0.05."
+    return _picture("effects", f"Main effects and interactions ({report.audit})", alt, caption, paint)
+
+
+def _intervals(figure: Any, lines: Sequence[tuple[str, Estimate, str]], margin: float | None) -> None:
+    width, _ = _SIZE
+    figure.set_size_inches(width, 1.3 + 0.34 * len(lines))
+    axes = figure.add_subplot()
+    if margin:
+        axes.axvspan(-margin, margin, color="#E4E4E4", zorder=0)
+    axes.axvline(0, color=INK, linewidth=0.9)
+    looks = {"gain": ("o", BLUE), "harm": ("v", ORANGE), "equivalent": ("s", GREEN)}
+    for height, (_, value, word) in enumerate(lines):
+        marker, colour = looks.get(word, ("o", GREY))
+        face = colour if word in looks else "white"
+        if value.low is not None and value.high is not None:
+            axes.plot([value.low, value.high], [height, height], color=colour, linewidth=1.6, zorder=2)
+        axes.plot(value.mean, height, marker, color=colour, markerfacecolor=face, markersize=6, zorder=3)
+    names = [
+        f"{_short(name, 48)}{f': {word}' if word and margin is not None else ''}" for name, _, word in lines
+    ]
+    axes.set_yticks(range(len(lines)), [_literal(name) for name in names])
+    axes.set_ylim(-0.6, len(lines) - 0.4)
+    axes.grid(visible=False, axis="y")
+
+
+def _picture(name: str, title: str, alt: str, caption: str, paint: Callable[[Any], None]) -> Picture:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -156,6 +231,10 @@ def _picture(name: str, title: str, alt: str, paint: Callable[[Any], None]) -> P
         "grid.linewidth": 0.6,
         "axes.axisbelow": True,
         "axes.edgecolor": INK,
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
         "svg.hashsalt": name,
         "text.parse_math": False,
     }
@@ -167,13 +246,13 @@ def _picture(name: str, title: str, alt: str, paint: Callable[[Any], None]) -> P
         png, svg = io.BytesIO(), io.StringIO()
         figure.savefig(png, format="png", dpi=160, metadata={"Software": "attnsearch"})
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": "attnsearch"})
-    return Picture(name, title, alt, png.getvalue(), svg.getvalue())
+    return Picture(name, title, alt, caption, png.getvalue(), svg.getvalue())
 
 
 def _points(axes: Any, rows: Sequence[ArchRow], marker: str, colour: str, filled: bool, name: str) -> None:
     if not rows:
         return
-    x, y = [row.standing.candidate.costs[0] for row in rows], [row.standing.mean for row in rows]
+    x, y = zip(*map(_position, rows), strict=True)
     half = [row.error.half if row.error.half is not None and row.listed else math.nan for row in rows]
     axes.errorbar(x, y, yerr=half, fmt="none", ecolor=colour, elinewidth=1, capsize=2, alpha=0.8)
     axes.scatter(
@@ -189,8 +268,9 @@ def _points(axes: Any, rows: Sequence[ArchRow], marker: str, colour: str, filled
 
 
 def _staircase(axes: Any, rows: Sequence[ArchRow]) -> None:
-    points = sorted((row.standing.candidate.costs[0], row.standing.mean) for row in rows)
-    axes.step(*zip(*points, strict=True), where="post", color=BLUE, linewidth=1, alpha=0.6, zorder=2)
+    points = sorted(map(_position, rows))
+    look = {"color": INK, "linewidth": 0.9, "linestyle": ":", "zorder": 2, "label": "observed front"}
+    axes.step(*zip(*points, strict=True), where="post", **look)
 
 
 def _frame_y(axes: Any, means: Sequence[float]) -> None:
@@ -212,42 +292,32 @@ def _frame_y(axes: Any, means: Sequence[float]) -> None:
 
 
 def _label(axes: Any, rows: Sequence[ArchRow]) -> None:
-    """Numbers beside their points, each at the first of eight places that is free."""
+    """The listed archs' numbers beside their points, each at the first place that nothing else takes."""
     axes.figure.canvas.draw()
-    taken: list[tuple[float, float]] = [
-        tuple(axes.transData.transform((row.standing.candidate.costs[0], row.standing.mean))) for row in rows
-    ]
-    places = [
-        (9, 9),
-        (-9, 9),
-        (9, -9),
-        (-9, -9),
-        (16, 0),
-        (-16, 0),
-        (0, 16),
-        (0, -16),
-        (22, 14),
-        (-22, 14),
-        (22, -14),
-    ]
-    for row, (x, y) in zip(rows, list(taken), strict=True):
-        scale = axes.figure.dpi / 72
-        spots = [(x + dx * scale, y + dy * scale, dx, dy) for dx, dy in places]
-        room = [min(math.dist((sx, sy), spot) for spot in taken) for sx, sy, _, _ in spots]
-        free = next((i for i, gap in enumerate(room) if gap > 12 * scale), room.index(max(room)))
-        sx, sy, dx, dy = spots[free]
-        taken.append((sx, sy))
+    scale = axes.figure.dpi / 72
+    at = {row.number: axes.transData.transform(_position(row)) for row in rows}
+    taken: list[Sequence[float]] = list(at.values())
+    for row in (row for row in rows if row.listed):
+        x, y = at[row.number]
+        spots = [(x + dx * scale, y + dy * scale) for dx, dy in _PLACES]
+        room = [min(math.dist(spot, other) for other in taken) for spot in spots]
+        place = next((i for i, gap in enumerate(room) if gap > 10 * scale), room.index(max(room)))
+        taken.append(spots[place])
         axes.annotate(
             str(row.number),
-            (row.standing.candidate.costs[0], row.standing.mean),
-            (dx, dy),
+            _position(row),
+            _PLACES[place],
             textcoords="offset points",
             ha="center",
             va="center",
             fontsize=8,
-            color=INK,
+            fontweight="bold",
             zorder=5,
         )
+
+
+def _position(row: ArchRow) -> tuple[float, float]:
+    return row.standing.candidate.costs[0], row.standing.mean
 
 
 def _key(figure: Any, axes: Any, rows: Sequence[ArchRow]) -> None:

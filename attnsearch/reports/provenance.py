@@ -38,7 +38,7 @@ def values(report: Report) -> dict[str, Any]:
         },
         "written": {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "attnsearch": _own_version(),
+            "attnsearch": own_version(),
             "python": platform.python_version(),
             "platform": platform.platform(),
         },
@@ -51,7 +51,7 @@ def fingerprint(record: StudyRecord) -> str:
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
-def _own_version() -> str:
+def own_version() -> str:
     try:
         return version("attnsearch")
     except PackageNotFoundError:

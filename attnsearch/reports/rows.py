@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from attnsearch.front import Front, Standing
+from attnsearch.front import Front, Standing, assess
 from attnsearch.reports.table import Estimate
 from attnsearch.trial import StudyRecord, TrialResult
 
@@ -37,11 +37,18 @@ class ArchRow:
     status: str
     ratio: float | None
     difference: Estimate | None
+    tied: bool
 
     @property
     def error(self) -> Estimate:
         row = self.standing
         return Estimate(row.mean, row.low, row.high, row.n)
+
+    @property
+    def seeds_kind(self) -> str:
+        if not self.standing.fresh:
+            return "search"
+        return "design" if self.trial.role == "design" else "fresh"
 
     @property
     def label(self) -> str:
@@ -94,13 +101,11 @@ def proxy_epochs(record: StudyRecord) -> int:
     return lengths.most_common(1)[0][0] if lengths else 0
 
 
-def cost_axis(facts: Mapping[str, Any], trials: Sequence[TrialResult]) -> str:
-    """Name of the cost on the front's axis."""
-    said = facts.get("cost")
-    if isinstance(said, str) and said:
-        return said
+def cost_axes(facts: Mapping[str, Any], trials: Sequence[TrialResult]) -> tuple[str, ...]:
+    """Names of the front's costs, the plotted one first; MACs where the study does not say."""
+    said = facts.get("costs_chosen") or ([facts["cost"]] if facts.get("cost") else [])
     known = list(trials[0].costs)
-    return "macs" if "macs" in known or not known else known[0]
+    return tuple(said) or ("macs",) if "macs" in known or not known else tuple(said) or (known[0],)
 
 
 def audit_label(facts: Mapping[str, Any]) -> str:
@@ -117,14 +122,15 @@ def cost_title(name: str, facts: Mapping[str, Any]) -> str:
     if name in _COSTS:
         said, convention = _COSTS[name]
     else:
-        said = name.replace("_", " ")
-        convention = ((facts.get("units") or {}).get(name) or {}).get("unit", "")
-    return f"{said} ({convention})" if convention and not said.endswith(f" {convention}") else said
+        said, convention = cost_name(name), ((facts.get("units") or {}).get(name) or {}).get("unit", "")
+    return f"{said} ({convention})" if convention and not said.endswith(convention) else said
 
 
 def cost_name(name: str) -> str:
     """A cost as it is called in a sentence."""
-    return _COSTS[name][0] if name in _COSTS else name.replace("_", " ")
+    return (
+        _COSTS[name][0] if name in _COSTS else name.removesuffix("_ms").removesuffix("_mb").replace("_", " ")
+    )
 
 
 def count(record: StudyRecord) -> Counts:
@@ -168,12 +174,15 @@ def nothing_finished(record: StudyRecord, counts: Counts) -> str:
 
 
 def arch_rows(
-    record: StudyRecord, front: Front, done: Iterable[TrialResult], cost: str
+    record: StudyRecord, front: Front, done: Sequence[TrialResult], over: Mapping[str, Estimate]
 ) -> tuple[ArchRow, ...]:
-    first = {trial.key: trial for trial in reversed(list(done))}
+    """One row per arch trained to the end, by rising cost; `over` are the differences from the baseline."""
+    first = {trial.key: trial for trial in reversed(done)}
     key = record.facts.get("baseline")
     controls = record.facts.get("controls") or {}
     plain = next((row for row in front.standings if row.candidate.key == key), None)
+    unit = plain.candidate.costs[0] if plain else 0.0
+    best = tied_with_least(front)
     return tuple(
         ArchRow(
             number=number,
@@ -182,13 +191,23 @@ def arch_rows(
             baseline=row is plain,
             control=str(controls.get(row.candidate.key, "")),
             status=status(row, row is plain),
-            ratio=row.candidate.costs[0] / plain.candidate.costs[0]
-            if plain and plain.candidate.costs[0]
-            else None,
-            difference=None,
+            ratio=row.candidate.costs[0] / unit if unit else None,
+            difference=over.get(row.candidate.key),
+            tied=row.candidate.key in best,
         )
         for number, row in enumerate(front.standings, start=1)
     )
+
+
+def tied_with_least(front: Front) -> set[str]:
+    """Keys of the archs whose error cannot be told from the least one, itself included: bold in a paper.
+
+    They are the front's ties when cost does not count, over the runs that the tables tell of.
+    """
+    told = [row.candidate for row in front.standings]
+    free = [replace(arch, costs=(0.0,), searched={}, fresh=arch.fresh or arch.searched) for arch in told]
+    rows = assess(free, draws=1).standings
+    return {row.candidate.key for row in rows if row.observed or row.tied_with}
 
 
 STATUSES = {

@@ -5,28 +5,84 @@ No sentence says more than the tables' numbers do. A gain is claimed by a verdic
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from attnsearch.reports.rows import NOT_AUDITED, ArchRow, Counts, cost_name
+from attnsearch.reports.rows import NOT_AUDITED, STATUSES, ArchRow, Counts, cost_name
 from attnsearch.reports.table import Estimate, number, probability, quantity
 from attnsearch.reports.tables import Report
+from attnsearch.reports.verdicts import WORDS, Judged, outcome
+from attnsearch.statistics import Verdict
 
 
 def title(report: Report) -> str:
     return f"Study {report.record.name}"
 
 
+@dataclass(frozen=True)
+class Tile:
+    """One fact of the first screen; `stages` are what stands in each stage, where that is the fact."""
+
+    name: str
+    value: str
+    detail: str
+    stages: tuple[str, ...] = ()
+    wide: bool = False
+
+
 def answer(report: Report) -> tuple[str, ...]:
     """The first things to know: arch and place, price, certainty, comparison, noise, length of the proxy."""
-    lines = [best(report), compared(report), front_sentence(report), noise(report), proxy(report)]
-    return tuple(line for line in lines if line)
+    if isinstance(report.judged, Judged):
+        found = verdict_lines(report.judged, report.cost)
+    else:
+        found = [
+            report.judged or "",
+            best(report),
+            compared(report),
+            front_sentence(report),
+            optimism(report),
+        ]
+        found.append(noise(report))
+    return tuple(line for line in (*found, proxy(report)) if line)
+
+
+def verdict_lines(judged: Judged, cost: str) -> list[str]:
+    """The tally, then one sentence per variant, the best first; twelve at most."""
+    analysis = judged.analysis
+    ordered = sorted(analysis.verdicts, key=lambda verdict: -verdict.estimate)
+    lines = [
+        f"Compared with {analysis.baseline} over {analysis.blocks} seed blocks, in points of accuracy with "
+        f"simultaneous 95 % intervals: {tally(judged)}."
+    ]
+    lines += [_verdict_line(judged, verdict, cost) for verdict in ordered[:12]]
+    return [*lines, f"{len(ordered) - 12} more in the table."] if len(ordered) > 12 else lines
+
+
+def tally(judged: Judged) -> str:
+    """`gain 1, harm 0, equivalent 0, no evidence 3`."""
+    said = [verdict.outcome for verdict in judged.analysis.verdicts]
+    return ", ".join(f"{word} {said.count(word)}" for word in ("gain", "harm", "equivalent", "no evidence"))
+
+
+def _verdict_line(judged: Judged, verdict: Verdict, cost: str) -> str:
+    low, high = verdict.simultaneous
+    known = math.isfinite(low) and math.isfinite(high)
+    interval = f"({number(low, 2, True)} to {number(high, 2, True)})" if known else "(noise not known)"
+    parts = [f"{number(verdict.estimate, 2, True)} points {interval} on {seeds(verdict.n)}"]
+    if verdict.outcome == "no evidence" and math.isfinite(verdict.mde):
+        parts.append(f"effects under {verdict.mde:.2f} points may have gone unseen")
+    price = judged.prices(verdict).get(cost)
+    if price is not None:
+        parts.append(f"{price:.3f} x the {cost_name(cost)}")
+    return f"{verdict.variant}: {outcome(verdict)}; {'; '.join(parts)}."
 
 
 def chosen(report: Report) -> ArchRow | None:
     """The arch of least mean error beside the baseline; search values do not compete with fresh means."""
-    rows = [row for row in report.rows if not row.baseline]
+    rows = [row for row in report.rows if not row.baseline and not row.control]
     fresh = [row for row in rows if row.standing.fresh]
     return min(fresh or rows, key=lambda row: row.standing.mean, default=None)
 
@@ -35,19 +91,20 @@ def best(report: Report) -> str:
     row = chosen(report)
     if row is None:
         return "Nothing but the baseline has been trained to the end."
-    among = [
-        other for other in report.rows if not other.baseline and other.standing.fresh == row.standing.fresh
-    ]
-    which = (
-        "archs that were run again on fresh seeds"
-        if row.standing.fresh
-        else "archs, each by its search value"
-    )
     sure = "" if row.standing.p_front is None else f", P(front) {probability(row.standing.p_front)}"
     return (
-        f"Least error of {len(among)} {which}: {row.label}, {_error(row)}, {_price(report, row)}; "
+        f"Least error of {_rivals(report, row)}: {row.label}, {_error(row)}, {_price(report, row)}; "
         f"status {row.status}{sure}."
     )
+
+
+def _rivals(report: Report, row: ArchRow) -> str:
+    others = [
+        o for o in report.rows if not o.baseline and not o.control and o.standing.fresh == row.standing.fresh
+    ]
+    if row.standing.fresh:
+        return f"the {len(others)} archs that were run again on fresh seeds"
+    return f"{len(others)} archs, each by its search value"
 
 
 def compared(report: Report) -> str:
@@ -64,38 +121,165 @@ def compared(report: Report) -> str:
 
 
 def difference(row: ArchRow) -> str:
-    """The paired difference and what it allows to say."""
+    """The difference on shared seeds and what it allows to say."""
     given = row.difference
     assert given is not None
-    points = f"Difference: {number(given.mean, 2, True)} points of error over {seeds(given.n)} that both had"
+    which = "better" if given.mean > 0 else "worse"
+    shared = "the one seed" if given.n == 1 else f"the {given.n} seeds"
+    said = f"On {shared} that both had, the arch is {abs(given.mean):.2f} points {which}"
     if given.low is None or given.high is None:
-        return f"{points}; no arch has two seeds, so the noise is not known and nothing is claimed."
-    interval = f"{points}, 95 % interval {number(given.low, 2, True)} to {number(given.high, 2, True)}"
+        return f"{said}; one seed has no interval, so nothing is claimed."
+    interval = f"{said} (95 % interval {number(given.low, 2, True)} to {number(given.high, 2, True)})"
     if given.low <= 0 <= given.high:
-        return f"{interval}: it takes in zero, so there is no evidence of a gain or a harm."
-    which = "a gain" if given.high < 0 else "a harm"
-    return (
-        f"{interval}. It excludes zero, but this arch is one picked out of many: run a design "
-        f"(`attnsearch run --design`) before calling it {which}."
-    )
+        return f"{interval}: that takes in zero, so there is no evidence of a gain or a harm."
+    return f"{interval}: that leaves out zero, but this arch was picked out of many. {CLAIM}"
+
+
+CLAIM = "A search makes no verdict; `attnsearch run --design add` tests it."
 
 
 def front_sentence(report: Report) -> str:
-    tally = {word: sum(row.status == word for row in report.rows) for word in ("confirmed", "candidate")}
+    said = {
+        word: sum(r.status == word and not r.baseline for r in report.rows)
+        for word in ("confirmed", "candidate")
+    }
     return (
-        f"On the front of error against {cost_name(report.cost)}: "
-        f"{tally['confirmed']} confirmed, {tally['candidate']} undecided, "
+        f"On the front of error against {cost_name(report.cost)}, beside the baseline: "
+        f"{said['confirmed']} confirmed, {said['candidate']} undecided, "
         f"of {len(report.rows)} archs trained to the end."
     )
 
 
+def tiles(report: Report) -> tuple[Tile, ...]:
+    """The first screen: which block, where, what cost, how sure, against what, how long a proxy."""
+    if isinstance(report.judged, Judged):
+        return (*_verdict_tiles(report.judged, report.cost), _proxy_tile(report))
+    row = chosen(report)
+    return (*(_arch_tiles(report, row) if row else ()), _proxy_tile(report))
+
+
+def _arch_tiles(report: Report, row: ArchRow) -> list[Tile]:
+    given, plain = row.difference, report.baseline
+    if given is None or plain is None:
+        over = Tile("over the baseline", "not known", "no seed shared with a finished baseline")
+    else:
+        interval = "one seed: no interval"
+        if given.low is not None and given.high is not None:
+            interval = f"95 % interval {number(given.low, 2, True)} to {number(given.high, 2, True)}"
+        detail = f"{interval}; {seeds(given.n)} shared with {plain.trial.arch}. Not a verdict."
+        over = Tile("over the baseline", f"{number(given.mean, 2, True)} points", detail)
+    p = row.standing.p_front
+    sure = "P(front) not known" if p is None else f"P(front) {probability(p)}"
+    ratio = "" if row.ratio is None else f"{row.ratio:.3f} x the baseline's"
+    name = f"least error of {_rivals(report, row)}"
+    price = f"{quantity(row.standing.candidate.costs[0])} {cost_name(report.cost)}"
+    detail = f"in {report.facts.get('host') or 'the host'}; no. {row.number} in tables and pictures"
+    return [
+        Tile(name, row.label, detail, tuple(row.label.split(" | ")), wide=True),
+        Tile("validation error", estimate(row.error), f"{_which_seeds(row)}, ± half the 95 % interval"),
+        Tile("cost", price, ratio),
+        over,
+        Tile("how sure of its place", sure, f"{row.status}: {STATUSES[row.status]}"),
+    ]
+
+
+def _verdict_tiles(judged: Judged, cost: str) -> list[Tile]:
+    analysis = judged.analysis
+    top = max(analysis.verdicts, key=lambda verdict: verdict.estimate)
+    price = judged.prices(top).get(cost)
+    low, high = top.simultaneous
+    interval = (
+        "no interval" if not math.isfinite(low) else f"{number(low, 2, True)} to {number(high, 2, True)}"
+    )
+    visible = [verdict.mde for verdict in analysis.verdicts if math.isfinite(verdict.mde)]
+    seen = f"{max(visible):.2f} points" if visible else "not known"
+    noise = (
+        f"residual sd of a run {analysis.sd:.2f} points" if math.isfinite(analysis.sd) else "noise not known"
+    )
+    cost_said = "" if price is None else f"; {price:.3f} x the {cost_name(cost)}"
+    return [
+        Tile(
+            "verdicts",
+            tally(judged),
+            f"{len(analysis.verdicts)} variants against {analysis.baseline}",
+            wide=True,
+        ),
+        Tile(
+            "largest difference",
+            f"{number(top.estimate, 2, True)} points",
+            f"{top.variant}: {outcome(top)}{cost_said}",
+        ),
+        Tile("its simultaneous 95 % interval", interval, "holds for all variants together"),
+        Tile("smallest visible effect", seen, "found with 80 % power; less may exist unseen"),
+        Tile("seed blocks", str(analysis.blocks), f"same seeds for all; {noise}"),
+    ]
+
+
+def _proxy_tile(report: Report) -> Tile:
+    recipe, data = report.facts.get("recipe") or {}, report.facts.get("data") or {}
+    images = recipe.get("train_images") or data.get("train")
+    seen = f" of {images:,} images" if isinstance(images, int) else ""
+    where = f"{data['name']}; " if data.get("name") else ""
+    return Tile(
+        "the proxy",
+        f"{report.epochs} epochs{seen}",
+        f"{where}{report.audit}: longer training may rank otherwise",
+    )
+
+
+def words(report: Report) -> tuple[tuple[str, str], ...]:
+    """What the words and signs of the page mean."""
+    found = [
+        (
+            "arch",
+            "one architecture; what stands in stage 1 | stage 2 | …, `none` for nothing, options in brackets",
+        ),
+        (
+            "error",
+            "share of the validation images classified wrongly after the last epoch; never of the test split",
+        ),
+        (
+            "± and interval",
+            "95 %: of intervals made so, 95 in 100 hold the mean over all seeds that could have been drawn",
+        ),
+        ("points", "percentage points of accuracy; positive is better than the baseline"),
+        (
+            "fresh, search",
+            "fresh seeds were run after the arch was chosen; search seeds chose it, which flatters it",
+        ),
+        ("MACs, FLOPs", "1 MAC is one multiply-add; FLOPs here are 2 x MACs plus element-wise work"),
+        (
+            "P(front)",
+            "probability, given the noise between seeds, that no arch of no more cost has less error",
+        ),
+        *STATUSES.items(),
+    ]
+    if isinstance(report.judged, Judged):
+        found += WORDS.items()
+    return tuple(found)
+
+
+def optimism(report: Report) -> str:
+    """How much the search flattered, over the archs that have both kinds of seeds."""
+    found = [
+        row.standing.optimism for row in report.rows if row.standing.optimism is not None and not row.baseline
+    ]
+    if not found:
+        return ""
+    mean = sum(found) / len(found)
+    word = "flattered" if mean > 0 else "undersold"
+    return (
+        f"The search {word} the {len(found)} archs that were run again by {abs(mean):.2f} points on average."
+    )
+
+
 def noise(report: Report) -> str:
-    sd = report.front_of.sd
+    sd = report.standing.sd
     if sd is None:
         return "No arch has two seeds: the noise between seeds is not known, and no interval is given."
     return (
         f"Noise: runs of one arch that differ in the seed only have a standard deviation of {sd:.2f} points "
-        f"(pooled, {report.front_of.degrees} degrees of freedom)."
+        f"(pooled, {report.standing.degrees} degrees of freedom)."
     )
 
 
@@ -125,7 +309,7 @@ def caveats(report: Report) -> tuple[str, ...]:
     for what, said in (("device", devices(report)), ("version", versions(report))):
         if len(said) > 1:
             lines.append(f"Trials were not all run alike, more than one {what}: {'; '.join(said)}.")
-    if report.verdicts is None:
+    if report.judged is None:
         lines.append("A search ranks, it does not test: it makes no verdict of gain or harm.")
     if report.counts.running:
         lines.append(
@@ -149,15 +333,19 @@ def facts(report: Report) -> tuple[tuple[str, str], ...]:
         ("question", given.get("question")),
         ("space", given.get("space")),
         ("host", _flat(given.get("host"))),
+        ("limits", _flat(given.get("limits"))),
         ("archs and trials", where_trials_went(report.counts)),
         (
             "why it ended",
             given.get("ended") or ("still running" if report.counts.running else "not recorded"),
         ),
+        ("sampler", given.get("sampler")),
+        ("pruner", given.get("pruner")),
         ("design", _flat(given.get("design"))),
         ("recipe", _flat(given.get("recipe"))),
         ("data", data(given.get("data") or {})),
-        ("device", _flat(given.get("device"))),
+        ("device", "; ".join(devices(report)) or _flat(given.get("device"))),
+        ("machine", given.get("machine")),
         ("proxy audit", report.audit),
         ("test split", ledger(given.get("test") or ())),
         ("versions", _flat(given.get("versions"))),
@@ -224,9 +412,12 @@ def estimate(value: Estimate, unit: str = " %") -> str:
 
 
 def _error(row: ArchRow) -> str:
-    which = "fresh " if row.standing.fresh else "search " if not row.baseline else ""
-    count = "1 " + which + "seed" if row.standing.n == 1 else f"{row.standing.n} {which}seeds"
-    return f"error {estimate(row.error)} on {count}"
+    return f"error {estimate(row.error)} on {_which_seeds(row)}"
+
+
+def _which_seeds(row: ArchRow) -> str:
+    kind = "" if row.baseline and not row.standing.fresh else f"{row.seeds_kind} "
+    return f"{row.standing.n} {kind}seed{'s' if row.standing.n > 1 else ''}"
 
 
 def _price(report: Report, row: ArchRow) -> str:

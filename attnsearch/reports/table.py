@@ -37,6 +37,7 @@ class Column:
             digits, never 0 or 1), quantity (four significant digits with k, M, G).
         signed: write a plus sign before positive numbers, for differences.
         wide: left out where space is short; CSV and JSON always have it.
+        note: what the numbers are, where the title cannot say it.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Column:
     digits: int = 2
     signed: bool = False
     wide: bool = False
+    note: str = ""
 
     @property
     def numeric(self) -> bool:
@@ -53,7 +55,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns and rows under a title. `notes` say what the numbers are and what they leave out.
+    """Columns and rows under a title; `remarks` say what is true of the table as a whole.
 
     `strong` are the indices of rows that a format may set in bold; `strong_means` says why.
     """
@@ -62,9 +64,16 @@ class Table:
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Value, ...], ...]
-    notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     strong: frozenset[int] = frozenset()
     strong_means: str = ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The notes of the columns, then the remarks, then what bold means."""
+        told = [f"{column.title}: {column.note}" for column in self.columns if column.note]
+        bold = [f"bold: {self.strong_means}"] if self.strong else []
+        return (*told, *self.remarks, *bold)
 
     def texts(self, row: int) -> list[str]:
         """The row as people read it."""
@@ -79,7 +88,7 @@ class Table:
         keep = [i for i, column in enumerate(self.columns) if column.name not in names]
         columns = tuple(self.columns[i] for i in keep)
         rows = tuple(tuple(row[i] for i in keep) for row in self.rows)
-        return Table(self.name, self.title, columns, rows, self.notes, self.strong, self.strong_means)
+        return Table(self.name, self.title, columns, rows, self.remarks, self.strong, self.strong_means)
 
     def narrow(self) -> Table:
         """The same table less its wide columns."""
@@ -141,5 +150,5 @@ def quantity(value: float) -> str:
     """Four significant digits with a decimal prefix: 272474 is `272.5k`, 40813184 is `40.81M`."""
     for scale, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= scale:
-            return f"{value / scale:.4g}{letter}"
+            return f"{value / scale:#.4g}{letter}"
     return f"{value:.4g}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attnsearch.errors import NoResultError
 from attnsearch.front import Front, assess, candidates
@@ -17,7 +17,7 @@ from attnsearch.reports.rows import (
     Counts,
     arch_rows,
     audit_label,
-    cost_axis,
+    cost_axes,
     cost_title,
     count,
     finished,
@@ -27,24 +27,48 @@ from attnsearch.reports.rows import (
     proxy_epochs,
 )
 from attnsearch.reports.table import Column, Table, Value
+from attnsearch.reports.verdicts import Judged, effect_table, judge, over_baseline, verdict_table
 from attnsearch.trial import StudyRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+SEEDS = (
+    "`fresh` ones ran after the arch had been chosen; `search` ones helped to choose it, so they flatter it"
+)
+ERROR = (
+    "mean over the row's seeds, in percent of the validation images, ± half its 95 % t interval (standard "
+    "deviation between seeds pooled over all repeated archs)"
+)
+OVER = "accuracy over the baseline's on the seeds that both had, positive is better, ± half the 95 % interval"
+OVER_SEARCH = f"{OVER} (each for itself; none for a single seed)"
+OVER_DESIGN = f"{OVER} that holds for all variants together"
+P_FRONT = "probability, given the noise between seeds, that no arch of no more cost has less error"
+OPTIMISM = "mean over fresh seeds minus search value; positive where the search flattered"
+TIED = "error not told from the least one (95 %)"
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that the formats render."""
+    """All that the formats render.
+
+    `judged` is what a design said; a sentence where it cannot say anything yet; None for a search.
+    """
 
     record: StudyRecord
     cost: str
     epochs: int
-    front_of: Front
+    standing: Front
     rows: tuple[ArchRow, ...]
     counts: Counts
-    archs: Table
     front: Table
+    archs: Table
     trials: Table
     failures: Table
+    judged: Judged | str | None = None
     verdicts: Table | None = None
+    effects: Table | None = None
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -58,59 +82,76 @@ class Report:
     def audit(self) -> str:
         return audit_label(self.facts)
 
+    def main(self) -> tuple[Table, ...]:
+        """The tables that answer the question."""
+        return tuple(table for table in (self.verdicts, self.effects, self.front) if table is not None)
+
     def tables(self) -> tuple[Table, ...]:
-        found = (self.verdicts, self.front, self.archs, self.failures, self.trials)
-        return tuple(table for table in found if table is not None and table.rows)
+        return tuple(table for table in (*self.main(), self.archs, self.failures, self.trials) if table.rows)
 
 
 def build(record: StudyRecord) -> Report:
     """Work out the tables of a study, finished or not; `NoResultError` where no trial has finished."""
-    counts = count(record)
-    epochs = proxy_epochs(record)
+    counts, epochs = count(record), proxy_epochs(record)
     done = [trial for trial in record.trials if finished(trial) and trial.epochs == epochs]
     if not done:
         raise NoResultError(nothing_finished(record, counts))
-    cost = cost_axis(record.facts, done)
-    standing = assess(candidates(done, [cost]))
-    rows = arch_rows(record, standing, done, cost)
+    axes = cost_axes(record.facts, done)
+    standing = assess(candidates(done, axes))
+    rows = arch_rows(record, standing, done, over_baseline(standing, record.facts.get("baseline")))
+    judged = judge(record, rows, epochs)
+    if isinstance(judged, Judged):
+        rows = judged.restated(rows)
     return Report(
         record=record,
-        cost=cost,
+        cost=axes[0],
         epochs=epochs,
-        front_of=standing,
+        standing=standing,
         rows=rows,
         counts=counts,
-        archs=_arch_table("archs", "All archs trained to the end", rows, record, cost),
-        front=_front_table(rows, record, cost),
-        trials=_trial_table(record),
+        front=_front_table(rows, record, axes[0]),
+        archs=_arch_table("archs", "All archs trained to the end", rows, record, axes[0]),
+        trials=trial_table(record),
         failures=_failure_table(record),
+        judged=judged,
+        verdicts=verdict_table(judged, axes[0]) if isinstance(judged, Judged) else None,
+        effects=effect_table(judged) if isinstance(judged, Judged) else None,
     )
+
+
+def frame(table: Table | None) -> pd.DataFrame:
+    """A table for a notebook, full precision; an empty frame for none."""
+    import pandas as pd
+
+    if table is None:
+        return pd.DataFrame()
+    names, rows = table.flat()
+    return pd.DataFrame(rows, columns=names)
 
 
 def _arch_table(name: str, title: str, rows: Sequence[ArchRow], record: StudyRecord, cost: str) -> Table:
     others = _other_costs(rows, cost)
+    over_note = OVER_DESIGN if any(trial.role == "design" for trial in record.trials) else OVER_SEARCH
     columns = (
         Column("number", "no.", "integer"),
         Column("arch", "arch"),
         Column("seeds", "seeds", "integer"),
-        Column("seeds_kind", "which seeds"),
-        Column("error_pct", "error (%)", "estimate"),
-        Column("difference_pct", "less baseline (points)", "estimate", signed=True),
+        Column("seeds_kind", "which seeds", note=SEEDS),
+        Column("error_pct", "error (%)", "estimate", note=ERROR),
+        Column("over_baseline_points", "over baseline (points)", "estimate", signed=True, note=over_note),
         Column(cost, cost_title(cost, record.facts), "quantity"),
         Column("ratio", "x baseline", "number", 3),
-        Column("p_front", "P(front)", "probability"),
+        Column("p_front", "P(front)", "probability", note=P_FRONT),
         Column("status", "status"),
-        Column("search_error_pct", "search value (%)", "number"),
-        Column("optimism_pct", "optimism (points)", "number", signed=True),
+        Column("search_error_pct", "search value (%)", "number", wide=True),
+        Column("optimism_points", "optimism (points)", "number", signed=True, wide=True, note=OPTIMISM),
         *(Column(other, cost_title(other, record.facts), "quantity", wide=True) for other in others),
         Column("accuracy_pct", "accuracy (%)", "number", wide=True),
         Column("key", "key", wide=True),
     )
     values = tuple(_arch_values(row, others) for row in rows)
-    strong = frozenset(i for i, row in enumerate(rows) if row.standing.observed or row.standing.tied_with)
-    return Table(
-        name, title, columns, values, arch_notes(record), strong, "on the observed front or tied with it"
-    )
+    strong = frozenset(i for i, row in enumerate(rows) if row.tied)
+    return Table(name, title, columns, values, strong=strong, strong_means=TIED)
 
 
 def _front_table(rows: Sequence[ArchRow], record: StudyRecord, cost: str) -> Table:
@@ -120,7 +161,7 @@ def _front_table(rows: Sequence[ArchRow], record: StudyRecord, cost: str) -> Tab
     if not rest:
         return table
     note = f"not listed: {rest} archs with some chance left (P(front) 0.05 to 0.50); archs.csv has them"
-    return replace(table, notes=(*table.notes, note))
+    return replace(table, remarks=(note,))
 
 
 def _arch_values(row: ArchRow, others: Sequence[str]) -> tuple[Value, ...]:
@@ -130,7 +171,7 @@ def _arch_values(row: ArchRow, others: Sequence[str]) -> tuple[Value, ...]:
         row.number,
         row.label,
         standing.n,
-        "fresh" if standing.fresh else "search",
+        row.seeds_kind,
         row.error,
         row.difference,
         standing.candidate.costs[0],
@@ -150,19 +191,7 @@ def _other_costs(rows: Sequence[ArchRow], cost: str) -> list[str]:
     return [name for name in names if name != cost]
 
 
-def arch_notes(record: StudyRecord) -> tuple[str, ...]:
-    """What the columns of an arch table mean."""
-    return (
-        "error: mean over the row's seeds, in percent of the validation images, ± half its 95 % t interval "
-        "(standard deviation between seeds pooled over all repeated archs)",
-        "which seeds: `fresh` ones ran after the arch had been chosen; `search` ones helped to choose it, so "
-        "flatter it",
-        "optimism: mean over fresh seeds minus search value",
-        "P(front): probability, given the noise between seeds, that no arch of no more cost has less error",
-    )
-
-
-def _trial_table(record: StudyRecord) -> Table:
+def trial_table(record: StudyRecord) -> Table:
     costs = list(dict.fromkeys(name for trial in record.trials for name in trial.costs))
     columns = (
         Column("trial", "trial", "integer"),
@@ -188,7 +217,7 @@ def _trial_table(record: StudyRecord) -> Table:
         )
         for t in record.trials
     )
-    return Table("trials", "All trials", columns, rows, ("one row per arch, seed and length",))
+    return Table("trials", "All trials", columns, rows)
 
 
 def _failure_table(record: StudyRecord) -> Table:

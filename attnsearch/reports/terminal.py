@@ -28,8 +28,8 @@ def show(report: Report, file: IO[str] | None = None, width: int | None = None) 
     say(summary.title(report), "bold")
     for line in summary.answer(report):
         say("- " + line)
-    for table in (report.verdicts, report.front):
-        if table is not None and table.rows:
+    for table in report.main():
+        if table.rows:
             say("")
             say(f"{table.title} ({report.audit})", "bold")
             console.print(_render(_essential(table), console.width, plain), markup=False, highlight=False)
@@ -69,7 +69,7 @@ def _can_show(out: IO[str]) -> bool:
 
 
 def _essential(table: Table) -> Table:
-    return table.narrow().without("search_error_pct")
+    return table.narrow()
 
 
 def _render(table: Table, width: int, plain: bool) -> RenderableType:

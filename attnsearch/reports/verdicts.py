@@ -1,0 +1,287 @@
+"""Differences from the baseline, and the verdicts of a design, in the words and columns of a report.
+
+Differences are points of accuracy; positive is better than the baseline. What is computed is computed in
+`attnsearch.statistics`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from attnsearch.errors import NoResultError, UsageError
+from attnsearch.front import Candidate, Front
+from attnsearch.reports.rows import ArchRow, cost_name
+from attnsearch.reports.table import Column, Estimate, Table, Value
+from attnsearch.statistics import Analysis, Effect, Verdict, compare, factor_effects, fit
+from attnsearch.statistics import Table as Blocks
+from attnsearch.trial import StudyRecord, TrialResult
+
+WORDS = {
+    "gain": "the simultaneous 95 % interval of the difference lies above zero",
+    "harm": "it lies below zero",
+    "equivalent": "it lies within the margin, and the design could have seen an effect of that size",
+    "no evidence": "neither; an effect smaller than the smallest one visible may still be there",
+}
+
+
+OVER = (
+    "difference in points of accuracy on shared seeds, positive is better, ± half the 95 % interval that "
+    "holds for all variants together (Dunnett)"
+)
+VISIBLE = "what this test finds with 80 % power; smaller effects may exist unseen"
+NEXT = "seed blocks that show, with 80 % power, an effect as large as the margin, or else as the estimate"
+MAIN = (
+    "mean accuracy at a site's second option less that at its first, over all settings of the other sites; "
+    "an interaction is half of what one site changes in the effect of the other; ± half the 95 % interval"
+)
+
+
+def over_baseline(front: Front, baseline: str | None) -> dict[str, Estimate]:
+    """Each arch over the baseline on the seeds that both had.
+
+    Fresh seeds where an arch has any, else search seeds; of the baseline all, as no result chose it.
+    Intervals (95 %, each for itself) come from the block model over the archs with two shared seeds or more;
+    an arch with one shared seed gets none.
+    """
+    archs = [row.candidate for row in front.standings]
+    plain = next((arch for arch in archs if arch.key == baseline), None)
+    if plain is None:
+        return {}
+    own = {**plain.searched, **plain.fresh}
+    found: dict[str, Estimate] = {}
+    for fresh in (True, False):
+        cells = {
+            arch.key: _shared(arch, own) for arch in archs if arch is not plain and bool(arch.fresh) == fresh
+        }
+        found |= {key: _plain_difference(errors, own) for key, errors in cells.items() if errors}
+        repeated = {key: errors for key, errors in cells.items() if len(errors) > 1}
+        found |= _block_differences(repeated, own)
+    return found
+
+
+def _shared(arch: Candidate, own: Mapping[int, float]) -> dict[int, float]:
+    return {seed: error for seed, error in (arch.fresh or arch.searched).items() if seed in own}
+
+
+def _plain_difference(errors: Mapping[int, float], own: Mapping[int, float]) -> Estimate:
+    return Estimate(sum(own[seed] - error for seed, error in errors.items()) / len(errors), n=len(errors))
+
+
+def _block_differences(
+    cells: Mapping[str, Mapping[int, float]], own: Mapping[int, float]
+) -> dict[str, Estimate]:
+    if not cells:
+        return {}
+    from scipy.special import stdtrit
+
+    seeds = {seed for errors in cells.values() for seed in errors}
+    rows = {"": {seed: own[seed] for seed in seeds}, **cells}
+    blocks = Blocks.of_cells({(key, seed): error for key, row in rows.items() for seed, error in row.items()})
+    fitted = fit(blocks.errors)
+    found = {}
+    for key, errors in cells.items():
+        weights = np.zeros(len(blocks.variants))
+        weights[blocks.row(key)], weights[blocks.row("")] = 1, -1
+        estimate, error = fitted.contrast(weights)
+        if fitted.degrees and fitted.sd > 0:
+            half = float(stdtrit(fitted.degrees, 0.975)) * error
+            found[key] = Estimate(estimate, estimate - half, estimate + half, len(errors))
+    return found
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a design said: the analysis, the factorial's effects, the arch behind each variant."""
+
+    analysis: Analysis
+    effects: tuple[Effect, ...]
+    rows: Mapping[str, ArchRow]
+
+    def restated(self, rows: Sequence[ArchRow]) -> tuple[ArchRow, ...]:
+        """The rows with the verdicts' differences: one number for one thing throughout the report."""
+        said = {v.variant: estimate(v.estimate, v.simultaneous, v.n) for v in self.analysis.verdicts}
+        names = {row.trial.key: name for name, row in self.rows.items()}
+        return tuple(replace(row, difference=said.get(names[row.trial.key])) for row in rows)
+
+    def prices(self, verdict: Verdict) -> Mapping[str, float]:
+        """Costs over the baseline's, by name."""
+        mine, plain = self.rows[verdict.variant].trial.costs, self.rows[self.analysis.baseline].trial.costs
+        return {name: mine[name] / plain[name] for name in mine if plain.get(name)}
+
+
+def judge(record: StudyRecord, rows: Sequence[ArchRow], epochs: int) -> Judged | str | None:
+    """The verdicts of a design; None for a search; a sentence where a design has none yet."""
+    trials = [trial for trial in record.trials if trial.role == "design" and trial.epochs == epochs]
+    if not trials:
+        return None
+    names = _names(rows)
+    plain = next((row for row in rows if row.baseline), None)
+    if plain is None:
+        return "The baseline has no finished trial, so there is no verdict yet."
+    blocks = Blocks.of_trials(trials, names)
+    margin = record.facts.get("margin")
+    try:
+        analysis = compare(blocks, names[plain.trial.key], margin=margin, matched=_matched(rows, names))
+    except (NoResultError, UsageError) as error:
+        return f"There is no verdict yet: {error}."
+    by_name = {names[row.trial.key]: row for row in rows}
+    return Judged(analysis, _effects(record, blocks, trials, names), by_name)
+
+
+def _names(rows: Sequence[ArchRow]) -> dict[str, str]:
+    """Arch key -> a name that no other arch of the table has."""
+    said = {row.trial.key: row.trial.arch if row.baseline else row.label for row in rows}
+    names = list(said.values())
+    return {key: name if names.count(name) == 1 else f"{name} [{key[:6]}]" for key, name in said.items()}
+
+
+def _matched(rows: Sequence[ArchRow], names: Mapping[str, str]) -> dict[str, str]:
+    """For each variant the width-matched host nearest in MACs: equal MACs are what it was made for."""
+    hosts = [row for row in rows if "width" in row.control]
+    if not hosts:
+        return {}
+
+    def gap(row: ArchRow, host: ArchRow) -> float:
+        return abs(math.log(row.trial.costs.get("macs", 1.0) / host.trial.costs.get("macs", 1.0)))
+
+    variants = [row for row in rows if not row.baseline and not row.control]
+    return {names[v.trial.key]: names[min(hosts, key=lambda host: gap(v, host)).trial.key] for v in variants}
+
+
+def _effects(
+    record: StudyRecord, blocks: Blocks, trials: Sequence[TrialResult], names: Mapping[str, str]
+) -> tuple[Effect, ...]:
+    design = record.facts.get("design")
+    kind = design.get("kind", "") if isinstance(design, Mapping) else design
+    settings = {names[t.key]: dict(t.sites) for t in trials if t.sites and t.key in names}
+    if kind != "factorial" or not settings:
+        return ()
+    try:
+        return tuple(factor_effects(blocks, settings))
+    except (NoResultError, UsageError):  # cells are missing, or a site has more than two options
+        return ()
+
+
+def verdict_table(judged: Judged, cost: str) -> Table:
+    """One row per variant, the best first: outcome, effect, certainty, price, what more it would take."""
+    analysis = judged.analysis
+    ordered = sorted(analysis.verdicts, key=lambda verdict: -verdict.estimate)
+    priced = list(dict.fromkeys((cost, "params", *(c for c in ("latency_ms",) if _has(judged, c)))))
+    columns = (
+        Column("variant", "variant"),
+        Column("verdict", "verdict"),
+        Column(
+            "over_baseline_points", f"over {analysis.baseline} (points)", "estimate", signed=True, note=OVER
+        ),
+        Column("seeds", "seeds", "integer"),
+        Column("visible_points", "smallest visible effect (points)", "number", note=VISIBLE),
+        Column("p", "p, adjusted", "number", 3, note="for all variants together (Dunnett)"),
+        *(Column(f"{name}_ratio", f"{cost_name(name)}, x baseline", "number", 3) for name in priced),
+        Column("over_matched_points", "over width-matched host (points)", "estimate", signed=True, wide=True),
+        Column(
+            "alone_points", "over baseline, interval of its own (points)", "estimate", signed=True, wide=True
+        ),
+        Column("next", "to decide", note=NEXT),
+    )
+    rows = tuple(_verdict_values(judged, verdict, priced) for verdict in ordered)
+    gains = frozenset(i for i, verdict in enumerate(ordered) if verdict.outcome == "gain")
+    return Table("verdicts", "Verdicts", columns, rows, _remarks(analysis), gains, "gain")
+
+
+def _has(judged: Judged, cost: str) -> bool:
+    return all(cost in row.trial.costs for row in judged.rows.values())
+
+
+def _verdict_values(judged: Judged, verdict: Verdict, priced: Sequence[str]) -> tuple[Value, ...]:
+    prices = judged.prices(verdict)
+    matched = None
+    if verdict.over_matched is not None:
+        matched = estimate(verdict.over_matched[0], verdict.over_matched[1], verdict.n)
+    return (
+        verdict.variant,
+        outcome(verdict),
+        estimate(verdict.estimate, verdict.simultaneous, verdict.n),
+        verdict.n,
+        verdict.mde if math.isfinite(verdict.mde) else None,
+        verdict.p,
+        *(prices.get(name) for name in priced),
+        matched,
+        estimate(verdict.estimate, verdict.interval, verdict.n),
+        more(judged.analysis, verdict),
+    )
+
+
+def estimate(mean: float, interval: tuple[float, float], n: int) -> Estimate:
+    """A difference with its interval; an interval without ends is none."""
+    low, high = interval
+    return Estimate(mean, low, high, n) if math.isfinite(low) and math.isfinite(high) else Estimate(mean, n=n)
+
+
+def outcome(verdict: Verdict) -> str:
+    """The verdict in words, with what qualifies it."""
+    said = [str(verdict.outcome)]
+    if verdict.outcome == "equivalent" and verdict.margin is not None:
+        said[0] = f"equivalent within ±{verdict.margin:g}"
+    if verdict.capacity:
+        said.append("not shown over the width-matched host: capacity")
+    if verdict.within_margin and verdict.outcome in ("gain", "harm"):
+        said.append(f"within ±{verdict.margin:g}")
+    if verdict.same_as:
+        said.append(f"same results as {verdict.same_as}")
+    return "; ".join(said)
+
+
+def more(analysis: Analysis, verdict: Verdict) -> str:
+    """What it would take to decide: seed blocks that would show an effect of the size wanted."""
+    if verdict.outcome in ("gain", "harm", "equivalent"):
+        return "decided"
+    if not math.isfinite(verdict.mde) or not analysis.sd > 0:
+        return "2 seeds, to know the noise"
+    effect = verdict.margin or abs(verdict.estimate)
+    if effect < 0.005:
+        return "name a margin, to test for equivalence"
+    from attnsearch.power import seeds_needed
+
+    needed = seeds_needed(effect, len(analysis.verdicts) + 1, sd=analysis.sd)
+    if needed is None or needed > 10_000:
+        return f"over 10,000 seeds ({effect:.2f} points)"
+    return f"{needed} seeds ({effect:.2f} points)"
+
+
+def _remarks(analysis: Analysis) -> tuple[str, ...]:
+    noise = ""
+    if analysis.degrees and math.isfinite(analysis.sd):
+        noise = f"residual sd of a run {analysis.sd:.2f} points ({analysis.degrees} degrees of freedom)"
+    pairing = ""
+    if math.isfinite(analysis.rho):
+        low, high = analysis.rho_interval
+        pairing = (
+            f"seed blocks made runs correlate by {analysis.rho:.2f} (95 % interval {low:.2f} to {high:.2f})"
+        )
+    seen = f"{analysis.blocks} seed blocks" + "".join(f"; {part}" for part in (noise, pairing) if part)
+    return (seen, *(note.rstrip(".") for note in analysis.notes))
+
+
+def effect_table(judged: Judged) -> Table | None:
+    """Main effects and two-way interactions of a factorial design."""
+    if not judged.effects:
+        return None
+    columns = (
+        Column("effect", "site, or sites"),
+        Column("points", "effect (points)", "estimate", signed=True, note=MAIN),
+        Column("p", "p", "number", 3),
+        Column("p_holm", "p, Holm", "number", 3),
+        Column("aliases", "cannot be told from"),
+    )
+    rows = tuple(
+        (e.name, estimate(e.estimate, e.interval, 0), e.p, e.p_holm, ", ".join(e.aliases))
+        for e in judged.effects
+    )
+    strong = frozenset(i for i, e in enumerate(judged.effects) if e.p_holm <= 0.05)
+    return Table(
+        "effects", "Main effects and interactions", columns, rows, (), strong, "p by Holm at most 0.05"
+    )
