@@ -24,7 +24,7 @@ PRESETS = {"paper": {}, "absolute": {"position": "absolute"}}
 class MHSA(nn.Module):
     """softmax(q k^T + positions) v per head; (B, C, H, W) -> (B, out, H/stride, W/stride).
 
-    Strides by an average pool. Parameters: 3 C out + 2 (2 size - 1) out / heads, or 3 C out + (3 + 2 size) out.
+    Strides by a mean pool. Parameters: 3 C out + 2 (2 size - 1) out / heads, or 3 C out + (2 size + 3) out.
 
     Args:
         channels, out_channels, stride: as of the convolution it replaces.
