@@ -3,13 +3,14 @@
     audit("cbam")             a shipped block or preset
     audit(MyBlock, 128)       any class built as `cls(channels, **options)`
 
-Each property gives one `Finding`: passed with a fact, failed with a reason, or skipped. Everything runs on the
-CPU, seeded, on small random maps; nothing of the caller's is changed.
+Each property gives one `Finding`: passed with a fact, failed with a reason, or skipped. Everything runs on
+the CPU, seeded, on small random maps; nothing of the caller's is changed.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 import math
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -28,16 +29,37 @@ from attnsearch.registry import Slot
 SIZES = ((8, 8), (7, 5), (3, 10), (1, 6), (1, 1))  # square, odd, wide, one row, one place
 WIDTHS = (4, 8, 16, 24, 32)
 BFLOAT16_ERROR = 0.1  # of the output's norm; bfloat16 keeps 8 bits, a rounding is up to 0.004
-INIT_STATE = frozenset(vars(nn.Module()))
+NO_SHAPE: Mapping[str, int] = {}
+INIT_STATE = frozenset(vars(nn.Module()))  # what every module holds, registered or not
 
 # Operations with no deterministic form on CUDA, from the docstring of torch.use_deterministic_algorithms.
 RACING = frozenset(
-    """adaptive_max_pool2d_backward _adaptive_avg_pool2d_backward _adaptive_avg_pool3d_backward avg_pool3d_backward
-    fractional_max_pool2d_backward fractional_max_pool3d_backward max_unpool2d max_unpool3d
-    upsample_linear1d_backward upsample_bilinear2d_backward upsample_bicubic2d_backward
-    upsample_trilinear3d_backward reflection_pad1d_backward reflection_pad2d_backward reflection_pad3d_backward
-    grid_sampler_2d_backward grid_sampler_3d_backward nll_loss2d_forward _ctc_loss put_ histc bincount median
-    cumsum""".split()
+    {
+        "_adaptive_avg_pool2d_backward",
+        "_adaptive_avg_pool3d_backward",
+        "_ctc_loss",
+        "adaptive_max_pool2d_backward",
+        "avg_pool3d_backward",
+        "bincount",
+        "cumsum",
+        "fractional_max_pool2d_backward",
+        "fractional_max_pool3d_backward",
+        "grid_sampler_2d_backward",
+        "grid_sampler_3d_backward",
+        "histc",
+        "max_unpool2d",
+        "max_unpool3d",
+        "median",
+        "nll_loss2d_forward",
+        "put_",
+        "reflection_pad1d_backward",
+        "reflection_pad2d_backward",
+        "reflection_pad3d_backward",
+        "upsample_bicubic2d_backward",
+        "upsample_bilinear2d_backward",
+        "upsample_linear1d_backward",
+        "upsample_trilinear3d_backward",
+    }
 )
 
 
@@ -60,7 +82,9 @@ class Subject:
     make: Callable[..., nn.Module]
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def block(self, *, channels: int | None = None, stirred: bool = True, **shape: int) -> nn.Module:
+    def block(
+        self, *, channels: int | None = None, stirred: bool = True, shape: Mapping[str, int] = NO_SHAPE
+    ) -> nn.Module:
         """Built from one seed; stirred: moved off its start, where a zero scale may hide a fault."""
         width: Any = (
             self.widths(channels or self.channels) if self.slot == "neck" else channels or self.channels
@@ -69,7 +93,7 @@ class Subject:
         model = self.make(width, **shape, **self.options)
         with torch.no_grad():
             for parameter in model.parameters() if stirred else ():
-                parameter += 0.3 * torch.randn_like(parameter)
+                parameter.add_(torch.randn_like(parameter), alpha=0.3)
         return model
 
     def maps(self, batch: int, height: int, width: int, *, seed: int = 1) -> list[Tensor]:
@@ -114,7 +138,7 @@ def audit(
     """Try every property of a block, or those named in `only`; see `properties()`.
 
     Args:
-        block: a registered name, `"se"` or `"cbam.article"`, or a class; one without `@block` counts as a gate.
+        block: a registered name, `"se"` or `"cbam.article"`, or a class; without `@block` it is a gate.
         channels: width to try at; a neck gets a quarter, a half and the whole of it.
         options: the block's own, as in a space file.
         only: names of properties.
@@ -122,7 +146,7 @@ def audit(
     Raises `UsageError` for an unknown name of a block or a property.
     """
     subject = _subject(block, channels, options or {})
-    names = properties() if only is None else only
+    names: Collection[str] = properties() if only is None else only
     for name in names:
         if name not in _PROPERTIES:
             raise UsageError(
@@ -206,7 +230,7 @@ def _strides(subject: Subject) -> str:
 def _at_all_sizes(subject: Subject, batch: int, **shape: int) -> str:
     channels, stride = shape.get("out_channels", subject.channels), shape.get("stride", 1)
     for training in (True, False):
-        model = subject.block(**shape).train(training)
+        model = subject.block(shape=shape).train(training)
         for height, width in SIZES:
             where = f"batch {batch} of {height}x{width} in {'train' if training else 'eval'} mode"
             expected = (batch, channels, math.ceil(height / stride), math.ceil(width / stride))
@@ -258,7 +282,7 @@ def _passes_gradient(subject: Subject) -> str:
         out = subject.run(model, maps)
         if not out.requires_grad:
             raise Failed("the output is cut off from the input and from the parameters")
-        (out * torch.randn_like(out)).sum().backward()
+        torch.autograd.backward((out * torch.randn_like(out)).sum())
         if any(m.grad is None or not m.grad.any() for m in maps):
             raise Failed("no gradient reaches the input")
         silent = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()}
@@ -288,22 +312,12 @@ def _leaves_input(subject: Subject) -> str:
 def _registers_state(subject: Subject) -> str:
     """All that is trained or kept is known to `parameters()`, `to()` and `state_dict()`."""
     model = subject.block()
-    known = {id(t) for t in (*model.parameters(), *model.buffers())}
-    modules = {id(m) for m in model.modules()}
-    for path, owner in model.named_modules():
-        for name, value in vars(owner).items():
-            if name in INIT_STATE:
-                continue
-            where = f"{path}.{name}" if path else name
-            for found in _held(value):
-                if isinstance(found, nn.Module) and id(found) not in modules:
-                    raise Failed(
-                        f"{where} keeps a {type(found).__name__} outside the model; use nn.ModuleList or ModuleDict"
-                    )
-                if isinstance(found, Tensor) and id(found) not in known:
-                    raise Failed(
-                        f"{where} keeps a tensor outside the model; use nn.Parameter or register_buffer"
-                    )
+    for where, found in _unregistered(model):
+        if isinstance(found, nn.Module):
+            raise Failed(f"{where} keeps a {type(found).__name__} in a plain container; use nn.ModuleList")
+        raise Failed(
+            f"{where} keeps a tensor out of parameters() and buffers(); use nn.Parameter or register_buffer"
+        )
     other = subject.block()
     with torch.no_grad():
         for tensor in other.parameters():
@@ -311,6 +325,15 @@ def _registers_state(subject: Subject) -> str:
     other.load_state_dict(model.state_dict())
     _assert_same(subject, model.eval(), other.eval(), "a copy loaded from the state dict")
     return f"{len(list(model.parameters()))} parameters, {len(list(model.buffers()))} buffers"
+
+
+def _unregistered(model: nn.Module) -> Iterator[tuple[str, nn.Module | Tensor]]:
+    known = {id(held) for held in (*model.parameters(), *model.buffers(), *model.modules())}
+    for path, owner in model.named_modules():
+        for name, value in vars(owner).items():
+            if name not in INIT_STATE:
+                where = f"{path}.{name}" if path else name
+                yield from ((where, found) for found in _held(value) if id(found) not in known)
 
 
 def _held(value: Any) -> Iterator[nn.Module | Tensor]:
@@ -368,17 +391,17 @@ def _repeats(subject: Subject) -> str:
     seen = _Operations()
     with seen:
         maps = [m.requires_grad_() for m in subject.maps(2, 6, 5)]
-        subject.run(subject.block().train(), maps).sum().backward()
+        torch.autograd.backward(subject.run(subject.block().train(), maps).sum())
     if racing := sorted(seen.names & RACING):
         raise Failed(f"{', '.join(racing)} has no deterministic form on CUDA")
     return "three runs equal, no racing operation"
 
 
-class _Operations(TorchDispatchMode):
+class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Collects the names of the operations that run, backward included."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.names: set[str] = set()
 
     def __torch_dispatch__(
@@ -409,10 +432,11 @@ def _runs_in_bfloat16(subject: Subject) -> str:
 def _takes_channels_last(subject: Subject) -> str:
     """Memory laid out with channels last gives the same values."""
     model, maps = subject.block().eval(), subject.maps(2, 6, 5)
-    last: Any = torch.channels_last
+    last = torch.channels_last
     with torch.no_grad():
         plain = subject.run(model, maps)
-        out = subject.run(model.to(memory_format=last), [m.contiguous(memory_format=last) for m in maps])
+        moved = model.to(memory_format=last)  # type: ignore[call-overload]
+        out = subject.run(moved, [m.contiguous(memory_format=last) for m in maps])
     return _near(out, plain, "with channels last the output")
 
 
@@ -455,12 +479,19 @@ def _exports_to_onnx(subject: Subject) -> str:
     from onnx.reference import ReferenceEvaluator
 
     model, maps = subject.block().eval(), subject.maps(2, 8, 8)
-    program = torch.onnx.export(model, subject.arguments(maps), dynamo=True, verbose=False)
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)  # it warns of every optional package that is not there
+    try:
+        program = torch.onnx.export(model, subject.arguments(maps), dynamo=True, verbose=False)
+    finally:
+        log.setLevel(level)
     assert program is not None
     proto = program.model_proto
     onnx.checker.check_model(proto)
     feed = {given.name: m.numpy() for given, m in zip(proto.graph.input, maps, strict=True)}
-    out = torch.from_numpy(ReferenceEvaluator(proto).run(None, feed)[0])
+    (values,) = ReferenceEvaluator(proto).run(None, feed)
+    out = torch.from_numpy(values)
     with torch.no_grad():
         return _near(out, subject.run(model, maps), "the ONNX graph's output")
 
