@@ -526,53 +526,64 @@ def factor_effects(
     apart are one row, whose `aliases` name the others, with a minus where the sign is opposite.
 
     Args:
-        settings: variant -> site -> option; two options per site, of which the first seen is the lower level.
+        settings: variant -> site -> option; two options per site, of which the first seen is the lower.
 
     Raises:
         UsageError: a site with more than two options, or none of the variants in the table.
+        NoResultError: so many variants are missing that effects cannot be told apart.
     """
-    names = [name for name in table.variants if name in settings]
+    names = [name for name in settings if name in table.variants]
     if not names:
         raise UsageError("None of the table's variants is in the design")
+    columns = effect_columns([settings[name] for name in names], interactions=interactions)
+    groups = _alias_groups(columns)
+    design = np.column_stack([np.ones(len(names)), *(columns[term] for term in groups)])
+    if np.linalg.matrix_rank(design) < design.shape[1]:
+        raise NoResultError("Too few of the design's variants have run to tell its effects apart")
     fitted = fit(table.take([table.row(name) for name in names]).errors)
-    levels = _levels([settings[name] for name in names])
-    terms: list[tuple[str, ...]] = [(site,) for site in levels]
-    terms += list(combinations(levels, 2)) if interactions else []
-    columns = {term: np.prod([levels[site] for site in term], axis=0) for term in terms}
+    weights = (
+        2 * np.linalg.pinv(design)[1:]
+    )  # in a whole design: the mean at one level minus that at the other
     effects = []
-    for term, aliases in _alias_groups(columns).items():
-        high = columns[term] > 0
-        estimate, se = fitted.contrast(high / high.sum() - ~high / (~high).sum())
-        effects.append(_effect(" x ".join(term), estimate, se, fitted.degrees, alpha, aliases=aliases))
+    for (term, aliases), row in zip(groups.items(), weights, strict=True):
+        estimate, se = fitted.contrast(row)
+        effects.append(_effect(term, estimate, se, fitted.degrees, alpha, aliases=aliases))
     return _by_holm(effects)
 
 
-def _levels(settings: Sequence[Mapping[str, str]]) -> dict[str, Floats]:
-    """-1 or 1 per variant, by site; sites that never change are left out."""
-    found: dict[str, Floats] = {}
+def effect_columns(
+    settings: Sequence[Mapping[str, str]], *, interactions: bool = True
+) -> dict[str, NDArray[np.int64]]:
+    """-1 or 1 per variant for each main effect and two-way interaction of the sites that change."""
+    levels: dict[str, NDArray[np.int64]] = {}
     for site in settings[0]:
         said = [options[site] for options in settings]
         known = list(dict.fromkeys(said))
         if len(known) > 2:
             raise UsageError(f"Site '{site}' has {len(known)} options in the design; main effects need two")
         if len(known) == 2:
-            found[site] = np.array([-1.0 if option == known[0] else 1.0 for option in said])
-    return found
+            levels[site] = np.array([-1 if option == known[0] else 1 for option in said])
+    pairs = combinations(levels, 2) if interactions else ()
+    return levels | {f"{a} x {b}": levels[a] * levels[b] for a, b in pairs}
 
 
-def _alias_groups(columns: Mapping[tuple[str, ...], Floats]) -> dict[tuple[str, ...], tuple[str, ...]]:
+def _alias_groups(columns: Mapping[str, NDArray[np.int64]]) -> dict[str, tuple[str, ...]]:
     """The first term of each set of equal or opposite columns, with the names of the others."""
-    groups: dict[tuple[str, ...], list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for term, column in columns.items():
-        twins = [
-            (first, sign) for first in groups for sign in (1, -1) if (column == sign * columns[first]).all()
-        ]
+        twins = [first for first in groups if abs(column @ columns[first]) == len(column)]
         if twins:
-            first, sign = twins[0]
-            groups[first].append(("-" if sign < 0 else "") + " x ".join(term))
+            sign = "-" if column @ columns[twins[0]] < 0 else ""
+            groups[twins[0]].append(sign + term)
         elif np.ptp(column) > 0:  # a column that never changes is the mean
             groups[term] = []
     return {term: tuple(others) for term, others in groups.items()}
+
+
+def aliases(settings: Sequence[Mapping[str, str]]) -> list[tuple[str, ...]]:
+    """Main effects and two-way interactions that a design cannot tell apart, in groups of names."""
+    groups = _alias_groups(effect_columns(settings))
+    return [(first, *others) for first, others in groups.items() if others]
 
 
 @dataclass(frozen=True)
