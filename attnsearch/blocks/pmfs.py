@@ -1,5 +1,4 @@
-"""PMFS: bring the maps of several stages to the deepest one's size, join them, attend to channels and
-positions.
+"""PMFS: pool the maps of several stages to one size, join them, attend to channels, then to positions.
 
 Zhong et al., "PMFSNet: Polarized Multi-scale Feature Self-attention Network", 2024, arXiv:2401.07579; the
 block its code names GlobalPMFSBlock_AP_Separate. D(a -> b) is norm, ReLU, depthwise, pointwise; c = n w:
@@ -10,9 +9,8 @@ block its code names GlobalPMFSBlock_AP_Separate. D(a -> b) is norm, ReLU, depth
         Q, V = D(c -> n width)(y), K = D(c -> n width)(y), mean over positions and branches, then softmax
     out = D(c -> C_n)(D(n width -> c)(z))
 Differs from the paper: value_width may differ from key_width (the code reshapes values by the key's width).
-Where no pooling kernels are given they follow from the maps' sizes, and a window cut by the border counts. In
-the code nothing is added to the input (`official`, width 64; `tiny`, 48); `residual` adds the deepest map, for
-use as the neck of a classifier.
+Where no pooling kernels are given they follow from the maps' sizes, and a window cut by the border counts.
+`official`: width 64; `tiny`: 48. Nothing is added to the deepest map here: a host does so where it needs it.
 """
 
 from __future__ import annotations
@@ -41,9 +39,9 @@ class PMFS(nn.Module):
         width: channels w of each map before they are joined (`ch` in the code).
         key_width, value_width: channels of keys and values in each branch (`ch_k`, `ch_v`); None takes width.
         kernels: of the max-pooling of each map, stride alike; None derives them from the maps.
-        maps: how many of the maps are read, counted from the deepest; None reads all.
         dim: `2d` images or `3d` volumes.
-        residual: whether the deepest map is added to the output.
+
+    Raises `BlockError` for maps of other channels or extents, or that do not pool to one size.
     """
 
     def __init__(
@@ -54,35 +52,30 @@ class PMFS(nn.Module):
         key_width: int | None = None,
         value_width: int | None = None,
         kernels: tuple[int, ...] | None = None,
-        maps: int | None = None,
         dim: Literal["2d", "3d"] = "2d",
-        residual: bool = False,
     ) -> None:
         super().__init__()
-        read = _read_channels(in_channels, maps, kernels)
-        key, value = width if key_width is None else key_width, width if value_width is None else value_width
-        if min(width, key, value) < 1:
-            raise BlockError(f"pmfs: widths must be at least 1, got {width}, {key}, {value}")
-        self.offered, self.channels, self.branches = len(in_channels), read, len(read)
-        self.kernels, self.residual = kernels, residual
+        self.channels, self.kernels = tuple(in_channels), kernels
+        self.branches = count = len(self.channels)
+        key, value = (width if one is None else one for one in (key_width, value_width))
+        _check(count, min(width, key, value), kernels)
         self.rank = {"2d": 2, "3d": 3}[dim]
-        joined = width * self.branches
-        self.reduce = nn.ModuleList(_separable(dim, channels, width, 3) for channels in read)
+        joined = width * count
+        self.reduce = nn.ModuleList(_separable(dim, channels, width, 3) for channels in self.channels)
         self.channel_query = _separable(dim, joined, joined, 1)
         self.channel_key = _separable(dim, joined, 1, 1)
         self.channel_value = _separable(dim, joined, joined, 1)
         self.channel_score = _CONVS[dim](joined, joined, 1)
         self.channel_norm = nn.LayerNorm([joined] + [1] * self.rank)
-        self.spatial_query = _separable(dim, joined, self.branches * key, 1)
-        self.spatial_key = _separable(dim, joined, self.branches * key, 1)
-        self.spatial_value = _separable(dim, joined, self.branches * value, 1)
-        self.spatial_out = _separable(dim, self.branches * value, joined, 1)
-        self.out = _separable(dim, joined, read[-1], 3)
+        self.spatial_query = _separable(dim, joined, count * key, 1)
+        self.spatial_key = _separable(dim, joined, count * key, 1)
+        self.spatial_value = _separable(dim, joined, count * value, 1)
+        self.spatial_out = _separable(dim, count * value, joined, 1)
+        self.out = _separable(dim, joined, self.channels[-1], 3)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        if len(maps) != self.offered:
-            raise BlockError(f"pmfs was built for {self.offered} maps, got {len(maps)}")
-        maps = list(maps)[-len(self.channels) :]
+        if len(maps) != self.branches:
+            raise BlockError(f"pmfs was built for {self.branches} maps, got {len(maps)}")
         for one, channels in zip(maps, self.channels, strict=True):
             if one.dim() != self.rank + 2 or one.shape[1] != channels:
                 wanted = f"{channels} channels and {self.rank} extents"
@@ -90,8 +83,7 @@ class PMFS(nn.Module):
         pooled = _pool_alike(maps, self.kernels)
         x = torch.cat([reduce(one) for reduce, one in zip(self.reduce, pooled, strict=True)], 1)
         x = self._attend_to_positions(self._attend_to_channels(x))
-        out: Tensor = self.out(x)
-        return out + maps[-1] if self.residual else out
+        return self.out(x)  # type: ignore[no-any-return]
 
     def _attend_to_channels(self, x: Tensor) -> Tensor:
         """(B, c, ...) -> the same shape, each channel weighed by its agreement with the key's positions."""
@@ -132,22 +124,16 @@ def _separable(dim: str, channels: int, out: int, kernel: int) -> nn.Sequential:
     )
 
 
-def _read_channels(
-    in_channels: Sequence[int], maps: int | None, kernels: tuple[int, ...] | None
-) -> list[int]:
-    if maps is not None and not 1 <= maps <= len(in_channels):
-        raise BlockError(f"pmfs: maps={maps} of {len(in_channels)}; it may be 1 to {len(in_channels)}")
-    read = list(in_channels)[-(maps or len(in_channels)) :]
-    if not read:
-        raise BlockError("pmfs: in_channels is empty, it needs the channels of one map or more")
-    if kernels is not None and (len(kernels) != len(read) or min(kernels) < 1):
-        raise BlockError(
-            f"pmfs: kernels {tuple(kernels)} are not one size per map; it reads {len(read)} maps"
-        )
-    return read
+def _check(count: int, narrowest: int, kernels: tuple[int, ...] | None) -> None:
+    if not count:
+        raise BlockError("pmfs: in_channels is empty, it needs the channels of each map")
+    if narrowest < 1:
+        raise BlockError(f"pmfs: widths must be at least 1, got {narrowest}")
+    if kernels is not None and (len(kernels) != count or min(kernels) < 1):
+        raise BlockError(f"pmfs: kernels {tuple(kernels)} are not one size for each of {count} maps")
 
 
-def _pool_alike(maps: list[Tensor], kernels: tuple[int, ...] | None) -> list[Tensor]:
+def _pool_alike(maps: Sequence[Tensor], kernels: tuple[int, ...] | None) -> list[Tensor]:
     """Max-pool every map to one size, the deepest's unless kernels are given; else `BlockError`."""
     pooled = [_max_pool(one, maps[-1], kernels[i] if kernels else None) for i, one in enumerate(maps)]
     sizes, reached = ([tuple(one.shape[2:]) for one in some] for some in (maps, pooled))
