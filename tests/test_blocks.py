@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from functools import partial
@@ -288,6 +289,15 @@ def test_serial_cbam_is_channel_then_space() -> None:
         other = build("cbam", fusion=fusion).eval()
         other.load_state_dict(block.state_dict())
         torch.testing.assert_close(other(x), wanted)
+
+
+def test_deep_residual_adds_the_mean_of_both_maps() -> None:
+    """Two channels holding 1 and 3: mean 2, maximum 3; a silent convolution leaves sigmoid(2.5)."""
+    gate = build("spatial_gate.article", 2).eval()
+    with torch.no_grad():
+        gate.body[0].weight.zero_()
+    x = torch.tensor([1.0, 3.0]).reshape(1, 2, 1, 1)
+    torch.testing.assert_close(gate.weights(x).item(), 1 / (1 + math.exp(-2.5)))
 
 
 def test_ties_share_the_gradient_or_give_it_to_one() -> None:
