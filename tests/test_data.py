@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +63,7 @@ def test_cluttered_digits_by_default_are_8000_colour_images_in_balanced_splits()
 
 def test_cluttered_digits_are_the_same_bytes_on_every_machine():
     digest = hashlib.sha256(open_data("cluttered-digits", limit=200).train.images.tobytes()).hexdigest()
-    assert digest == "037fe529d3a191bd85d1922847dc2448ad928f81f90b63bcaaa657049bf0a4be"
+    assert digest == "2012e6a1f6f731a204d1f3621cc682c98468207bb8d6cb151718ae3076835f6d"
 
 
 def test_another_seed_makes_other_images_and_another_fingerprint():
@@ -71,7 +73,6 @@ def test_another_seed_makes_other_images_and_another_fingerprint():
 
 
 def test_no_digit_image_is_in_two_splits(monkeypatch):
-    """Every digit image gets a mark of its own in place of ink; the marks seen by each split do not overlap."""
     seen = []
 
     def watch(ink, kinds, images, side, rng):
@@ -196,6 +197,98 @@ def test_a_file_that_only_claims_to_be_parquet(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"PAR1 not really PAR1")
     with pytest.raises(DataError, match=r"a\.parquet: not a readable parquet file"):
         open_data(str(tmp_path / "a.parquet"))
+
+
+# NumPy archives
+
+
+def write_npz(path: Path, **changes: Any) -> str:
+    rng = np.random.default_rng(0)
+    arrays: dict[str, Any] = {
+        "x": rng.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8),
+        "y": np.arange(40) % 2,
+    }
+    np.savez(path, **{name: value for name, value in (arrays | changes).items() if value is not None})
+    return str(path)
+
+
+def test_npz_of_one_part_is_split_and_keeps_its_pixels(tmp_path):
+    path = write_npz(tmp_path / "a.npz", classes=np.array(["cat", "dog"]))
+    data, x = open_data(path), np.load(path)["x"]
+    assert data.classes == ("cat", "dog")
+    everything = [data.train, data.val, open_test(path)]
+    assert [total(split) for split in everything] == [28, 6, 6]
+    labels = {image.tobytes(): i % 2 for i, image in enumerate(x)}
+    for split in everything:
+        found = [labels[np.ascontiguousarray(image.transpose(1, 2, 0)).tobytes()] for image in split.images]
+        assert found == split.labels.tolist()
+
+
+def test_npz_test_arrays_are_the_test_split(tmp_path):
+    x_test = np.arange(4 * 32 * 32 * 3, dtype=np.uint32).astype(np.uint8).reshape(4, 32, 32, 3)
+    path = write_npz(tmp_path / "a.npz", x_test=x_test, y_test=np.array([1, 0, 1, 1]))
+    test = open_test(path)
+    np.testing.assert_array_equal(test.images.transpose(0, 2, 3, 1), x_test)
+    assert test.labels.tolist() == [1, 0, 1, 1]
+
+
+RAMP = np.linspace(0, 1, 40 * 16 * 16).reshape(40, 16, 16)
+NPZ_PIXELS = {  # an array of numbers -> the image shape, and its lightest pixel
+    "grey": ((RAMP * 255).astype(np.uint8), (1, 16, 16), 255),
+    "channels first": (np.repeat((RAMP * 255).astype(np.uint8)[:, None], 3, 1), (3, 16, 16), 255),
+    "0..1": (RAMP.astype(np.float32)[..., None], (1, 16, 16), 255),
+    "16 bit": ((RAMP * 65_535).astype(np.uint16), (1, 16, 16), 255),
+    "16 bit, dark": ((RAMP * 25_700).astype(np.uint16), (1, 16, 16), 100),
+}
+
+
+@pytest.mark.parametrize("kind", NPZ_PIXELS)
+def test_npz_of_other_numbers_and_layouts(tmp_path, kind):
+    x, image, white = NPZ_PIXELS[kind]
+    data = open_data(write_npz(tmp_path / "a.npz", x=x))
+    assert data.image == image
+    assert max(split.images.max() for split in (data.train, data.val, open_test(data.name))) == white
+    assert data.augment == (("flip", "crop") if image[0] == 3 else ("crop",))
+
+
+NPZ_MISTAKES = {
+    "no x": ({"x": None}, "no arrays x and y .* it has: y"),
+    "objects": ({"y": np.array([{}] * 40, object)}, "holds Python objects, which are not read"),
+    "shape": ({"x": np.zeros((40, 9), np.uint8)}, r"has shape \(40, 9\)"),
+    "lengths": ({"y": np.arange(39)}, "x has 40 images, y 39 labels"),
+    "text": ({"x": np.full((40, 8, 8), "a")}, "not numbers"),
+    "nan": ({"x": np.full((40, 8, 8), np.nan)}, "holds NaN"),
+    "fractions": ({"y": np.linspace(0, 1, 40)}, "labels must be whole numbers or text"),
+    "too few names": ({"classes": np.array(["cat"])}, "labels run from 0 to 1, but there are 1 class names"),
+}
+
+
+@pytest.mark.parametrize("mistake", NPZ_MISTAKES)
+def test_npz_mistakes_are_named(tmp_path, mistake):
+    changes, words = NPZ_MISTAKES[mistake]
+    with pytest.raises(DataError, match=words):
+        open_data(write_npz(tmp_path / "a.npz", **changes))
+
+
+def test_a_file_that_only_claims_to_be_npz(tmp_path):
+    (tmp_path / "a.npz").write_bytes(b"PK not really")
+    with pytest.raises(DataError, match=r"a\.npz: not a readable \.npz file"):
+        open_data(str(tmp_path / "a.npz"))
+
+
+def test_a_file_of_no_known_kind(tmp_path):
+    (tmp_path / "a.zip").write_bytes(b"PK")
+    with pytest.raises(DataError, match=r"a\.zip: not a folder, a \.parquet or an \.npz file"):
+        open_data(str(tmp_path / "a.zip"))
+
+
+# Hugging Face
+
+
+def test_without_the_library_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(EnvironmentFault, match=re.escape("pip install 'attnsearch[hf]'")):
+        open_data("hf:cifar10")
 
 
 # Splits

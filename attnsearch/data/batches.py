@@ -27,7 +27,7 @@ def augment(batch: Tensor, names: Iterable[str], generator: torch.Generator) -> 
 
     Args:
         names: of `flip`, `crop` and `cutout`; always applied in that order, whatever theirs.
-        generator: all randomness comes from here: its state decides the result, whatever the number of threads.
+        generator: source of all randomness; its state decides the result, whatever the number of threads.
     """
     chosen = tuple(names)
     for name in chosen:
@@ -76,7 +76,8 @@ def cutout(batch: Tensor, generator: torch.Generator, hole: int | None = None) -
     left = _draw(width, count, generator, batch.device)[:, None] - hole // 2
     y, x = torch.arange(height, device=batch.device), torch.arange(width, device=batch.device)
     inside_y, inside_x = (y >= top) & (y < top + hole), (x >= left) & (x < left + hole)
-    return batch.masked_fill((inside_y[:, :, None] & inside_x[:, None, :])[:, None], 0)
+    inside = (inside_y[:, :, None] & inside_x[:, None, :])[..., None]
+    return batch.permute(0, 2, 3, 1).masked_fill(inside, 0).permute(0, 3, 1, 2)
 
 
 AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
@@ -89,14 +90,14 @@ AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
 def normalise(
     batch: Tensor, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """uint8 images (N, C, H, W) -> (x / 255 - mean) / std, channels-last; mean and std per channel of 0..1."""
+    """uint8 images (N, C, H, W) -> (x / 255 - mean) / std, channels-last; mean, std per channel of 0..1."""
     scale, shift = _affine(tuple(mean), tuple(std), batch.device)
     return torch.addcmul(shift, batch.to(torch.float32), scale).to(dtype, memory_format=torch.channels_last)
 
 
 @lru_cache(maxsize=16)
 def _affine(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """(scale, shift) of shape (1, C, 1, 1), kept on the device: to make them anew would stop a GPU every step."""
+    """(scale, shift) of shape (1, C, 1, 1), kept on the device: making them anew would stall a GPU."""
     centre, spread = torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
     pair = (1 / (255 * spread), -centre / spread)
     scale, shift = (values.float().view(1, -1, 1, 1).to(device) for values in pair)

@@ -17,6 +17,16 @@ Progress = Callable[[int, int], None]  # images done, images in all
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 
+@dataclass(frozen=True)
+class BadImage:
+    """A picture that cannot be used, as one sentence that names its file."""
+
+    sentence: str
+
+
+Picture = bytes | Pixels | BadImage  # an encoded file, (H, W, C) uint8, or why there is none
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """Images (N, C, H, W) uint8, a view of (N, H, W, C) memory, and their class numbers (N,) int64.
@@ -41,7 +51,7 @@ class Data:
         image: (C, H, W) of every image.
         augment: augmentations that leave the class as it is, used unless a recipe says otherwise.
         mean, std: per channel over the train split, images scaled to 0..1.
-        fingerprint: changes with the content of any file and with every option that changes an image or a split.
+        fingerprint: changes with the content of any file and with options that change an image or a split.
         counts: {split: {class: images}}, test included.
         note: one sentence on where the images come from and what was done to them.
         warnings: sentences a user should see; ignored: files passed over, such as `.DS_Store`.
@@ -62,7 +72,7 @@ class Data:
     ignored: int = 0
 
     def facts(self) -> dict[str, Any]:
-        """Plain JSON values for a study's record: name, classes, image, size of each split, fingerprint, note."""
+        """Plain JSON values for a study's record: name, classes, image, split sizes, fingerprint, note."""
         sizes = {split: sum(per_class.values()) for split, per_class in self.counts.items()}
         return {
             "name": self.name,
@@ -99,7 +109,7 @@ class Pool:
 
     classes: tuple[str, ...]
     labels: Mapping[str, Labels]
-    read: Callable[[str, Rows], Iterator[tuple[str, bytes | Pixels]]]
+    read: Callable[[str, Rows], Iterator[tuple[str, Picture]]]
     channels: int = 3
     named: bool = True
     note: str = ""
@@ -127,7 +137,7 @@ class Source:
 def safe_augmentations(pool: Pool) -> tuple[str, ...]:
     """Flip and crop for photographs; no flip where a mirror image may be of another class.
 
-    That is: classes named by digits or single letters, by left or right; numbered grey images (MNIST and kin).
+    That is: classes named by digits or single letters, by left or right; numbered grey images (MNIST).
     """
     words = {word for name in pool.classes for word in name.lower().replace("-", "_").split("_")}
     characters = all(len(name) == 1 for name in pool.classes)

@@ -1,9 +1,8 @@
 """The embedded data sets, made from scikit-learn's 1,797 handwritten digits (UCI, 8×8, ink of 0..16).
 
-`digits` is those images. `cluttered-digits` puts each on a larger noisy colour canvas among fragments of other
-digits, after the cluttered digits of Mnih et al., "Recurrent Models of Visual Attention", NeurIPS 2014: the class
-is in a part of the image that has to be found. All arithmetic is on integers, so a seed gives the same bytes on
-every machine.
+`digits` is those images. `cluttered-digits` puts each on a larger noisy colour canvas among fragments of
+others, after the cluttered digits of Mnih et al., "Recurrent Models of Visual Attention", NeurIPS 2014: the class is in
+a part of the image that has to be found. All arithmetic is on integers: a seed gives the same bytes everywhere.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from attnsearch.data.dataset import SPLITS, Labels, Pixels, Pool, Rows, Source
+from attnsearch.data.dataset import SPLITS, Labels, Picture, Pixels, Pool, Rows, Source
 from attnsearch.data.split import split_three
 
 IMAGES = 8_000
@@ -52,7 +51,7 @@ def _open_cluttered(images: int, side: int, seed: int) -> Pool:
     for stream, (split, rows) in enumerate(zip(SPLITS, split_three(kinds, seed), strict=True)):
         rng = np.random.default_rng([seed, stream])
         pixels[split], labels[split] = clutter(ink[rows], kinds[rows], share[split], side, rng)
-    note = "handwritten digits on cluttered canvases, made from scikit-learn's set; no digit image is in two splits"
+    note = "scikit-learn's handwritten digits on cluttered canvases; no digit image is in two splits"
     return Pool(CLASSES, labels, _reader(pixels), note=note)
 
 
@@ -61,23 +60,22 @@ def clutter(
 ) -> tuple[Pixels, Labels]:
     """So many canvases (images, side, side, 3) from digits (N, 8, 8) of 0..16, and the class of each.
 
-    A coloured background of low frequency, six half digits, then one whole digit 3/8 to 9/16 of the canvas high in
-    a colour of its own, then noise. Classes are balanced to one image.
+    A coloured background of low frequency, halves of six digits 1/4 to 3/8 of the canvas high, then one whole
+    digit 3/8 to 9/16 high, each in a colour of its own, then noise. Classes are balanced to one image.
     """
-    sizes = range(side * 3 // 8, side * 9 // 16 + 1)
-    scaled = [_resize(ink, size) for size in sizes]  # every digit at every size, ink of 0..256
+    whole = [_resize(ink, size) for size in range(side * 3 // 8, side * 9 // 16 + 1)]  # [size][digit]
+    parts = [_resize(ink, size) for size in range(side // 4, side * 3 // 8 + 1)]
     canvas = _background(images, side, rng)
     labels = rng.permutation(np.arange(images) % len(CLASSES))
     chosen = _one_of_each(labels, kinds, rng)
     for image in range(images):
         for _ in range(FRAGMENTS):
-            patch = _half(scaled[rng.integers(len(sizes))][rng.integers(len(ink))], rng)
-            _paint(canvas[image], patch, rng)
-        _paint(canvas[image], scaled[rng.integers(len(sizes))][chosen[image]], rng)
-    noise = rng.integers(-24, 25, canvas.shape, dtype=np.int16) + rng.integers(
-        -24, 25, canvas.shape, dtype=np.int16
-    )
-    return np.clip(canvas + noise, 0, 255).astype(np.uint8), labels
+            digit = parts[rng.integers(len(parts))][rng.integers(len(ink))]
+            _paint(canvas[image], _half(digit, rng), rng)
+        _paint(canvas[image], whole[rng.integers(len(whole))][chosen[image]], rng)
+    for amplitude in (12, 12):
+        canvas += rng.integers(-amplitude, amplitude + 1, canvas.shape, dtype=np.int16)
+    return canvas.clip(0, 255).astype(np.uint8), labels
 
 
 def _one_of_each(labels: Labels, kinds: Labels, rng: np.random.Generator) -> Ints:
@@ -91,8 +89,8 @@ def _one_of_each(labels: Labels, kinds: Labels, rng: np.random.Generator) -> Int
 
 
 def _background(images: int, side: int, rng: np.random.Generator) -> NDArray[np.int16]:
-    """(images, side, side, 3) of 24..231: five by five random colours, blended linearly in between."""
-    knots = rng.integers(24, 232, (images, 5, 5, 3), dtype=np.int64)
+    """(images, side, side, 3) of 16..111: five by five random colours, blended linearly in between."""
+    knots = rng.integers(16, 112, (images, 5, 5, 3), dtype=np.int64)
     weights = _linear(5, side)
     rows = np.einsum("ya,iabc->iybc", weights, knots)
     canvas: NDArray[np.int16] = (np.einsum("xb,iybc->iyxc", weights, rows) >> 16).astype(np.int16)
@@ -100,11 +98,11 @@ def _background(images: int, side: int, rng: np.random.Generator) -> NDArray[np.
 
 
 def _paint(canvas: NDArray[np.int16], ink: NDArray[np.int16], rng: np.random.Generator) -> None:
-    """Lay ink (h, w) of 0..256 somewhere on the canvas (side, side, 3), in one random colour."""
+    """Lay ink (h, w) of 0..256 somewhere on the canvas (side, side, 3), in one bright random colour."""
     height, width = ink.shape
     top = rng.integers(canvas.shape[0] - height + 1)
     left = rng.integers(canvas.shape[1] - width + 1)
-    colour = rng.integers(0, 256, 3, dtype=np.int16)
+    colour = rng.integers(160, 256, 3, dtype=np.int16)
     under = canvas[top : top + height, left : left + width]
     under += ((colour - under).astype(np.int32) * ink[..., None] >> 8).astype(np.int16)
 
@@ -140,8 +138,8 @@ def _handwritten() -> tuple[Ints, Labels]:
     return bunch.images.astype(np.int64), bunch.target.astype(np.int64)
 
 
-def _reader(pixels: dict[str, Pixels]) -> Callable[[str, Rows], Iterator[tuple[str, bytes | Pixels]]]:
-    def read(part: str, rows: Rows) -> Iterator[tuple[str, bytes | Pixels]]:
+def _reader(pixels: dict[str, Pixels]) -> Callable[[str, Rows], Iterator[tuple[str, Picture]]]:
+    def read(part: str, rows: Rows) -> Iterator[tuple[str, Picture]]:
         for row in rows:
             yield f"{part} image {row}", pixels[part][row]
 

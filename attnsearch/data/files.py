@@ -17,9 +17,9 @@ def digest(*parts: object) -> str:
 
 
 def content_digest(kind: str, root: Path, files: Iterable[Path], cache: Path | None) -> str:
-    """A digest of names (relative to the root) and full contents, the same wherever the folder lies.
+    """A digest of names relative to the root and of full contents.
 
-    Contents are read once: a digest of names, sizes and modification times leads to it in the cache afterwards.
+    Contents are read once; later a digest of names, sizes and modification times finds it in the cache.
 
     Raises:
         DataError: a file that cannot be read.

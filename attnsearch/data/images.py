@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attnsearch.data.dataset import Pixels
+from attnsearch.data.dataset import BadImage, Picture, Pixels
 from attnsearch.errors import DataError
 
 if TYPE_CHECKING:
@@ -35,13 +34,6 @@ FOREIGN = (
 )  # not read, not ignored
 
 
-@dataclass(frozen=True)
-class BadImage:
-    """A picture that cannot be used, as one sentence that names its file."""
-
-    sentence: str
-
-
 def decode(path: str, data: bytes) -> Pixels | BadImage:
     """An encoded picture as (H, W, 3) uint8: upright by its EXIF tag, first frame, transparent parts white.
 
@@ -60,7 +52,7 @@ def decode(path: str, data: bytes) -> Pixels | BadImage:
         return BadImage(f"{path}: {reason}")
 
 
-def size_of(picture: bytes | Pixels | BadImage) -> tuple[int, int] | None:
+def size_of(picture: Picture) -> tuple[int, int] | None:
     """(H, W) by the header alone; None for a bad picture, which decoding will report."""
     from PIL import Image
 
@@ -101,8 +93,10 @@ def _rgb(image: Image) -> Pixels:
 
 
 def scale_to_bytes(values: NDArray[np.generic], *, top: int | None = None) -> Pixels:
-    """Numbers of any kind -> 0..255. Without `top`, white is the smallest of 1, 255 and 65535 that holds them all;
-    negative or larger numbers are stretched from their least to their greatest.
+    """Numbers of any kind -> 0..255, none of them clipped.
+
+    Without `top`, white is the smallest of 1 (not for integers), 255 and 65535 that holds them all; negative
+    or larger numbers are stretched from their least to their greatest.
 
     Raises:
         ValueError: NaN or infinity.

@@ -5,17 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from attnsearch.data import digits
+from attnsearch.data import cifar, digits
 from attnsearch.data.dataset import Data, Progress, Source, Split, safe_augmentations
 from attnsearch.data.files import digest
+from attnsearch.data.folder import folder_source
+from attnsearch.data.hub import hub_source
 from attnsearch.data.images import raise_bad
+from attnsearch.data.npz import npz_source
 from attnsearch.data.parquet import parquet_source
 from attnsearch.data.prepare import FORMAT, Options, prepare
 from attnsearch.data.split import stratified
 from attnsearch.data.store import Prepared, cache_folder, fetch
 from attnsearch.errors import DataError, UsageError, did_you_mean
 
-NAMES = ("cluttered-digits", "digits")
+NAMES = ("cluttered-digits", "digits", "cifar10", "cifar100")
 OnBadImage = Literal["fail", "skip"]
 
 
@@ -34,13 +37,13 @@ def open_data(
     """Train and val images of a data set; the same arguments give the same images in the same split.
 
     Args:
-        name: one of `NAMES`, a folder of images or of parquet files, a `.parquet` or `.npz` file, or `hf:NAME`.
+        name: one of `NAMES`, a folder of images or parquet files, a `.parquet` or `.npz` file, or `hf:NAME`.
         seed: of the split, and of the images where they are made.
         image_size: side in pixels to resize to; None keeps one common small size, or chooses 32 to 64.
         min_per_class: leave out classes with fewer images than this.
         on_bad_image: `skip` leaves out images that cannot be read and counts them.
         follow_links: allow symbolic links that lead out of an image folder.
-        limit: at most so many images over all splits, in proportion; for `cluttered-digits`, how many are made.
+        limit: at most so many images over all splits, in proportion; of `cluttered-digits`, how many to make.
         cache: folder of decoded images; None is $ATTNSEARCH_CACHE, else the platform's cache folder.
         progress: called with (images done, images in all) while decoding.
 
@@ -142,11 +145,29 @@ def _find(name: str, options: Options, follow_links: bool, cache: Path) -> Sourc
         return digits.cluttered_source(name, images=images, side=side, seed=options.seed)
     if name == "digits":
         return digits.digits_source(name)
+    if name in cifar.LAYOUTS:
+        return cifar.cifar_source(name, cache)
+    if name.startswith("hf:"):
+        return hub_source(name)
     path = Path(name).expanduser()
-    if path.is_file() and path.suffix == ".parquet":
-        return parquet_source(name, {"train": [path]}, cache)
     if path.is_dir():
+        return _find_in_folder(name, path, follow_links, cache)
+    if not path.exists():
+        raise DataError(f"Data folder not found: {name}.{did_you_mean(name, NAMES)}")
+    if path.suffix.lower() == ".parquet":
+        return parquet_source(name, {"train": [path]}, cache)
+    if path.suffix.lower() == ".npz":
+        return npz_source(name, path, cache)
+    raise DataError(f"{name}: not a folder, a .parquet or an .npz file")
+
+
+def _find_in_folder(name: str, path: Path, follow_links: bool, cache: Path) -> Source:
+    try:
         parts = {part: sorted(path.glob(f"{part}*.parquet")) for part in ("train", "val", "test")}
         if found := {part: files for part, files in parts.items() if files}:
             return parquet_source(name, found, cache)
-    raise DataError(f"Data folder not found: {name}.{did_you_mean(name, NAMES)}")
+        if source := cifar.folder_source(name, path, cache):
+            return source
+        return folder_source(name, path, cache, follow_links=follow_links)
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename}: {error.strerror}") from None

@@ -1,7 +1,7 @@
 """Images in parquet, in the column layout of the Hugging Face hub.
 
-`img` or `image` (struct of bytes and path, or bytes) and `label` (number or text); class names from the schema's feature
-description.
+Columns `img` or `image` (struct of bytes and path, or bytes) and `label` (number or text); class names come
+from the schema's feature description.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnsearch.data.dataset import Labels, Pixels, Pool, Rows, Source
+from attnsearch.data.dataset import Labels, Picture, Pool, Rows, Source
 from attnsearch.data.files import content_digest
 from attnsearch.errors import DataError
 
@@ -52,7 +52,7 @@ def open_parquet(parts: Mapping[str, list[Path]]) -> Pool:
     raw = {part: np.concatenate([_labels(path, columns) for path in paths]) for part, paths in parts.items()}
     classes, labels, named = number_classes(raw, columns.names)
 
-    def read(part: str, rows: Rows) -> Iterator[tuple[str, bytes | Pixels]]:
+    def read(part: str, rows: Rows) -> Iterator[tuple[str, Picture]]:
         return _read(parts[part], columns, rows)
 
     return Pool(classes, labels, read, named=named)
@@ -61,9 +61,9 @@ def open_parquet(parts: Mapping[str, list[Path]]) -> Pool:
 def number_classes(
     raw: Mapping[str, np.ndarray[Any, Any]], names: tuple[str, ...] = ()
 ) -> tuple[tuple[str, ...], dict[str, Labels], bool]:
-    """(class names, numbers per part, whether the names are the owner's words) from labels as written.
+    """(class names, numbers per part, whether the names are words) from labels as they were written.
 
-    Text is numbered in alphabetical order. Numbers are kept where `names` has them, else ranked and named after themselves.
+    Text is numbered in alphabetical order. Numbers are kept where `names` has them, else ranked.
 
     Raises:
         DataError: a label that is neither, or one beyond the names.
@@ -132,7 +132,7 @@ def _labels(path: Path, columns: Columns) -> np.ndarray[Any, Any]:
     return values
 
 
-def _read(paths: list[Path], columns: Columns, rows: Rows) -> Iterator[tuple[str, bytes | Pixels]]:
+def _read(paths: list[Path], columns: Columns, rows: Rows) -> Iterator[tuple[str, Picture]]:
     """Ascending rows over the files one after another, a batch in memory at a time."""
     start = at = 0
     for path in paths:
@@ -143,13 +143,13 @@ def _read(paths: list[Path], columns: Columns, rows: Rows) -> Iterator[tuple[str
             if end > at:
                 wanted = batch.column(0).take((rows[at:end] - start).tolist())
                 for row, value in zip(rows[at:end], wanted.to_pylist(), strict=True):
-                    yield f"{path} row {row - first}", _bytes(value)
+                    yield f"{path} row {row - first}", cell_bytes(value)
             start, at = stop, end
             if at == len(rows):
                 return
 
 
-def _bytes(value: Any) -> bytes:
+def cell_bytes(value: Any) -> bytes:
     """The encoded picture of one cell; nothing where it is empty or only names a file elsewhere."""
     if isinstance(value, dict):
         value = value.get("bytes")

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from attnsearch.data.dataset import Labels, Pixels, Pool, Progress, Rows, class_counts, plural
-from attnsearch.data.images import BadImage, decode, fit, scale_to_bytes, size_of
+from attnsearch.data.dataset import BadImage, Labels, Pixels, Pool, Progress, Rows, class_counts, plural
+from attnsearch.data.images import decode, fit, size_of
 from attnsearch.data.split import Plan, check_classes, plan_splits
 from attnsearch.data.store import Prepared
 
@@ -195,6 +195,3 @@ def _ticker(progress: Progress | None, total: int) -> Callable[[], None]:
             progress(done, total)
 
     return tick
-
-
-__all__ = ["FORMAT", "Options", "channel_statistics", "prepare", "scale_to_bytes"]

@@ -16,7 +16,7 @@ Plan = dict[SplitName, tuple[str, Rows]]  # split -> (part of the pool, ascendin
 
 
 def plan_splits(labels: Mapping[str, Labels], *, seed: int, limit: int | None) -> Plan:
-    """Which rows of which part make each split. The owner's parts are kept; what is missing is cut from train.
+    """Which rows of which part make each split: the owner's parts; what is missing is cut from train.
 
     Args:
         labels: {part: (N,)}; one part alone is cut in three. A set with train and val only has no test split.

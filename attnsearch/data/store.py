@@ -1,7 +1,7 @@
 """The cache: each prepared data set is a folder of uint8 arrays that all processes map into memory.
 
-`<cache>/images/<fingerprint>/{train,val,test}.npy, {train,val,test}.labels.npy, meta.json`. A folder appears by one
-rename when everything in it is on the disk, so a reader sees a whole one or none.
+`<cache>/images/<fingerprint>/` holds `{train,val,test}.npy`, `{train,val,test}.labels.npy` and `meta.json`.
+It appears by one rename when everything in it is on the disk, so a reader sees a whole one or none.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Prepared:
 
 
 def cache_folder(cache: str | Path | None = None) -> tuple[Path, bool]:
-    """(folder, whether a user chose it): the argument, else $ATTNSEARCH_CACHE, else the platform's own."""
+    """(folder, whether a user chose it): argument, $ATTNSEARCH_CACHE or the platform's own."""
     if chosen := cache or os.environ.get("ATTNSEARCH_CACHE"):
         return Path(chosen).expanduser(), True
     if sys.platform == "win32":
@@ -63,7 +63,7 @@ def fetch(key: str, make: Callable[[Path | None], Prepared], cache: str | Path |
         make: `make(folder)` writes its arrays into the folder, `make(None)` keeps them in memory.
 
     Raises:
-        EnvironmentFault: the cache folder was chosen by the user and cannot be written. Where it was not, the data
+        EnvironmentFault: a cache folder that the user chose cannot be written. Where it was not chosen, the data
             set stays in memory and says so in its warnings.
     """
     root, chosen = cache_folder(cache)
