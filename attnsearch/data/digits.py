@@ -1,8 +1,9 @@
 """The embedded data sets, made from scikit-learn's 1,797 handwritten digits (UCI, 8×8, ink of 0..16).
 
 `digits` is those images. `cluttered-digits` puts each on a larger noisy colour canvas among fragments of
-others, after the cluttered digits of Mnih et al., "Recurrent Models of Visual Attention", NeurIPS 2014: the class is in
-a part of the image that has to be found. All arithmetic is on integers: a seed gives the same bytes everywhere.
+others, after the cluttered digits of Mnih et al., "Recurrent Models of Visual Attention", NeurIPS 2014: the
+class is in a part of the image that has to be found. All arithmetic
+is on integers: a seed gives the same bytes everywhere.
 """
 
 from __future__ import annotations

@@ -63,8 +63,8 @@ def fetch(key: str, make: Callable[[Path | None], Prepared], cache: str | Path |
         make: `make(folder)` writes its arrays into the folder, `make(None)` keeps them in memory.
 
     Raises:
-        EnvironmentFault: a cache folder that the user chose cannot be written. Where it was not chosen, the data
-            set stays in memory and says so in its warnings.
+        EnvironmentFault: a cache folder that the user chose cannot be written. One that was not chosen is done
+            without: the data set stays in memory and says so.
     """
     root, chosen = cache_folder(cache)
     final = root / "images" / key
