@@ -199,6 +199,7 @@ PENCIL = {  # (8, 6, 6): 288 elements; macs, flops, activations, bytes moved at 
     "multiply": (lambda x: x * x, 0, 288, 0, 4 * (288 + 288 + 288)),
     "mean": (lambda x: x.mean((2, 3)), 0, 288, 0, 4 * (288 + 8)),
     "gate": (lambda x: x * x[:, :, :1, :1], 0, 288, 0, 4 * (288 + 8 + 288)),
+    "expanded gate": (lambda x: x * x[:, :, :1, :1].expand_as(x), 0, 288, 0, 4 * (288 + 8 + 288)),
     "1x1 convolution": (nn.Conv2d(8, 5, 1), 1440, 2 * 1440 + 180, 180, 4 * (288 + 40 + 5 + 180)),
     "depthwise 3x3": (nn.Conv2d(8, 8, 3, 1, 1, groups=8, bias=False), 2592, 5184, 288, 4 * (288 + 72 + 288)),
     "transposed 2x2/2": (nn.ConvTranspose2d(8, 4, 2, 2, bias=False), 4608, 9216, 576, 4 * (288 + 128 + 576)),
@@ -276,7 +277,10 @@ def test_attention_is_never_free():
 
 
 def test_a_pass_that_looks_at_values_is_counted_for_real():
-    model = Apply(lambda x, conv: conv(x) if x.sum().item() == 0 else x, conv=nn.Conv2d(8, 8, 1, bias=False))
+    model = Apply(
+        lambda x, conv: conv(x) + torch.rand(1) if x.sum().item() == 0 else x,
+        conv=nn.Conv2d(8, 8, 1, bias=False),
+    )
     before = torch.get_rng_state()
     assert measure(model, IMAGE).macs == 64 * 36
     assert torch.equal(before, torch.get_rng_state())
