@@ -83,6 +83,7 @@ def render(report: Report, pictures: Sequence[Picture]) -> str:
         caveats=summary.caveats(report),
         words=summary.words(report),
         facts=summary.facts(report),
+        details=[table for table in report.tables() if table not in report.main()],
         sites=list((report.facts.get("sites") or {}).items()),
         pictures={picture.name: Shown(picture, source(picture)) for picture in pictures},
         version=provenance.own_version(),

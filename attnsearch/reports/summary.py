@@ -335,10 +335,7 @@ def facts(report: Report) -> tuple[tuple[str, str], ...]:
         ("host", _flat(given.get("host"))),
         ("limits", _flat(given.get("limits"))),
         ("archs and trials", where_trials_went(report.counts)),
-        (
-            "why it ended",
-            given.get("ended") or ("still running" if report.counts.running else "not recorded"),
-        ),
+        ("why it ended", ended(report)),
         ("sampler", given.get("sampler")),
         ("pruner", given.get("pruner")),
         ("design", _flat(given.get("design"))),
@@ -346,13 +343,18 @@ def facts(report: Report) -> tuple[tuple[str, str], ...]:
         ("data", data(given.get("data") or {})),
         ("device", "; ".join(devices(report)) or _flat(given.get("device"))),
         ("machine", given.get("machine")),
-        ("proxy audit", report.audit),
+        ("proxy audit", _flat(given.get("audit")) or NOT_AUDITED),
         ("test split", ledger(given.get("test") or ())),
         ("versions", _flat(given.get("versions"))),
         ("started", given.get("started")),
         ("command", given.get("command")),
     ]
     return tuple((name, masked(str(value))) for name, value in found if value not in (None, "", {}, []))
+
+
+def ended(report: Report) -> str:
+    said = str(report.facts.get("ended") or "").rstrip(".")
+    return said or ("still running" if report.counts.running else "not recorded")
 
 
 def masked(text: str) -> str:
@@ -384,13 +386,20 @@ def data(given: Mapping[str, Any]) -> str:
     image = given.get("image")
     parts = [
         str(given.get("name", "")),
-        f"{given['classes']} classes" if given.get("classes") else "",
+        _classes(given.get("classes")),
         "images " + "x".join(str(side) for side in image) if isinstance(image, list | tuple) else "",
         "images: " + ", ".join(sizes) if sizes else "",
         f"fingerprint {given['fingerprint']}" if given.get("fingerprint") else "",
         str(given.get("note", "")),
     ]
     return "; ".join(part for part in parts if part)
+
+
+def _classes(given: Any) -> str:
+    """Their number, and their names where these are few."""
+    if not given or isinstance(given, int):
+        return f"{given} classes" if given else ""
+    return f"{len(given)} classes" + (f" ({', '.join(map(str, given))})" if len(given) <= 12 else "")
 
 
 def ledger(entries: Any) -> str:

@@ -38,6 +38,7 @@ class Column:
         signed: write a plus sign before positive numbers, for differences.
         wide: left out where space is short; CSV and JSON always have it.
         note: what the numbers are, where the title cannot say it.
+        short: the title where space is short, on terminals.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Column:
     signed: bool = False
     wide: bool = False
     note: str = ""
+    short: str = ""
 
     @property
     def numeric(self) -> bool:

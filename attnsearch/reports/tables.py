@@ -18,6 +18,7 @@ from attnsearch.reports.rows import (
     arch_rows,
     audit_label,
     cost_axes,
+    cost_name,
     cost_title,
     count,
     finished,
@@ -41,6 +42,7 @@ ERROR = (
     "mean over the row's seeds, in percent of the validation images, ± half its 95 % t interval (standard "
     "deviation between seeds pooled over all repeated archs)"
 )
+OVER_TITLE = "over baseline (points)"
 OVER = "accuracy over the baseline's on the seeds that both had, positive is better, ± half the 95 % interval"
 OVER_SEARCH = f"{OVER} (each for itself; none for a single seed)"
 OVER_DESIGN = f"{OVER} that holds for all variants together"
@@ -69,6 +71,7 @@ class Report:
     judged: Judged | str | None = None
     verdicts: Table | None = None
     effects: Table | None = None
+    stops: Table | None = None
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -87,7 +90,8 @@ class Report:
         return tuple(table for table in (self.verdicts, self.effects, self.front) if table is not None)
 
     def tables(self) -> tuple[Table, ...]:
-        return tuple(table for table in (*self.main(), self.archs, self.failures, self.trials) if table.rows)
+        rest = (self.archs, *([self.stops] if self.stops else []), self.failures, self.trials)
+        return tuple(table for table in (*self.main(), *rest) if table.rows)
 
 
 def build(record: StudyRecord) -> Report:
@@ -116,15 +120,30 @@ def build(record: StudyRecord) -> Report:
         judged=judged,
         verdicts=verdict_table(judged, axes[0]) if isinstance(judged, Judged) else None,
         effects=effect_table(judged) if isinstance(judged, Judged) else None,
+        stops=_stop_table(record),
     )
 
 
-def frame(table: Table | None) -> pd.DataFrame:
-    """A table for a notebook, full precision; an empty frame for none."""
+def trials_frame(record: StudyRecord) -> pd.DataFrame:
+    """Every trial, finished or not, for a notebook."""
+    return frame(trial_table(record))
+
+
+def front_frame(record: StudyRecord) -> pd.DataFrame:
+    """The table of the front, full precision; `NoResultError` where no trial has finished."""
+    return frame(build(record).front)
+
+
+def verdicts_frame(record: StudyRecord) -> pd.DataFrame:
+    """One row per variant of a design; empty for a search, and before a design can say anything."""
+    verdicts = build(record).verdicts
+    return frame(verdicts or Table("verdicts", "Verdicts", (), ()))
+
+
+def frame(table: Table) -> pd.DataFrame:
+    """A table's names and values as pandas knows them; an estimate is three columns."""
     import pandas as pd
 
-    if table is None:
-        return pd.DataFrame()
     names, rows = table.flat()
     return pd.DataFrame(rows, columns=names)
 
@@ -136,11 +155,13 @@ def _arch_table(name: str, title: str, rows: Sequence[ArchRow], record: StudyRec
         Column("number", "no.", "integer"),
         Column("arch", "arch"),
         Column("seeds", "seeds", "integer"),
-        Column("seeds_kind", "which seeds", note=SEEDS),
+        Column("seeds_kind", "which seeds", note=SEEDS, short="which"),
         Column("error_pct", "error (%)", "estimate", note=ERROR),
-        Column("over_baseline_points", "over baseline (points)", "estimate", signed=True, note=over_note),
-        Column(cost, cost_title(cost, record.facts), "quantity"),
-        Column("ratio", "x baseline", "number", 3),
+        Column(
+            "over_baseline_points", OVER_TITLE, "estimate", signed=True, note=over_note, short="over base"
+        ),
+        Column(cost, cost_title(cost, record.facts), "quantity", short=cost_name(cost)),
+        Column("ratio", "x baseline", "number", 3, short="x base"),
         Column("p_front", "P(front)", "probability", note=P_FRONT),
         Column("status", "status"),
         Column("search_error_pct", "search value (%)", "number", wide=True),
@@ -242,3 +263,34 @@ def _failure_table(record: StudyRecord) -> Table:
         if t.state in ("failed", "over_limit") or lost(t)
     )
     return Table("failures", "Failed, or over a limit", columns, rows)
+
+
+def _stop_table(record: StudyRecord) -> Table | None:
+    """How often stopping early would have been a mistake; None where no would-be stop was let run."""
+    told = record.facts.get("false_stops") or {}
+    if not any(entry.get("audited") for entry in told.values()):
+        return None
+    from attnsearch.pruning import Tally
+
+    columns = (
+        Column("option", "option"),
+        Column("trials", "trials", "integer"),
+        Column("stopped", "stopped", "integer"),
+        Column(
+            "audited",
+            "let run",
+            "integer",
+            note="would-be stops that were let run to the end, drawn by chance",
+        ),
+        Column("false", "proved false", "integer", note="ended on the front or within one run's sd of it"),
+        Column("rate", "false-stop rate", "number", note="share of those let run; exact 95 % interval"),
+        Column("rate_low", "from", "number"),
+        Column("rate_high", "to", "number"),
+    )
+    tallies = {option: Tally(**entry) for option, entry in told.items()}
+    rows = tuple(
+        (option, tally.trials, tally.stopped, tally.audited, tally.false, tally.rate, *tally.interval)
+        for option, tally in tallies.items()
+        if tally.audited
+    )
+    return Table("stops", "Stops that were let run", columns, rows)

@@ -3,41 +3,84 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 import unicodedata
-from typing import IO, TYPE_CHECKING
+from collections.abc import Iterator
+from typing import IO
 
 from attnsearch.reports import summary
-from attnsearch.reports.table import Table
+from attnsearch.reports.table import Column, Table
 from attnsearch.reports.tables import Report
 
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-
 _ASCII = {"±": "+/-", "×": "x", "–": "-", "−": "-", "≤": "<=", "≥": ">=", "·": "*", "…": "...", "—": "-"}
+_SPARE = (
+    "next",
+    "latency_ms_ratio",
+    "params_ratio",
+    "p",
+    "seeds_kind",
+)  # what goes first where space is short
+_PROSE = 100  # columns beyond which a line of prose is hard to follow
+_PIPE = 200  # a pipe has no width; rows stay whole there, for grep
 
 
 def show(report: Report, file: IO[str] | None = None, width: int | None = None) -> None:
-    """Print what is known, the main tables and where to read on. rich minds NO_COLOR and TERM=dumb itself."""
+    """Print what is known, the main tables, and where the trials went.
+
+    rich minds NO_COLOR and TERM=dumb; `width` in columns, the terminal's own when None.
+    """
+    from rich.console import Console
+
     out = file or sys.stdout
-    console = _console(out, width)
+    console = Console(file=out, width=width if width or out.isatty() else _PIPE)
+    columns = console.width
     plain = not _can_show(out)
+    for line, style in lines(report, columns):
+        shown = clean(ascii_of(line) if plain else line)
+        console.print(shown, style=style, markup=False, highlight=False, no_wrap=True, crop=False)
 
-    def say(text: str, style: str = "") -> None:
-        console.print(ascii_of(text) if plain else text, style=style, markup=False, highlight=False)
 
-    say(summary.title(report), "bold")
+def lines(report: Report, width: int) -> Iterator[tuple[str, str]]:
+    """Every line with its style."""
+    prose, told = min(width, _PROSE), set[str]()
+    yield from _wrapped(summary.title(report), prose, "bold")
     for line in summary.answer(report):
-        say("- " + line)
+        yield from _wrapped(line, prose, bullet="- ")
     for table in report.main():
         if table.rows:
-            say("")
-            say(f"{table.title} ({report.audit})", "bold")
-            console.print(_render(_essential(table), console.width, plain), markup=False, highlight=False)
-            for note in table.notes:
-                say("  " + note, "dim")
-    say("")
-    say(summary.where_trials_went(report.counts) + ".")
-    say("Why it ended: " + dict(summary.facts(report))["why it ended"])
+            yield "", ""
+            yield from _wrapped(f"{table.title} ({report.audit})", prose, "bold")
+            yield from table_lines(table.narrow(), width)
+            for note in _notes(table.narrow()):
+                if note not in told:
+                    yield from _wrapped(note, prose, "dim", "  ")
+                told.add(note)
+    yield "", ""
+    yield from _wrapped(summary.where_trials_went(report.counts) + ".", prose)
+    yield from _wrapped(f"Why it ended: {summary.ended(report)}.", prose)
+
+
+def table_lines(table: Table, width: int) -> Iterator[tuple[str, str]]:
+    """One line per row where all fits; else the row's name on a line of its own; else a line per cell."""
+    name = next(i for i, column in enumerate(table.columns) if not column.numeric)
+    if _width(table) <= width:
+        yield from _grid(table, None)
+        return
+    spare = [column for column in _SPARE if any(column == c.name for c in table.columns)]
+    rest = table
+    while _width(rest.without(table.columns[name].name)) > width and spare:
+        rest = rest.without(spare.pop(0))
+    if _width(rest.without(table.columns[name].name)) <= width:
+        for line, style in _grid(rest, name):
+            yield from _wrapped(line.strip(), width, style, "     ") if len(line) > width else [(line, style)]
+        return
+    for index in range(len(table.rows)):
+        cells = table.texts(index)
+        first = f"{cells[0]}. {cells[name]}" if name else cells[name]
+        yield from _wrapped(first, width, "bold" if index in table.strong else "")
+        for column, cell in zip(table.columns[name + 1 :], cells[name + 1 :], strict=True):
+            if cell != "–":
+                yield from _wrapped(f"{column.title}: {cell}", width, "", "     ")
 
 
 def ascii_of(text: str) -> str:
@@ -52,49 +95,59 @@ def clean(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
-def _console(out: IO[str], width: int | None) -> Console:
-    from rich.console import Console
-
-    # A file or a pipe has no width: tables keep their rows whole there, for grep.
-    return Console(file=out, width=width if width or out.isatty() else 200, highlight=False, soft_wrap=False)
-
-
 def _can_show(out: IO[str]) -> bool:
     encoding = getattr(out, "encoding", None) or "utf-8"
     try:
-        "±×–≥…".encode(encoding)
+        "".join(_ASCII).encode(encoding)
     except (UnicodeEncodeError, LookupError):
         return False
     return True
 
 
-def _essential(table: Table) -> Table:
-    return table.narrow()
+def _wrapped(text: str, width: int, style: str = "", bullet: str = "") -> Iterator[tuple[str, str]]:
+    indent = " " * len(bullet)
+    # Three columns are spared: in ASCII a plus-minus sign takes that many instead of one.
+    for line in textwrap.wrap(text, max(20, width - 3), initial_indent=bullet, subsequent_indent=indent):
+        yield line, style
 
 
-def _render(table: Table, width: int, plain: bool) -> RenderableType:
-    """A table where it fits; below 80 columns, one short paragraph per row."""
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    def shown(text: str) -> str:
-        return ascii_of(clean(text)) if plain else clean(text)
-
-    if width < 80:
-        lines = []
-        for index in range(len(table.rows)):
-            cells = table.texts(index)
-            pairs = zip(table.columns[2:], cells[2:], strict=True)
-            lines.append(f"{cells[0]}. {cells[1]}" if table.columns[0].numeric else f"{cells[0]}: {cells[1]}")
-            lines += [f"   {column.title}: {cell}" for column, cell in pairs if cell != "–"]
-        return Text("\n".join(shown(line) for line in lines))
-    grid = RichTable(box=box.ASCII2 if plain else box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+def _notes(table: Table) -> Iterator[str]:
+    """The table's notes, and the units of headings that were shortened."""
     for column in table.columns:
-        grid.add_column(
-            Text(shown(column.title)), justify="right" if column.numeric else "left", overflow="fold"
-        )
+        if column.short and not column.note and "(" in column.title:
+            yield column.title
+    yield from table.notes
+
+
+def _heads(table: Table) -> list[str]:
+    return [column.short or column.title for column in table.columns]
+
+
+def _widths(table: Table) -> list[int]:
+    rows = [_heads(table), *(table.texts(index) for index in range(len(table.rows)))]
+    return [max(len(ascii_of(row[i])) for row in rows) for i in range(len(table.columns))]
+
+
+def _width(table: Table) -> int:
+    return sum(_widths(table)) + 2 * (len(table.columns) - 1)
+
+
+def _grid(table: Table, name: int | None) -> Iterator[tuple[str, str]]:
+    """Aligned lines; the column `name`, where given, stands below its row."""
+    keep = [i for i in range(len(table.columns)) if i != name]
+    widths = _widths(table)
+
+    def line(cells: list[str]) -> str:
+        return "  ".join(_aligned(cells[i], widths[i], table.columns[i]) for i in keep).rstrip()
+
+    yield line(_heads(table)), "underline"
     for index in range(len(table.rows)):
+        cells = table.texts(index)
         style = "bold" if index in table.strong else ""
-        grid.add_row(*(Text(shown(cell)) for cell in table.texts(index)), style=style)
-    return grid
+        yield line(cells), style
+        if name is not None:
+            yield f"     {cells[name]}", style
+
+
+def _aligned(cell: str, width: int, column: Column) -> str:
+    return cell.rjust(width) if column.numeric else cell.ljust(width)

@@ -178,9 +178,14 @@ def verdict_table(judged: Judged, cost: str) -> Table:
             "over_baseline_points", f"over {analysis.baseline} (points)", "estimate", signed=True, note=OVER
         ),
         Column("seeds", "seeds", "integer"),
-        Column("visible_points", "smallest visible effect (points)", "number", note=VISIBLE),
-        Column("p", "p, adjusted", "number", 3, note="for all variants together (Dunnett)"),
-        *(Column(f"{name}_ratio", f"{cost_name(name)}, x baseline", "number", 3) for name in priced),
+        Column("visible_points", "smallest visible effect (points)", "number", note=VISIBLE, short="visible"),
+        Column("p", "p, adjusted", "number", 3, short="p", note="for all variants together (Dunnett)"),
+        *(
+            Column(
+                f"{name}_ratio", f"{cost_name(name)}, x baseline", "number", 3, short=f"x {cost_name(name)}"
+            )
+            for name in priced
+        ),
         Column("over_matched_points", "over width-matched host (points)", "estimate", signed=True, wide=True),
         Column(
             "alone_points", "over baseline, interval of its own (points)", "estimate", signed=True, wide=True

@@ -1,0 +1,139 @@
+"""The HTML report in a real browser: offline, a silent console, no word of a study run, tables sorted.
+
+Chromium is driven over a pipe, by its own protocol; the tests skip where it is not installed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_reports import EVIL, record, trial
+
+from attnsearch import reports
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+
+
+class Browser:
+    """One page of a headless Chromium; `messages` are what the console said."""
+
+    def __init__(self, profile: Path) -> None:
+        down, self._write = os.pipe()
+        self._read, up = os.pipe()
+
+        def wire() -> None:  # Chromium reads from 3 and writes to 4
+            held = os.dup(up)
+            os.dup2(down, 3)
+            os.dup2(held, 4)
+
+        flags = ("--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe")
+        self._process = subprocess.Popen(
+            [str(CHROMIUM), *flags, f"--user-data-dir={profile}", "about:blank"],
+            preexec_fn=wire,
+            close_fds=False,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self._buffer, self._number, self.messages = b"", 0, list[str]()
+        target = self.call("Target.getTargets")["targetInfos"][0]["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    _session = ""
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        while (reply := self._next()).get("id") != self._number:
+            self._note(reply)
+        assert "error" not in reply, reply
+        return dict(reply["result"])
+
+    def open(self, page: Path) -> None:
+        self.call(
+            "Network.emulateNetworkConditions",
+            offline=True,
+            latency=0,
+            downloadThroughput=0,
+            uploadThroughput=0,
+        )
+        self.call("Page.navigate", url=page.as_uri())
+        while (event := self._next()).get("method") != "Page.loadEventFired":
+            self._note(event)
+
+    def value(self, expression: str) -> Any:
+        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait(timeout=20)
+
+    def _next(self) -> dict[str, Any]:
+        while b"\0" not in self._buffer:
+            self._buffer += os.read(self._read, 1 << 16)
+        message, self._buffer = self._buffer.split(b"\0", 1)
+        return dict(json.loads(message))
+
+    def _note(self, event: dict[str, Any]) -> None:
+        if event.get("method") in ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown"):
+            self.messages.append(json.dumps(event["params"]))
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    folder = tmp_path_factory.mktemp("report")
+    facts = {"question": EVIL, "command": EVIL, "host": EVIL, "sites": {EVIL: [EVIL]}, "ended": EVIL}
+    evil = trial(EVIL, 0, None, state="failed", reason=EVIL)
+    reports.write(record(trial(EVIL, 0, 9.0, costs={"macs": 30e6, EVIL: 1.0}), evil, **facts), folder)
+    page = Browser(folder / "profile")
+    page.open(folder / "report.html")
+    yield page
+    page.close()
+
+
+def test_the_page_opens_offline_without_a_word_on_the_console(browser):
+    assert browser.value("document.querySelector('h1').textContent") == "tiny"
+    assert browser.value("[...document.images].every((image) => image.naturalWidth > 0)") is True
+    assert browser.value("getComputedStyle(document.querySelector('.tiles')).display") == "grid"
+    assert browser.messages == []
+
+
+def test_no_word_of_a_study_becomes_markup_or_runs(browser):
+    assert browser.value("typeof window.__xss") == "undefined"
+    assert browser.value("document.scripts.length") == 1
+    assert browser.value("document.querySelectorAll('[onload], a').length") == 0
+    assert "<script>window.__xss=1</script>" in browser.value(
+        "document.querySelector('.question').textContent"
+    )
+
+
+def test_a_click_on_a_heading_sorts_by_number_and_a_second_one_turns_it_round(browser):
+    table = "document.querySelector('details table')"
+    at = f"[...{table}.tHead.rows[0].cells].findIndex((cell) => cell.textContent === 'error (%)')"
+    values = f"[...{table}.tBodies[0].rows].map((row) => Number(row.cells[{at}].dataset.v))"
+    click = f"{table}.tHead.rows[0].cells[{at}].querySelector('button').click()"
+    before = browser.value(values)
+    assert before != sorted(before)
+    browser.value(click)
+    assert browser.value(values) == sorted(before)
+    browser.value(click)
+    assert browser.value(values) == sorted(before, reverse=True)
+
+
+def test_nothing_is_wider_than_a_telephone(browser):
+    browser.call(
+        "Emulation.setDeviceMetricsOverride", width=400, height=800, deviceScaleFactor=1, mobile=True
+    )
+    assert browser.value("document.documentElement.scrollWidth") <= 400
