@@ -1,0 +1,260 @@
+"""Does the short training rank archs like the long one? The audit of a proxy.
+
+    choose   which archs to train to full length
+    pairs    trials -> one short and one or more long errors per arch
+    audit    -> Audit: rank agreement beyond what cost tells anyway, regret of believing the proxy, a verdict
+
+Cost alone ranks archs about as well as many a proxy, so the measure that counts is the partial rank
+correlation given cost, and the regret among archs of like cost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from attnsearch.errors import NoResultError, UsageError
+from attnsearch.front import pareto, pooled_sd
+from attnsearch.trial import TrialResult
+
+Floats = NDArray[np.float64]
+Interval = tuple[float, float]
+Trust = Literal["trust", "use with re-evaluation", "do not trust"]
+
+TRUSTED = 0.2  # lower bound of the partial tau above which a proxy is trusted; 30 archs can reach it
+REGRET = 0.5  # points that the best of the proxy's three may cost within a band
+PER_BAND = 5  # archs in a band of like cost
+LEAST = 8  # archs below which no interval is worth its name
+SLACK = 0.25  # sds of the long-by-short line within which an arch still counts as on the proxy's front
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One arch trained short and long; errors in percent, one long error per seed."""
+
+    key: str
+    cost: float
+    short: float
+    long: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the pairs say; intervals are 95 % percentile bootstraps over archs.
+
+    Args:
+        archs: how many; bands: groups of like cost that regret is taken in.
+        tau: Kendall's rank correlation of short and long errors; partial_tau: the same given the cost.
+        cost_tau: rank correlation of cost and long accuracy: what ranking by cost alone would reach.
+        ceiling: tau that a perfect proxy would show against one long run, at the noise of repeated long runs;
+            None without repeats.
+        regret_1, regret_3: points lost within a band by taking the proxy's best, or the best of its best
+            three.
+        front_kept: share of the long front that stands within 0.25 sd of the short front.
+        run_sd: sd of a long run over seeds in points; None without repeats.
+    """
+
+    verdict: Trust
+    archs: int
+    bands: int
+    tau: float
+    tau_interval: Interval
+    partial_tau: float
+    partial_interval: Interval
+    cost_tau: float
+    ceiling: float | None
+    regret_1: float
+    regret_1_interval: Interval
+    regret_3: float
+    regret_3_interval: Interval
+    front_kept: float
+    run_sd: float | None
+
+    @property
+    def beats_cost(self) -> bool:
+        """Whether the proxy tells more than cost alone: the partial tau's interval is above 0."""
+        return self.partial_interval[0] > 0
+
+
+def choose(costs: ArrayLike, short: ArrayLike, size: int = 30, *, bands: int = 6, seed: int = 0) -> list[int]:
+    """Indices of archs to train long: even over bands of cost and, within each, over thirds by short error.
+
+    Bands and thirds hold equal numbers of archs, so that the sample's rank correlation is the population's.
+    """
+    price, error = np.asarray(costs, dtype=float), np.asarray(short, dtype=float)
+    usable = np.flatnonzero(np.isfinite(price) & np.isfinite(error))
+    if len(usable) <= size:
+        return [int(i) for i in usable]
+    rng = np.random.default_rng(seed)
+    cells: list[list[int]] = []
+    for band in np.array_split(usable[np.argsort(price[usable], kind="stable")], bands):
+        for third in np.array_split(band[np.argsort(error[band], kind="stable")], 3):
+            cells.append([int(i) for i in rng.permutation(third)])
+    chosen: list[int] = []
+    while len(chosen) < size:  # one from each cell in turn, the cells in a new order each time
+        for i in rng.permutation(len(cells)):
+            if cells[i] and len(chosen) < size:
+                chosen.append(cells[i].pop())
+    return sorted(chosen)
+
+
+def pairs(trials: Iterable[TrialResult], cost: str) -> list[Pair]:
+    """Complete `audit` trials with the complete shorter trial of the same arch that has the lowest number.
+
+    Raises:
+        UsageError: a trial lacks the cost.
+    """
+    done = [trial for trial in trials if trial.state == "complete" and trial.error is not None]
+    long: dict[str, list[TrialResult]] = {}
+    for trial in done:
+        if trial.role == "audit":
+            long.setdefault(trial.key, []).append(trial)
+    found = []
+    for key, runs in long.items():
+        length = max(run.epochs for run in runs)
+        short = [t for t in done if t.key == key and t.role != "audit" and t.epochs < length]
+        if short:
+            first = min(short, key=lambda trial: trial.number)
+            if cost not in first.costs:
+                raise UsageError(
+                    f"Trial {first.number} has no cost '{cost}'. It has: {', '.join(first.costs)}"
+                )
+            errors = tuple(run.error for run in runs if run.epochs == length and run.error is not None)
+            found.append(Pair(key, first.costs[cost], float(first.error or 0.0), errors))
+    return found
+
+
+def audit(found: Sequence[Pair], *, draws: int = 2_000, seed: int = 0) -> Audit:
+    """Judge a proxy from archs trained short and long.
+
+    trust: the partial tau's lower bound is over 0.2, and the upper bound of the regret of the proxy's best
+    three is at most half a point or one run sd; use with re-evaluation: the lower bound is over 0; else do
+    not trust.
+
+    Raises:
+        NoResultError: fewer than 8 archs.
+    """
+    if len(found) < LEAST:
+        raise NoResultError(f"An audit needs {LEAST} archs trained short and long, there are {len(found)}")
+    cost = np.array([pair.cost for pair in found])
+    short = np.array([pair.short for pair in found])
+    long = np.array([float(np.mean(pair.long)) for pair in found])
+    sd, _ = pooled_sd([pair.long for pair in found])
+    bands = _bands(cost)
+    ranks = _Ranks.of(short, long, cost)
+    counts = np.random.default_rng(seed).multinomial(len(found), [1 / len(found)] * len(found), size=draws)
+    everything = np.ones((1, len(found)))
+    taus, partials, _ = ranks.taus(counts)
+    regrets = np.array([_regrets(short, long, bands, row) for row in counts])
+    (tau,), (partial,), (cost_tau,) = ranks.taus(everything)
+    regret_1, regret_3 = _regrets(short, long, bands, np.ones(len(found), dtype=int))
+    partial_interval, regret_3_interval = _interval(partials), _interval(regrets[:, 1])
+    return Audit(
+        verdict=_verdict(partial_interval[0], regret_3_interval[1], sd),
+        archs=len(found),
+        bands=len(bands),
+        tau=float(tau),
+        tau_interval=_interval(taus),
+        partial_tau=float(partial),
+        partial_interval=partial_interval,
+        cost_tau=-float(cost_tau),  # dearer archs should err less
+        ceiling=None if sd is None else _ceiling(long, sd, seed),
+        regret_1=regret_1,
+        regret_1_interval=_interval(regrets[:, 0]),
+        regret_3=regret_3,
+        regret_3_interval=regret_3_interval,
+        front_kept=_front_kept(cost, short, long),
+        run_sd=sd,
+    )
+
+
+def _verdict(partial_low: float, regret_high: float, sd: float | None) -> Trust:
+    if partial_low > TRUSTED and regret_high <= max(REGRET, sd or 0.0):
+        return "trust"
+    return "use with re-evaluation" if partial_low > 0 else "do not trust"
+
+
+def _interval(values: Floats) -> Interval:
+    low, high = np.nanquantile(values, [0.025, 0.975])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class _Ranks:
+    """Signs of all pairwise differences, from which Kendall's tau-b of any resample follows by its counts."""
+
+    short: Floats
+    long: Floats
+    cost: Floats
+
+    @classmethod
+    def of(cls, *values: Floats) -> _Ranks:
+        return cls(*(np.sign(value[:, None] - value[None, :]) for value in values))
+
+    def taus(self, counts: ArrayLike) -> tuple[Floats, Floats, Floats]:
+        """Of short and long, of the two given cost, and of cost and long; `counts` is (draws, archs)."""
+        w = np.asarray(counts, dtype=float)
+        tau = self._tau(self.short, self.long, w)
+        by_short, by_long = self._tau(self.short, self.cost, w), self._tau(self.long, self.cost, w)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            partial = (tau - by_short * by_long) / np.sqrt((1 - by_short**2) * (1 - by_long**2))
+        return tau, np.where(np.isfinite(partial), partial, 0.0), by_long
+
+    @staticmethod
+    def _tau(a: Floats, b: Floats, w: Floats) -> Floats:
+        def total(signs: Floats) -> Floats:
+            return np.asarray(((w @ signs) * w).sum(axis=1))
+
+        with np.errstate(divide="ignore", invalid="ignore"):
+            tau = total(a * b) / np.sqrt(total(np.abs(a)) * total(np.abs(b)))
+        return np.where(np.isfinite(tau), tau, 0.0)
+
+
+def kendall(a: ArrayLike, b: ArrayLike) -> float:
+    """Kendall's tau-b; 0 where one of the two does not vary."""
+    x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    (tau,), _, _ = _Ranks.of(x, y, np.zeros(len(x))).taus(np.ones((1, len(x))))
+    return float(tau)
+
+
+def _bands(cost: Floats) -> list[NDArray[np.int64]]:
+    order = np.argsort(cost, kind="stable")
+    return [np.asarray(band) for band in np.array_split(order, max(1, len(cost) // PER_BAND))]
+
+
+def _regrets(
+    short: Floats, long: Floats, bands: Sequence[NDArray[np.int64]], counts: NDArray[np.int64]
+) -> tuple[float, float]:
+    """Long error of the proxy's best (of its best three) over the band's least: mean over bands."""
+    lost = []
+    for band in bands:
+        members = np.repeat(band, counts[band])
+        if len(members):
+            ranked = long[members[np.argsort(short[members], kind="stable")]]
+            lost.append((ranked[0] - ranked.min(), ranked[:3].min() - ranked.min()))
+    first, third = np.mean(lost, axis=0)
+    return float(first), float(third)
+
+
+def _ceiling(long: Floats, sd: float, seed: int, draws: int = 200) -> float:
+    """Tau of true long errors, the spread of the measured ones freed of noise, with those of one run."""
+    spread = float(long.var(ddof=1))
+    kept = max(0.0, 1 - sd**2 / spread) if spread > 0 else 0.0
+    true = long.mean() + (long - long.mean()) * math.sqrt(kept)
+    rng = np.random.default_rng(seed)
+    return float(np.mean([kendall(true, true + rng.normal(0, sd, len(true))) for _ in range(draws)]))
+
+
+def _front_kept(cost: Floats, short: Floats, long: Floats) -> float:
+    """Share of the front of (cost, long) whose short error is within a slack of the best no dearer one."""
+    line = np.polyfit(short, long, 1) if np.ptp(short) > 0 else np.array([0.0, long.mean()])
+    spread = float(np.std(long - np.polyval(line, short), ddof=2))
+    order = np.argsort(cost, kind="stable")
+    best = np.minimum.accumulate(short[order])[np.searchsorted(cost[order], cost, side="right") - 1]
+    front = pareto(np.column_stack([cost, long]))
+    return float((short[front] <= best[front] + SLACK * spread).mean())
