@@ -6,14 +6,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attnsearch.cost import measure
     from attnsearch.create import create_block, create_neck
 
 __version__ = "0.1.0"
 
 # Loaded when first asked for, so that `import attnsearch` and what only reads results stay free of torch.
-_LAZY = {"create_block": "create", "create_neck": "create"}
+_LAZY = {"create_block": "create", "create_neck": "create", "measure": "cost"}
 
-__all__ = ["create_block", "create_neck"]
+__all__ = ["create_block", "create_neck", "measure"]
 
 
 def __getattr__(name: str) -> Any:

@@ -51,7 +51,7 @@ def conv_bn(cin: int, cout: int, kernel: int, stride: int = 1) -> nn.Sequential:
 class Unit(nn.Module):
     """Basic (expansion 1) or bottleneck (4) unit of a ResNet v1.5."""
 
-    def __init__(self, cin: int, planes: int, stride: int, expansion: int, option_a: bool):
+    def __init__(self, cin: int, planes: int, stride: int, expansion: int):
         super().__init__()
         out, relu = planes * expansion, nn.ReLU()
         if expansion == 1:
@@ -59,18 +59,14 @@ class Unit(nn.Module):
         else:
             inner = (conv_bn(cin, planes, 1), relu, conv_bn(planes, planes, 3, stride), relu)
             self.branch = nn.Sequential(*inner, conv_bn(planes, out, 1))
-        self.pad = out - cin if option_a else 0
-        self.shortcut = conv_bn(cin, out, 1, stride) if (stride > 1 or cin != out) and not option_a else None
-        self.stride = stride
+        self.shortcut = conv_bn(cin, out, 1, stride) if stride > 1 or cin != out else None
 
     def forward(self, x: Tensor) -> Tensor:
         same = self.shortcut(x) if self.shortcut else x
-        if self.pad:
-            same = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.pad))
         return F.relu(self.branch(x) + same)
 
 
-def resnet(units, expansion=1, width=64, classes=1000, cifar_stem=False, option_a=False) -> nn.Sequential:
+def resnet(units, expansion=1, width=64, classes=1000, cifar_stem=False, mean=False) -> nn.Sequential:
     stem = (
         [conv_bn(3, width, 3), nn.ReLU()]
         if cifar_stem
@@ -80,24 +76,27 @@ def resnet(units, expansion=1, width=64, classes=1000, cifar_stem=False, option_
     for stage, count in enumerate(units):
         for i in range(count):
             stride = 2 if stage and not i else 1
-            layers.append(Unit(cin, width << stage, stride, expansion, option_a))
+            layers.append(Unit(cin, width << stage, stride, expansion))
             cin = (width << stage) * expansion
-    pool = Apply(lambda x: x.mean((2, 3))) if cifar_stem else nn.AdaptiveAvgPool2d(1)
+    pool = Apply(lambda x: x.mean((2, 3))) if mean else nn.AdaptiveAvgPool2d(1)
     return nn.Sequential(*layers, pool, nn.Flatten(), nn.Linear(cin, classes))
 
 
-# Torchvision's networks, and the CIFAR-size one that pools with .mean(): size, params, macs, fvcore's total.
+CIFAR = {"classes": 10, "cifar_stem": True}
+# Torchvision's networks, and CIFAR-size ones: size, params, macs, fvcore's total.
 GOLDEN = {
     "resnet18": (resnet((2, 2, 2, 2)), 224, 11_689_512, 1_814_073_344, 1_819_065_856),
     "resnet34": (resnet((3, 4, 6, 3)), 224, 21_797_672, 3_663_761_408, 3_671_262_720),
     "resnet50": (resnet((3, 4, 6, 3), 4), 224, 25_557_032, 4_089_184_256, 4_111_512_576),
-    "resnet18_cifar": (
-        resnet((2, 2, 2, 2), classes=10, cifar_stem=True),
+    "resnet18_cifar": (resnet((2, 2, 2, 2), mean=True, **CIFAR), 32, 11_173_962, 555_422_720, 556_651_520),
+    "resnet50_cifar": (
+        resnet((3, 4, 6, 3), 4, mean=True, **CIFAR),
         32,
-        11_173_962,
-        555_422_720,
-        556_651_520,
+        23_520_842,
+        1_297_829_888,
+        1_304_694_784,
     ),
+    "resnet20": (resnet((3, 3, 3), width=16, **CIFAR), 32, 272_474, 40_813_184, 41_218_688),
 }
 
 
