@@ -8,6 +8,7 @@ import sys
 from functools import partial
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -349,6 +350,88 @@ def test_relative_positions_against_a_loop() -> None:
     for i, j in product(range(6), repeat=2):
         r = down[:, j // 3 - i // 3 + 1] + model.columns[:, j % 3 - i % 3 + 2]
         torch.testing.assert_close(scores[0, :, i, j], q[0, :, :, i // 3, i % 3] @ r)
+
+
+@torch.no_grad()
+def test_gct_by_the_formula() -> None:
+    model, x = stir(build("gct", 6)), random_map(2, 6, 3, 4)
+    alpha, gamma, beta = (p[0, :, 0, 0].numpy() for p in (model.alpha, model.gamma, model.beta))
+    expected = x.numpy().copy()
+    for image in expected:
+        embedding = alpha * np.sqrt((image**2).sum((1, 2)) + 1e-5)
+        normal = embedding / np.sqrt((embedding**2).mean() + 1e-5)
+        image *= (1 + np.tanh(gamma * normal + beta))[:, None, None]
+    torch.testing.assert_close(model(x), torch.from_numpy(expected))
+
+
+@torch.no_grad()
+def test_sge_by_the_formula() -> None:
+    model, x = stir(build("sge", 6, groups=2)), random_map(2, 6, 3, 4)
+    expected = x.numpy().copy()
+    for image, g in product(expected, range(2)):
+        group = image[3 * g : 3 * g + 3]
+        likeness = np.einsum("chw,c->hw", group, group.mean((1, 2)))
+        normal = (likeness - likeness.mean()) / (likeness.std(ddof=1) + 1e-5)
+        group /= 1 + np.exp(-(model.weight[0, g, 0].item() * normal + model.bias[0, g, 0].item()))
+    torch.testing.assert_close(model(x), torch.from_numpy(expected))
+
+
+@torch.no_grad()
+def test_nonlocal_by_the_formula() -> None:
+    model, x = stir(build("nonlocal", 16, ratio=2)).eval(), random_map(1, 16, 2, 3)
+    places = x.reshape(16, 6).numpy()
+    query, key, value = (
+        conv.weight[:, :, 0, 0].numpy() @ places + conv.bias.numpy()[:, None]
+        for conv in (model.query, model.key, model.value)
+    )
+    scores = np.exp(query.T @ key / 4)  # 16 ** -0.5
+    mixed = value @ (scores / scores.sum(1, keepdims=True)).T
+    context = model.norm(model.out(torch.from_numpy(mixed).reshape(1, 8, 2, 3)))
+    torch.testing.assert_close(model(x), x + context)
+
+
+@pytest.mark.parametrize("separable", [True, False])
+@pytest.mark.parametrize("kernel", [7, 11, 23, 35, 41, 53])
+def test_lska_sees_as_far_as_its_kernel(kernel: int, separable: bool) -> None:
+    model = build("lska", 1, kernel=kernel, separable=separable)
+    x = torch.ones(1, 1, 61, 61, requires_grad=True)
+    for parameter in model.parameters():
+        nn.init.ones_(parameter)
+    model.gate(x)[0, 0, 30, 30].backward()
+    seen = x.grad[0, 0].nonzero()
+    assert (seen.amax(0) - seen.amin(0) + 1).tolist() == [kernel, kernel]
+
+
+@torch.no_grad()
+def test_bam_paper_sums_what_the_code_multiplies() -> None:
+    x = random_map(2, 64, 5, 7)
+    model = stir(build("bam")).eval()
+    channel, spatial = model.channel(x.mean((2, 3), keepdim=True)), model.spatial(x)
+    torch.testing.assert_close(model(x), x + x * (channel * spatial).sigmoid())
+    other = build("bam.paper").eval()
+    other.load_state_dict(model.state_dict())
+    torch.testing.assert_close(other(x), x + x * (channel + spatial).sigmoid())
+
+
+@torch.no_grad()
+def test_gc_scales_or_adds_one_context() -> None:
+    x = random_map(1, 8, 2, 2)
+    scaling = stir(build("gc", 8, fusion="mul"))
+    adding = build("gc", 8)
+    adding.load_state_dict(scaling.state_dict())
+    change = adding(x) - x
+    torch.testing.assert_close(change, change.mean((2, 3), keepdim=True).expand_as(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(scaling(x), x * change.sigmoid())
+
+
+@torch.no_grad()
+def test_attention_with_relative_positions_by_the_formula() -> None:
+    model, x = build("mhsa", 6, heads=2), random_map(1, 6, 2, 3)
+    q, k, v = (conv(x).reshape(2, 3, 6) for conv in model.qkv)
+    places = model.relative_scores(q.reshape(1, 2, 3, 2, 3))[0]
+    scores = torch.einsum("hdi,hdj->hij", q, k) / 3**0.5 + places / 3**0.5
+    expected = torch.einsum("hij,hdj->hdi", scores.softmax(2), v)
+    torch.testing.assert_close(model(x), expected.reshape(1, 6, 2, 3))
 
 
 def test_position_tables_are_resized_end_to_end() -> None:

@@ -34,6 +34,24 @@ def test_shipped_blocks_pass(name: str) -> None:
     assert all(finding.fact for finding in findings)
 
 
+VARIANTS = [
+    ("eca", {"kernel": 7}),
+    ("ema", {"groups": 1}),
+    ("gc", {"fusion": "mul"}),
+    ("lska", {"kernel": 53}),
+    ("mhsa.absolute", {"size": 14, "heads": 8}),
+    ("sge", {"groups": 1}),
+    ("shuffle", {"groups": 1}),
+    ("sk", {"kernels": (3, 5, 7), "split_input": False}),
+    ("triplet", {"kernel": 3, "spatial": False}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=str)
+def test_variants_pass(name: str, options: dict) -> None:
+    assert not failures(audit(name, options=options, only=[p for p in INSIDE if p != "widths"]))
+
+
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=[] if name in ("eca", "mhsa") else pytest.mark.slow) for name in SHIPPED],

@@ -47,10 +47,6 @@ def block(
     return Row(lambda: create_block(name, channels, **options), method, names)
 
 
-# The source's first table is of the last axis.
-MHSA_NAMES = ("columns", "rows", *(f"qkv.{i}.{kind}" for i in range(3) for kind in ("weight", "bias")))
-
-
 def neck(in_channels: list[int], **options: Any) -> Row:
     return Row(lambda: create_neck("pmfs", in_channels, **options))
 
@@ -69,7 +65,7 @@ NUMERIC_ROWS = {
     "ema_f8": block("ema", 64, groups=8),
     "gam_sigmoid_r4": block("gam.copy_sigmoid", 64),
     "gc_add_r16": block("gc", 64),
-    "mhsa_bot": block("mhsa.absolute", 64, names=MHSA_NAMES),
+    "mhsa_bot": block("mhsa.absolute", 64),
     "pmfs2d": neck([16, 24, 32], width=8, kernels=(4, 2, 1)),
     "psa_official_order": block("psa.official", 64),
     "psa_paper_order": block("psa", 64),

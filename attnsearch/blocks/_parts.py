@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import gcd
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -102,6 +103,20 @@ class BatchNorm(nn.BatchNorm2d):
             frozen = (self.running_mean, self.running_var, self.weight, self.bias)
             return F.batch_norm(input, *frozen, training=False, eps=self.eps)
         return super().forward(input)
+
+
+class InstanceNorm(nn.GroupNorm):
+    """Each channel of each sample over its places, with a weight and a bias; (N, C, H, W) -> the same shape.
+
+    What `nn.GroupNorm(C, C)` computes, without its refusal of a single place in a single channel: that is the
+    bias, as it is of a single place in many.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
 
 def he_init(module: nn.Module) -> None:

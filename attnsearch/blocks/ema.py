@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnsearch.blocks._parts import axis_means, fitting
+from attnsearch.blocks._parts import InstanceNorm, axis_means, fitting
 from attnsearch.registry import block
 
 PRESETS = {"official": {}, "imagenet": {"groups": 32}}
@@ -33,7 +33,7 @@ class EMA(nn.Module):
         super().__init__()
         self.groups = fitting("groups", groups, channels, "channels")
         part = channels // groups
-        self.norm = nn.GroupNorm(part, part)
+        self.norm = InstanceNorm(part)
         self.axes = nn.Conv2d(part, part, 1)
         self.local = nn.Conv2d(part, part, 3, padding=1)
 

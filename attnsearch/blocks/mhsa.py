@@ -52,7 +52,7 @@ class MHSA(nn.Module):
         self.stride, self.relative = stride, position == "relative"
         self.qkv = nn.ModuleList(nn.Conv2d(channels, out, 1, bias=not self.relative) for _ in range(3))
         shape = (out // heads, 2 * size - 1) if self.relative else (heads, out // heads, size)
-        self.rows, self.columns = (nn.Parameter(torch.randn(shape) * shape[-2] ** -0.5) for _ in range(2))
+        self.columns, self.rows = (nn.Parameter(torch.randn(shape) * shape[-2] ** -0.5) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
         batch, _, height, width = x.shape

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnsearch.blocks._parts import fitting
+from attnsearch.blocks._parts import InstanceNorm, fitting
 from attnsearch.errors import BlockError
 from attnsearch.registry import block
 
@@ -34,7 +34,7 @@ class Shuffle(nn.Module):
         self.channel_bias = nn.Parameter(torch.ones(1, part, 1, 1))
         self.spatial_weight = nn.Parameter(torch.zeros(1, part, 1, 1))
         self.spatial_bias = nn.Parameter(torch.ones(1, part, 1, 1))
-        self.norm = nn.GroupNorm(part, part)
+        self.norm = InstanceNorm(part)
 
     @staticmethod
     def resolve(channels: int, options: dict[str, Any]) -> dict[str, Any]:
