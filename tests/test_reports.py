@@ -13,12 +13,13 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from attnsearch import reports
 from attnsearch.errors import EnvironmentFault, NoResultError
-from attnsearch.reports import atomic, latex, markdown, terminal
+from attnsearch.reports import atomic, html, latex, markdown, plots, summary, tables, terminal
 from attnsearch.reports.csv import safe
 from attnsearch.reports.table import Column, Estimate, probability, quantity, text
 from attnsearch.trial import Epoch, StudyRecord, TrialResult
@@ -163,20 +164,181 @@ def test_every_format_has_the_same_numbers(tmp_path):
         assert all(text in page for text in texts), name
 
 
+def test_the_difference_is_paired_over_the_seeds_that_both_had():
+    # se on seeds 100, 101: 12, 12; plain: 12, 14. Gaps 0, 2: mean 1, standard error 1, t(.975; 1) 12.706
+    se = cells(reports.build(record()), "se")
+    assert se["over_baseline_points"] == pytest.approx(1.0)
+    assert se["over_baseline_points_low"] == pytest.approx(1 - 12.7062, abs=1e-4)
+    cbam = cells(reports.build(record()), "all stages cbam")  # seed 0 only: 13 against 12
+    assert (cbam["over_baseline_points"], cbam["over_baseline_points_low"]) == (pytest.approx(-1.0), None)
+
+
+def test_a_search_claims_no_gain_however_large():
+    fresh = [trial("good", 100 + s, 2.0 + 0.1 * s, role="confirm", costs={"macs": 45e6}) for s in (0, 1)]
+    more = [trial("se", 102, 12.0, role="confirm"), trial("plain", 102, 13.0, role="confirm")]
+    said = " ".join(
+        summary.answer(reports.build(record(*fresh, trial("good", 102, 3.0, role="confirm"), *more)))
+    )
+    assert "leaves out zero" in said
+    assert "picked out of many" in said
+    assert "A search makes no verdict" in said
+
+
+def test_bold_are_the_archs_that_cannot_be_told_from_the_best():
+    # told runs: plain 12 14, se 12 12: sd 1 with 2 degrees of freedom, t 4.30; only bad is further off
+    table = reports.build(record(trial("bad", 0, 30.0))).archs
+    bold = {str(table.rows[i][1]) for i in table.strong}
+    assert bold == {"plain (baseline)", "se", "all stages cbam"}
+
+
+DESIGN = {"plain": (13.0, 14.0, 12.0), "se": (12.0, 12.5, 11.2)}
+
+
+def design(**facts: object) -> StudyRecord:
+    cells = [(arch, seed, error) for arch, errors in DESIGN.items() for seed, error in enumerate(errors)]
+    trials = tuple(trial(arch, seed, error, role="design") for arch, seed, error in cells)
+    return replace(record(design="add", **facts), trials=trials)
+
+
+def test_a_design_gives_verdicts_with_their_price():
+    # differences 1.0 1.5 0.8: mean 1.1, sd sqrt(0.13), t(0.975; 2) = 4.302653: half 0.895673
+    report = reports.build(design())
+    assert report.verdicts is not None
+    names, rows = report.verdicts.flat()
+    row = dict(zip(names, rows[0], strict=True))
+    assert (row["variant"], row["verdict"], row["seeds"]) == ("se", "gain", 3)
+    assert row["over_baseline_points"] == pytest.approx(1.1)
+    assert row["over_baseline_points_low"] == pytest.approx(1.1 - 0.895673, abs=1e-5)
+    assert row["macs_ratio"] == pytest.approx(1.1)
+    assert cells(report, "se")["over_baseline_points_low"] == row["over_baseline_points_low"]
+    assert "se: gain; +1.10 points (+0.20 to +2.00) on 3 seeds; 1.100 x the MACs." in summary.answer(report)
+
+
+def test_no_evidence_says_what_could_have_been_seen_and_what_it_would_take():
+    weak = {"plain": (13.0, 14.0, 12.0), "se": (13.5, 12.5, 11.8)}
+    trials = tuple(trial(a, s, e, role="design") for a, errors in weak.items() for s, e in enumerate(errors))
+    report = reports.build(replace(design(), trials=trials))
+    assert report.verdicts is not None
+    row = dict(zip([c.name for c in report.verdicts.columns], report.verdicts.texts(0), strict=True))
+    assert row["verdict"] == "no evidence"
+    assert row["next"].endswith("seeds (0.40 points)")
+    assert "may have gone unseen" in summary.answer(report)[1]
+
+
+def test_a_factorial_tells_main_effects():
+    # accuracy rises by 1 with a, by 0 with b, the same in both blocks but for a block shift: by hand
+    errors = {"nn": 14.0, "yn": 13.0, "ny": 14.0, "yy": 13.0}
+    wobble = {0: 0.1, 1: -0.1}
+    trials = tuple(
+        trial(name, seed, error + seed + (wobble[seed] if name in ("nn", "yy") else 0), role="design",
+              sites={"a": name[0], "b": name[1]}, costs={"macs": 1e6})
+        for seed in (0, 1) for name, error in errors.items()
+    )  # fmt: skip
+    report = reports.build(StudyRecord("f", {"baseline": "key-nn", "design": "factorial"}, trials))
+    assert report.effects is not None
+    points = {row[0]: row[1] for row in report.effects.rows}
+    assert points["a"].mean == pytest.approx(1.0)  # type: ignore[union-attr]
+    assert points["b"].mean == pytest.approx(0.0)  # type: ignore[union-attr]
+
+
+def test_a_design_without_its_baseline_says_so():
+    alone = replace(design(), trials=tuple(t for t in design().trials if t.arch == "se"))
+    assert "no verdict yet" in " ".join(summary.answer(reports.build(alone)))
+
+
+def test_pictures_are_drawn_where_there_are_numbers_for_them():
+    assert [p.name for p in plots.draw(reports.build(record()))] == ["pareto", "curves", "optimism"]
+    drawn = plots.draw(reports.build(design(margin=0.5)))
+    assert [p.name for p in drawn] == ["pareto", "forest", "curves"]
+    for picture in drawn:
+        assert picture.png.startswith(b"\x89PNG")
+        assert ElementTree.fromstring(picture.svg).tag.endswith("svg")
+        assert picture.alt
+
+
+def test_every_table_says_whether_the_proxy_was_audited(tmp_path):
+    for facts, label in (({}, "proxy not audited"), ({"audit": {"verdict": "do not trust"}}, "do not trust")):
+        report = reports.build(design(**facts))
+        pages = [markdown.render(report), latex.render(report), html.render(report, [])]
+        assert [page.count(label) >= len(report.main()) for page in pages] == [True] * 3
+
+
+def test_the_share_of_false_stops_has_an_exact_interval():
+    told = {
+        "all": {"trials": 40, "stopped": 20, "audited": 10, "false": 1},
+        "se": {"trials": 9, "stopped": 2},
+    }
+    stops = reports.build(record(false_stops=told)).stops
+    assert stops is not None
+    assert len(stops.rows) == 1
+    # Clopper-Pearson for 1 of 10, as printed in tables: 0.25 % to 44.50 %
+    assert stops.rows[0][-3:] == (0.1, pytest.approx(0.0025, abs=5e-5), pytest.approx(0.4450, abs=5e-5))
+
+
+def test_facts_of_the_study_are_told():
+    facts = dict(summary.facts(reports.build(record(test=[{"at": "2026-01-01", "error": 3.5}]))))
+    assert facts["archs and trials"].startswith(
+        "12 archs in the space; 2 over budget and never trained; 3 archs"
+    )
+    assert facts["test split"] == "opened once: at 2026-01-01, error 3.5"
+    assert facts["why it ended"] == "9 of 9 trials done"
+    assert "1,000 train, 300 val, 400 test" in facts["data"]
+
+
+def test_trials_of_different_machines_are_pointed_out():
+    other = trial("se", 103, 12.0, role="confirm", device="cuda: NVIDIA H200")
+    assert any("more than one device" in line for line in summary.caveats(reports.build(record(other))))
+
+
+def test_frames_for_notebooks_hold_the_same_rows():
+    assert list(tables.trials_frame(record())["error_pct"]) == [t.error for t in record().trials]
+    assert list(tables.front_frame(record())["key"]) == [
+        row[-1] for row in reports.build(record()).front.rows
+    ]
+    assert tables.verdicts_frame(record()).empty
+    assert list(tables.verdicts_frame(design())["verdict"]) == ["gain"]
+
+
 EVIL = (
     "<script>window.__xss=1</script>\" onload='x' =cmd()|A1 "
     "\\input{/etc/passwd} $x_1$ & # % ~ ^ {} [a](javascript:1)"
 )
 
 
-def test_names_cannot_break_out_of_a_format(tmp_path):
-    reports.write(record(trial(EVIL, 0, 9.0, costs={"macs": 1e6}), question=EVIL), tmp_path)
-    page = (tmp_path / "front.md").read_text()
+@pytest.fixture(scope="module")
+def evil(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evil")
+    command = "attnsearch run --storage postgresql://u:SECRET@h/db"
+    study = record(
+        trial(EVIL, 0, 9.0, costs={"macs": 1e6}), question=EVIL, command=command, space_text="a: 1\n"
+    )
+    reports.write(study, folder)
+    return folder
+
+
+def test_names_cannot_break_out_of_a_format(evil):
+    page = (evil / "front.md").read_text()
     assert "<script" not in page
     assert r"\[a\](javascript" in page
-    tex = (tmp_path / "front.tex").read_text()
+    tex = (evil / "front.tex").read_text()
     assert r"\input{" not in tex
     assert r"\textbackslash{}input\{/etc/passwd\}" in tex
+    page = (evil / "report.html").read_text()
+    assert page.count("<script") == 1
+    assert "onload='x'" not in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_no_password_of_a_storage_is_written(evil):
+    assert [path.name for path in evil.rglob("*.*") if b"SECRET" in path.read_bytes()] == []
+    assert "postgresql://u:***@h/db" in (evil / "report.html").read_text()
+
+
+def test_the_folder_holds_what_the_readme_names(evil):
+    names = {str(path.relative_to(evil)) for path in evil.rglob("*.*")}
+    assert names >= {"trials.csv", "front.csv", "front.md", "front.tex", "report.html", "plots/pareto.png",
+                     "plots/pareto.svg", "space.yaml", "provenance.json"}  # fmt: skip
+    assert (evil / "space.yaml").read_text() == "a: 1\n"
 
 
 @pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t=", "\r=", " ="])
@@ -235,11 +397,6 @@ def test_a_report_needs_no_torch(tmp_path):
     root = Path(__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout.strip() == "[]"
-
-
-def test_no_password_of_a_storage_is_written(tmp_path):
-    reports.write(record(command="attnsearch run --storage postgresql://u:SECRET@h/db"), tmp_path)
-    assert not [path for path in tmp_path.rglob("*.*") if b"SECRET" in path.read_bytes()]
 
 
 def test_ascii_keeps_what_can_be_kept():

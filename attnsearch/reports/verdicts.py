@@ -118,7 +118,7 @@ def judge(record: StudyRecord, rows: Sequence[ArchRow], epochs: int) -> Judged |
     trials = [trial for trial in record.trials if trial.role == "design" and trial.epochs == epochs]
     if not trials:
         return None
-    names = _names(rows)
+    names = _names(rows, record.facts.get("variants") or {})
     plain = next((row for row in rows if row.baseline), None)
     if plain is None:
         return "The baseline has no finished trial, so there is no verdict yet."
@@ -132,9 +132,10 @@ def judge(record: StudyRecord, rows: Sequence[ArchRow], epochs: int) -> Judged |
     return Judged(analysis, _effects(record, blocks, trials, names), by_name)
 
 
-def _names(rows: Sequence[ArchRow]) -> dict[str, str]:
-    """Arch key -> a name that no other arch of the table has."""
+def _names(rows: Sequence[ArchRow], given: Mapping[str, str]) -> dict[str, str]:
+    """Arch key -> a name that no other arch of the table has: the design's own where it gives one."""
     said = {row.trial.key: row.trial.arch if row.baseline else row.label for row in rows}
+    said |= {key: name for key, name in given.items() if key in said}
     names = list(said.values())
     return {key: name if names.count(name) == 1 else f"{name} [{key[:6]}]" for key, name in said.items()}
 
@@ -146,7 +147,7 @@ def _matched(rows: Sequence[ArchRow], names: Mapping[str, str]) -> dict[str, str
         return {}
 
     def gap(row: ArchRow, host: ArchRow) -> float:
-        return abs(math.log(row.trial.costs.get("macs", 1.0) / host.trial.costs.get("macs", 1.0)))
+        return abs(row.trial.costs.get("macs", 0.0) - host.trial.costs.get("macs", 0.0))
 
     variants = [row for row in rows if not row.baseline and not row.control]
     return {names[v.trial.key]: names[min(hosts, key=lambda host: gap(v, host)).trial.key] for v in variants}
@@ -171,8 +172,10 @@ def verdict_table(judged: Judged, cost: str) -> Table:
     analysis = judged.analysis
     ordered = sorted(analysis.verdicts, key=lambda verdict: -verdict.estimate)
     priced = list(dict.fromkeys((cost, "params", *(c for c in ("latency_ms",) if _has(judged, c)))))
+    named = any(row.trial.arch not in name for name, row in judged.rows.items())
     columns = (
         Column("variant", "variant"),
+        *([Column("arch", "arch")] if named else []),
         Column("verdict", "verdict"),
         Column(
             "over_baseline_points", f"over {analysis.baseline} (points)", "estimate", signed=True, note=OVER
@@ -192,7 +195,7 @@ def verdict_table(judged: Judged, cost: str) -> Table:
         ),
         Column("next", "to decide", note=NEXT),
     )
-    rows = tuple(_verdict_values(judged, verdict, priced) for verdict in ordered)
+    rows = tuple(_verdict_values(judged, verdict, priced, named) for verdict in ordered)
     gains = frozenset(i for i, verdict in enumerate(ordered) if verdict.outcome == "gain")
     return Table("verdicts", "Verdicts", columns, rows, _remarks(analysis), gains, "gain")
 
@@ -201,13 +204,16 @@ def _has(judged: Judged, cost: str) -> bool:
     return all(cost in row.trial.costs for row in judged.rows.values())
 
 
-def _verdict_values(judged: Judged, verdict: Verdict, priced: Sequence[str]) -> tuple[Value, ...]:
+def _verdict_values(
+    judged: Judged, verdict: Verdict, priced: Sequence[str], named: bool
+) -> tuple[Value, ...]:
     prices = judged.prices(verdict)
     matched = None
     if verdict.over_matched is not None:
         matched = estimate(verdict.over_matched[0], verdict.over_matched[1], verdict.n)
     return (
         verdict.variant,
+        *([judged.rows[verdict.variant].trial.arch] if named else []),
         outcome(verdict),
         estimate(verdict.estimate, verdict.simultaneous, verdict.n),
         verdict.n,
