@@ -89,7 +89,8 @@ class Host:
         name: resnet8/14/20/32/44/56/110 (CIFAR, 3 stages) or resnet18/34/50/101/152 (ImageNet, 4 stages).
         width: channels of the first stage's units before expansion; 16 (CIFAR) or 64 (ImageNet) when None.
         stem: `cifar` 3x3, `imagenet` 7x7/2 and max-pool, `deep` three 3x3 and max-pool; the family's own when None.
-        stem_width: channels of the deep stem's first two convolutions (ResNeSt: 32 or 64).
+        stem_width: channels that the stem puts out (the first two convolutions of a deep stem have half of them);
+            the width of the first stage when None.
         units: units per stage, where they differ from the name's.
         unit: `basic`, `bottleneck`, or `single` (article 000: one convolution, activation before the gate);
             the name's own when None.
@@ -103,7 +104,7 @@ class Host:
     name: str = "resnet20"
     width: int | None = None
     stem: Literal["cifar", "imagenet", "deep"] | None = None
-    stem_width: int = 32
+    stem_width: int | None = None
     units: tuple[int, ...] | None = None
     unit: Literal["basic", "bottleneck", "single"] | None = None
     expansion: int | None = None

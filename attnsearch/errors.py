@@ -72,3 +72,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`" Did you mean 'se'?"`, or an empty string where nothing is near."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" Did you mean '{near[0]}'?" if near else ""
+
+
+class Interrupted(AttnsearchError):
+    """A signal ended the run; everything finished is kept and `--resume` goes on."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

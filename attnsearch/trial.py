@@ -66,7 +66,8 @@ class TrialResult:
         curve: one entry per epoch that ran.
         reason: one sentence when the state is failed, stopped or over_limit.
         role: what the trial was for; only `search` trials may choose, only others may claim.
-        sites: for a search trial, the chosen option of each site of the space.
+        sites: the chosen option of each site of the space; empty for an arch outside it.
+        lost: the worker or the whole run died before the training ended; the cell is run again.
     """
 
     key: str
@@ -87,6 +88,7 @@ class TrialResult:
     device: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     sites: Mapping[str, str] = field(default_factory=dict)
+    lost: bool = False
 
     @property
     def accuracy(self) -> float | None:

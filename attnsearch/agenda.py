@@ -1,0 +1,173 @@
+"""Agendas say which cell (arch x seed) is trained next; the coordinator asks one whenever a worker is free.
+
+`SearchAgenda` lets a sampler propose and then spends fresh seeds where the front is undecided; `DesignAgenda` works off
+the rows of an ablation, block by block.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from attnsearch import confirm
+from attnsearch.arch import Arch
+from attnsearch.costing import CostTable
+from attnsearch.samplers import ArchSampler, Exhausted, PoolEHVI, default_sampler, make_sampler
+from attnsearch.settings import Settings
+from attnsearch.space import Limit, Space
+from attnsearch.storage import Book
+from attnsearch.trial import Role, TrialResult
+
+HOMOGENEOUS_SHARE = 0.25  # of the search's trials at most: with many options "each one everywhere" would eat them all
+BASELINE_SEEDS = 3  # trained at once: their spread is the noise that everything else is held against
+LEAST_BEFORE_EARLY_END = 20  # archs known before "no improvement left" is believed
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training to do. `number` is set where the trial is already in the study (a sampler asked for it)."""
+
+    arch: Arch
+    seed: int
+    role: Role
+    protected: bool = False
+    choice: Mapping[str, str] | None = None
+    number: int | None = None
+    attempt: int = 0
+
+
+class Agenda(Protocol):
+    """What the coordinator drives."""
+
+    total: int
+
+    def next(self) -> Cell | None:
+        """The next cell; None when there is none now, or ever: then `ended` says why once nothing runs."""
+
+    @property
+    def ended(self) -> str:
+        """Why there is nothing more to do, in words; empty while there is."""
+
+
+def seed_of(study_seed: int, repeat: int) -> int:
+    """Seed of the repeat-th seed block: 0 is the one that searches, all later ones are fresh."""
+    return 1000 * study_seed + repeat
+
+
+class SearchAgenda:
+    """Baseline, then what the sampler proposes on one common seed, then fresh seeds for undecided archs."""
+
+    def __init__(self, space: Space, table: CostTable, book: Book, settings: Settings, limits: Sequence[Limit]) -> None:
+        self.space, self.table, self.book, self.settings = space, table, book, settings
+        self.baseline = space.baseline()
+        self.total = settings.trials or 36
+        self.feasible = feasible(table, limits)
+        wanted = self.total - math.floor(settings.confirm * self.total)
+        self.search_trials = max(1, wanted - (BASELINE_SEEDS - 1 if settings.confirm else 0))
+        self.sampler, self.sampler_name, self.sampler_reason = self._sampler(limits)
+        self._exhausted = ""
+        self._sure = False
+
+    def next(self) -> Cell | None:
+        done = self._counted()
+        if len(done) >= self.total:
+            return None
+        for repeat in range(BASELINE_SEEDS if self.settings.confirm and self.total > BASELINE_SEEDS + 2 else 1):
+            if not self._has(self.baseline.key, repeat):
+                return self._cell(self.baseline, repeat, "search" if repeat == 0 else "confirm", protected=True)
+        if not self._exhausted and sum(row.role == "search" for row in done) < self.search_trials:
+            proposed = self._propose()
+            if proposed is not None:
+                return proposed
+        return self._confirm() if self.settings.confirm else None
+
+    @property
+    def ended(self) -> str:
+        if len(self._counted()) >= self.total:
+            return f"all {self.total} trials are done"
+        if self._sure:
+            why = f"{self._exhausted}; " if self._exhausted else ""
+            return f"{why}the front is decided as far as fresh seeds can decide it"
+        if self._exhausted and not self.settings.confirm:
+            return self._exhausted
+        return ""
+
+    def _propose(self) -> Cell | None:
+        if isinstance(self.sampler, PoolEHVI) and len(self._counted()) >= LEAST_BEFORE_EARLY_END:
+            outlook = self.sampler.outlook(self.book.study)
+            if outlook is not None and confirm.nothing_left(outlook):
+                self._exhausted = "no arch left promises 1 % more hypervolume"
+                return None
+        try:
+            number, choice = self.book.ask(self.sampler)
+        except Exhausted:
+            self._exhausted = f"all {self.feasible:,} archs of the space within budget were tried"
+            return None
+        arch = self.space.arch(choice)
+        protected = choice in self.sampler_initial
+        repeat = 0
+        while self._has(arch.key, repeat, but=number):  # a known arch gets its next seed, never the same training
+            repeat += 1
+        role: Role = "search" if repeat == 0 else "confirm"
+        return replace(self._cell(arch, repeat, role, protected), choice=choice, number=number)
+
+    def _confirm(self) -> Cell | None:
+        rows = [row for row in self.book.results.values() if not row.lost]
+        most = self.settings.seeds or self.total
+        pick = confirm.next_arch(rows, cost=self.settings.costs[0], baseline=self.baseline.key, most=most)
+        if pick is None:
+            self._sure = not any(row.state == "running" for row in rows)
+            return None
+        repeat = 1
+        while self._has(pick, repeat):
+            repeat += 1
+        spec = next(row.spec for row in rows if row.key == pick)
+        if not self._has(self.baseline.key, repeat):
+            return self._cell(self.baseline, repeat, "confirm", protected=True)  # the same seeds as its rivals
+        return self._cell(Arch.from_dict(spec), repeat, "confirm")
+
+    def _cell(self, arch: Arch, repeat: int, role: Role, protected: bool = False) -> Cell:
+        seed = seed_of(self.settings.seed, repeat)
+        return Cell(arch, seed, role, protected, choice=self.space.choice(arch))
+
+    def _has(self, key: str, repeat: int, but: int | None = None) -> bool:
+        seed = seed_of(self.settings.seed, repeat)
+        return any(r.key == key and r.seed == seed and not r.lost and r.number != but for r in self.book.results.values())
+
+    def _counted(self) -> list[TrialResult]:
+        return [row for row in self.book.results.values() if not row.lost]
+
+    def _sampler(self, limits: Sequence[Limit]) -> tuple[ArchSampler, str, str]:
+        name, reason = self.settings.sampler, "chosen by --sampler"
+        if name == "auto":
+            name, reason = default_sampler(self.feasible, self.search_trials, objectives=1 + len(self.settings.costs))
+        baseline = self.space.choice(self.baseline)
+        pure = [self.space.choice(arch) for arch in self.space.homogeneous()]
+        rivals = [choice for choice in pure if choice is not None and choice != baseline]
+        room = max(2, int(HOMOGENEOUS_SHARE * self.search_trials))
+        spread = [rivals[i * len(rivals) // room] for i in range(room)] if len(rivals) > room else rivals
+        self.sampler_initial = [choice for choice in [baseline, *spread] if choice is not None]
+        axis = self.settings.costs[0]
+        sampler = make_sampler(
+            name,
+            {site: tuple(options) for site, options in self.space.sites.items()},
+            lambda codes: self.table.column(codes, axis),
+            factors={site: np.array(rows, dtype=np.int64) for site, rows in self.space.factors().items()},
+            allowed=(lambda codes: self.table.allowed(codes, limits)) if limits else None,
+            initial=self.sampler_initial,
+            seed=self.settings.seed,
+        )
+        return sampler, name, reason
+
+
+def feasible(table: CostTable, limits: Sequence[Limit], most: int = 200_000) -> int:
+    """Archs within the limits: counted where the space is small, estimated from random ones where it is not."""
+    size = table.space.size()
+    if not limits:
+        return size
+    share = table.allowed(table.codes(most), limits).mean()
+    return round(float(share) * size)

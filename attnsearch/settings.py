@@ -1,0 +1,108 @@
+"""What a run is asked to do, as plain values; the command line and `attnsearch.run` fill in the same dataclass."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from attnsearch.errors import UsageError, did_you_mean
+from attnsearch.space import LIMITED
+
+COST_AXES = (*LIMITED, "latency_ms")
+DESIGNS = ("search", "loo", "add", "swap", "factorial")
+PRUNERS = ("par", "none", "moasha", "one-epoch")
+ENGINES = ("local", "ray")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything about a run that is not the question.
+
+    Args:
+        data: a data set's name or path; data_seed, image_size and bad_images go to `data.open_data`.
+        study: its name; the space's when None. storage: database URL; `OUT/attnsearch.db` when None.
+        trials: trainings in all, a total that `resume` counts on; None takes the design's own number.
+        timeout: seconds after which nothing new is started.
+        seeds: seed blocks of a design; in a search, fresh seeds that a confirmed arch may get at most.
+        seed: of the study; trials use seeds derived from it.
+        confirm: share of the trials kept for fresh seeds of the arch that may be on the front.
+        costs: cost axes beside the error, the first of them drawn.
+        retries: how often a training is begun again whose worker died.
+    """
+
+    data: str = "cluttered-digits"
+    data_seed: int = 0
+    image_size: int | None = None
+    bad_images: Literal["fail", "skip"] = "fail"
+    study: str | None = None
+    storage: str | None = None
+    out: Path = Path("results")
+    resume: bool = False
+    trials: int | None = None
+    timeout: float | None = None
+    trial_timeout: float | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    train_images: int | None = None
+    design: str | None = None
+    seeds: int | None = None
+    seed: int = 0
+    sampler: str = "auto"
+    pruner: str = "par"
+    confirm: float = 0.35
+    budget: str = ""
+    costs: tuple[str, ...] = ("macs",)
+    margin: float | None = None
+    workers: int | None = None
+    device: str = "auto"
+    engine: str = "local"
+    retries: int = 2
+    allow_changed_data: bool = False
+
+    def check(self) -> Settings:
+        """Itself, if every value makes sense; raises `UsageError` for the first that does not."""
+        for name in ("trials", "epochs", "batch_size", "seeds", "train_images", "workers", "image_size"):
+            _whole(name, getattr(self, name))
+        for name in ("lr", "timeout", "trial_timeout", "margin"):
+            _positive(name, getattr(self, name))
+        if not 0 <= self.confirm < 1:
+            raise UsageError(f"--confirm must be at least 0 and below 1, got {self.confirm:g}")
+        for cost in self.costs:
+            _word("objective", cost, COST_AXES)
+        _word("pruner", self.pruner, PRUNERS)
+        _word("engine", self.engine, ENGINES)
+        if self.design is not None:
+            _word("design", self.design, DESIGNS)
+        return self
+
+    def url(self) -> str:
+        """The storage's URL: given, from ATTNSEARCH_STORAGE, or one SQLite file in the results folder."""
+        return self.storage or os.environ.get("ATTNSEARCH_STORAGE") or f"sqlite:///{self.out / 'attnsearch.db'}"
+
+    def recipe(self) -> dict[str, Any]:
+        """What these settings change in the space's recipe."""
+        names = ("epochs", "batch_size", "lr", "train_images")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def data_options(self) -> dict[str, Any]:
+        options: dict[str, Any] = {"seed": self.data_seed, "on_bad_image": self.bad_images}
+        return options | ({"image_size": self.image_size} if self.image_size else {})
+
+
+def _whole(name: str, value: object) -> None:
+    if value is not None and (type(value) is not int or value < 1):
+        raise UsageError(f"--{name.replace('_', '-')} must be an integer >= 1, got {value}")
+
+
+def _positive(name: str, value: float | None) -> None:
+    if value is not None and not (math.isfinite(value) and value > 0):
+        raise UsageError(f"--{name.replace('_', '-')} must be a positive finite number, got {value:g}")
+
+
+def _word(what: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(f"Unknown {what} '{value}'.{did_you_mean(value, known)} Known: {', '.join(known)}")

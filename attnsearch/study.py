@@ -1,0 +1,436 @@
+"""The coordinator: one process asks what to train, gives it to workers, and writes what came of it.
+
+    agenda ─► begin (storage) ─► submit (engine) ─► epochs, rungs ─► finish (storage) ─► agenda ...
+
+`run` is what the command line calls; `Study` is what a notebook reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attnsearch import registry, storage
+from attnsearch.agenda import Agenda, Cell, SearchAgenda
+from attnsearch.costing import CostTable
+from attnsearch.data import Data, open_data
+from attnsearch.engines import DataSource, Engine, Job, Outcome, Progress
+from attnsearch.errors import DataError, EnvironmentFault, Interrupted, NoResultError, UsageError
+from attnsearch.pruning import Pruner, make_pruner
+from attnsearch.settings import Settings
+from attnsearch.space import Limit, Space, load_space, parse_limits
+from attnsearch.trial import Recipe, StudyRecord, TrialResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FAILURES_LOOKED_AT = 10  # if more than half of the first ten trainings fail, the fault is not the archs'
+
+
+class Observer:
+    """Told what happens during a run; the base class keeps quiet."""
+
+    def began(self, facts: dict[str, Any], total: int, workers: int) -> None: ...
+    def trial_began(self, row: TrialResult) -> None: ...
+    def epoch(self, row: TrialResult, progress: Progress) -> None: ...
+    def trial_ended(self, row: TrialResult) -> None: ...
+    def note(self, message: str) -> None: ...
+    def tick(self) -> None: ...
+    def ended(self, reason: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study as it stands in its storage."""
+
+    name: str
+    record: StudyRecord
+
+    def trials(self) -> pd.DataFrame:
+        """One row per training."""
+        from attnsearch.reports import tables
+
+        return tables.trials_frame(self.record)
+
+    def front(self) -> pd.DataFrame:
+        """One row per arch on the front, with n, interval, costs and P(front)."""
+        from attnsearch.reports import tables
+
+        return tables.front_frame(self.record)
+
+    def verdicts(self) -> pd.DataFrame:
+        """One row per variant of a design; empty for a search."""
+        from attnsearch.reports import tables
+
+        return tables.verdicts_frame(self.record)
+
+
+def open_study(name: str | None = None, storage_url: str | None = None, *, out: Path = Path("results")) -> Study:
+    """A study by name, the latest when None; raises `UsageError` for an unknown one."""
+    url = Settings(storage=storage_url, out=out).url()
+    opened = storage.open_storage(url, create=False)
+    names = storage.study_names(opened)
+    if not names:
+        raise UsageError(f"No study in {storage.masked(url)} yet: attnsearch run --space cbam_variants makes one")
+    name = name or names[-1]
+    return Study(name, storage.read_record(opened, name))
+
+
+def run(space: Space | str, *, observer: Observer | None = None, **settings: Any) -> Study:
+    """Search a space or work off a design, and write tables and pictures to `out/<study>/`.
+
+    Args:
+        space: a `Space`, a shipped space's name, or a YAML file.
+        observer: told of progress.
+        settings: fields of `Settings`.
+
+    Raises:
+        AttnsearchError: a mistake in the space, the data or the environment, by class.
+        Interrupted: a signal came; everything finished is kept.
+    """
+    wanted = Settings(**settings).check()
+    question = load_space(space) if isinstance(space, str) else space
+    return Run(question, wanted, observer or Observer()).go()
+
+
+class Run:
+    """One call of `run`, from opening the data to writing the report."""
+
+    def __init__(self, space: Space, settings: Settings, observer: Observer) -> None:
+        self.settings, self.observer = settings, observer
+        self.space = space.on(settings.data)
+        self.space = replace(self.space, recipe=replace(self.space.recipe, **settings.recipe()))
+        self.name = storage.check_study_name(settings.study or self.space.name)
+        self.limits: tuple[Limit, ...] = (*self.space.limits, *parse_limits(settings.budget))
+
+    def go(self) -> Study:
+        settings, url = self.settings, self.settings.url()
+        devices = pick_devices(settings.device)
+        data = open_data(settings.data, **settings.data_options())
+        for warning in data.warnings:
+            self.observer.note(warning)
+        opened = storage.open_storage(url, create=True)
+        with storage.owned(url, self.name, settings.out):
+            self._check_resumable(opened, data)
+            table = CostTable(self.space, data.image, len(data.classes))
+            book = self._book(opened, data, table, devices)
+            agenda = self._agenda(table, book)
+            self._write_facts(book, agenda, table)
+            engine = self._engine(devices)
+            try:
+                ended = Coordinator(self.space.recipe, settings, agenda, book, table, engine, self.observer).drive()
+            finally:
+                engine.close()
+                book.dead()
+                self._write_report(book.record())
+            book.facts(ended=ended)
+            self._write_report(book.record())
+            self.observer.ended(ended)
+            if not any(row.state == "complete" for row in book.results.values()):
+                raise NoResultError(f"study '{self.name}' ended without one finished training: {_reasons(book)}")
+            return Study(self.name, book.record())
+
+    def _check_resumable(self, opened: Any, data: Data) -> None:
+        if self.name not in storage.study_names(opened):
+            if self.settings.resume and self.settings.study:
+                self.observer.note(f"no study '{self.name}' to resume; beginning it")
+            return
+        record = storage.read_record(opened, self.name)
+        done = sum(row.state != "running" and not row.lost for row in record.trials)
+        if not self.settings.resume and done:
+            raise UsageError(f"study '{self.name}' exists ({done} trials). Use --resume or another --study")
+        if (had := record.facts.get("fingerprint")) and had != self.space.fingerprint():
+            diff = _site_diff(record.facts.get("sites", {}), {s: list(o) for s, o in self.space.sites.items()})
+            raise UsageError(f"the space has changed since study '{self.name}' began: {diff}. Use another --study")
+        recipe = record.facts.get("recipe")
+        if recipe and _plain(recipe) != _plain(self.space.recipe.to_dict()):
+            changed = [k for k, v in self.space.recipe.to_dict().items() if _plain(recipe.get(k)) != _plain(v)]
+            raise UsageError(f"the recipe has changed since study '{self.name}' began ({', '.join(changed)}). Use another --study")
+        before = (record.facts.get("data") or {}).get("fingerprint")
+        if before and before != data.fingerprint and not self.settings.allow_changed_data:
+            raise DataError(f"the images of '{data.name}' have changed since study '{self.name}' began; --allow-changed-data goes on all the same")
+        if (was := record.facts.get("versions")) and was != versions():
+            changed = ", ".join(f"{k} {was.get(k)} -> {v}" for k, v in versions().items() if was.get(k) != v)
+            self.observer.note(f"versions have changed since this study began: {changed}")
+
+    def _book(self, opened: Any, data: Data, table: CostTable, devices: list[str]) -> storage.Book:
+        from attnsearch.units import COSTS
+
+        sites = {site: tuple(options) for site, options in self.space.sites.items()}
+        names = [f"{cost} ({COSTS[cost].unit})" for cost in self.settings.costs]
+        book = storage.Book(opened, self.name, sites, ["validation error (%)", *names])
+        book.facts(
+            question=self.space.question,
+            space=self.space.name,
+            space_text=self.space.text,
+            fingerprint=self.space.fingerprint(),
+            sites={site: list(options) for site, options in sites.items()},
+            size=self.space.size(),
+            host=str(self.space.host.name),
+            cost=self.settings.costs[0],
+            costs_chosen=list(self.settings.costs),
+            units={name: {"unit": info.unit, "better": info.better} for name, info in COSTS.items()},
+            baseline=self.space.baseline().key,
+            recipe=_plain(self.space.recipe.to_dict()),
+            data=data.facts(),
+            device=devices[0],
+            versions=versions(),
+            command=_command(),
+            machine=f"{platform.machine()}, {os.cpu_count()} cores",
+            limits=[f"{limit} ({table.bound(limit):,.0f})" for limit in self.limits],
+        )
+        if book.fact("started") is None:
+            book.facts(started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+        return book
+
+    def _agenda(self, table: CostTable, book: storage.Book) -> SearchAgenda:
+        return SearchAgenda(self.space, table, book, self.settings, self.limits)
+
+    def _write_facts(self, book: storage.Book, agenda: SearchAgenda, table: CostTable) -> None:
+        over = self.space.size() - agenda.feasible
+        low, high = table.range(self.settings.costs[0])
+        book.facts(
+            over_budget=over,
+            sampler=f"{agenda.sampler_name}: {agenda.sampler_reason}",
+            pruner=self.settings.pruner,
+            cost_range=[low, high],
+            trials_wanted=agenda.total,
+        )
+        if agenda.feasible < 1:
+            raise UsageError(f"no arch of the space keeps {self.settings.budget or 'the limits'}: it costs {low:,.0f} to {high:,.0f}")
+        if agenda.total > agenda.feasible and not self.settings.confirm:
+            self.observer.note(f"only {agenda.feasible} distinct architectures; will stop at {agenda.feasible}")
+        self.observer.began(dict(book.study.user_attrs), agenda.total, self._workers())
+
+    def _workers(self) -> int:
+        return self.settings.workers or len(os.sched_getaffinity(0))
+
+    def _engine(self, devices: list[str]) -> Engine:
+        source = DataSource(self.settings.data, self.settings.data_options())
+        if self.settings.engine == "ray":
+            from attnsearch.engines.ray_tasks import RayTasks
+
+            return RayTasks(source, workers=self._workers(), plugins=registry.plugins())
+        from attnsearch.engines.local import LocalPool
+
+        return LocalPool(source, workers=self._workers(), devices=devices, plugins=registry.plugins())
+
+    def _write_report(self, record: StudyRecord) -> None:
+        from attnsearch import reports
+
+        try:
+            reports.write(record, self.settings.out / self.name)
+        except NoResultError:
+            pass
+        except OSError as error:
+            self.observer.note(f"results could not be written ({error}); the study is safe, `attnsearch report` makes them again")
+
+
+class Coordinator:
+    """Keeps every worker busy with the agenda's cells and writes what they say."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        settings: Settings,
+        agenda: Agenda,
+        book: storage.Book,
+        table: CostTable,
+        engine: Engine,
+        observer: Observer,
+    ) -> None:
+        self.recipe, self.settings, self.agenda, self.book = recipe, settings, agenda, book
+        self.table, self.engine, self.observer = table, engine, observer
+        self.pruner: Pruner = make_pruner(settings.pruner, epochs=recipe.epochs, seed=settings.seed)
+        self.running: dict[int, float] = {}  # number -> when it began
+        self.again: list[Cell] = [_again(row) for row in book.dead() if row.spec and row.attempt < settings.retries]
+        self.signal = 0
+
+    def drive(self) -> str:
+        """Until the agenda ends, the time is over or a signal comes; the answer says which, in words."""
+        deadline = time.monotonic() + (self.settings.timeout or float("inf"))
+        with self._signals():
+            while True:
+                late = time.monotonic() > deadline
+                if not late:
+                    self._fill()
+                if not self.running:
+                    return f"the time of {self.settings.timeout:g} s is over" if late else self.agenda.ended or "nothing left to do"
+                for message in self.engine.wait(0.5):
+                    self._hear(message)
+                self._cancel_hanging()
+                self.observer.tick()
+                if self.signal:
+                    self._release()
+
+    def _fill(self) -> None:
+        while len(self.running) < self.engine.slots and not self.signal:
+            cell = self.again.pop(0) if self.again else self.agenda.next()
+            if cell is None:
+                return
+            self._begin(cell)
+
+    def _begin(self, cell: Cell) -> None:
+        arch = cell.arch
+        row = TrialResult(
+            key=arch.key,
+            arch=str(arch),
+            seed=cell.seed,
+            epochs=self.recipe.epochs,
+            state="running",
+            spec=arch.to_dict(),
+            costs=self.table.of(arch, cell.choice),
+            role=cell.role,
+            protected=cell.protected,
+            attempt=cell.attempt,
+            versions=versions(),
+            sites=dict(cell.choice or {}),
+        )
+        if cell.number is None:
+            row = self.book.begin(row, cell.choice)
+        else:
+            row = self.book.describe(replace(row, number=cell.number), cell.choice or {})
+        self.running[row.number] = time.monotonic()
+        self.observer.trial_began(row)
+        rungs = self.pruner.rungs if row.role == "search" else ()
+        self.engine.submit(Job(row.number, row.spec, row.seed, self.recipe, rungs, row.attempt))
+
+    def _hear(self, message: Progress | Outcome) -> None:
+        if message.number not in self.running:
+            return  # a trial that was given up: its late message counts no more
+        if isinstance(message, Outcome):
+            self._finish(message)
+            return
+        row = self.book.results[message.number]
+        rung = self.pruner.rungs.index(message.epoch.epoch) if message.epoch.epoch in self.pruner.rungs else None
+        self.book.epoch(message.number, message.epoch, rung)
+        self.book.results[message.number] = replace(row, curve=(*row.curve, message.epoch))
+        self.observer.epoch(row, message)
+        if message.waits:
+            decision = self.pruner.decide(self.book.results[message.number], tuple(self.book.results.values()), self.settings.costs[0])
+            if decision.audited:
+                self.book.note(message.number, audited=decision.reason)
+            self.engine.answer(message.number, not decision.stop)
+
+    def _finish(self, outcome: Outcome) -> None:
+        began = self.running.pop(outcome.number)
+        seconds = outcome.seconds or time.monotonic() - began
+        row = self.book.finish(outcome.number, replace(outcome, seconds=seconds))
+        if outcome.lost:
+            if row.attempt < self.settings.retries:
+                self.again.append(_again(row))
+            self.observer.note(f"trial {row.number} lost ({outcome.reason}); {'it will be run again' if row.attempt < self.settings.retries else 'given up'}")
+        self.observer.trial_ended(row)
+        ended = [r for r in self.book.results.values() if r.state in ("complete", "failed", "stopped") and not r.lost]
+        failed = [r for r in ended if r.state == "failed"]
+        if len(ended) == FAILURES_LOOKED_AT and len(failed) > FAILURES_LOOKED_AT / 2:
+            raise NoResultError(f"{len(failed)} of the first {len(ended)} trials failed: {_reasons(self.book)}")
+
+    def _cancel_hanging(self) -> None:
+        if self.settings.trial_timeout is None:
+            return
+        for number, began in self.running.items():
+            if time.monotonic() - began > self.settings.trial_timeout:
+                self.engine.cancel(number, f"timeout: longer than {self.settings.trial_timeout:g} s")
+
+    def _release(self) -> None:
+        done = sum(row.state in ("complete", "stopped") for row in self.book.results.values())
+        name = signal.Signals(self.signal).name
+        raise Interrupted(f"{name}: stopped after {done} finished trials; add --resume to go on", self.signal)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The first signal lets the loop end at its next turn, the second ends it where it is."""
+
+        def handler(number: int, _: Any) -> None:
+            if self.signal:
+                raise Interrupted("stopped at once; add --resume to go on", number)
+            self.signal = number
+
+        try:
+            before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread: signals are somebody else's
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number, old in before.items():
+                signal.signal(number, old)
+
+
+def pick_devices(wanted: str) -> list[str]:
+    """`auto`, `cpu`, `cuda` or a list like `cuda:0,cuda:1` as torch device names; raises `EnvironmentFault`."""
+    import torch
+
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cpu":
+        return ["cpu"]
+    if not all(part.split(":")[0] == "cuda" for part in wanted.split(",")):
+        raise UsageError(f"Unknown device '{wanted}': use auto, cpu, cuda or cuda:0,cuda:1")
+    if not torch.cuda.is_available():
+        raise EnvironmentFault(f"CUDA not available (torch {torch.__version__}); use --device cpu or install a CUDA build of torch")
+    count = torch.cuda.device_count()
+    found = [f"cuda:{i}" for i in range(count)] if wanted == "cuda" else wanted.split(",")
+    for device in found:
+        if not device.partition(":")[2].isdigit() or int(device.partition(":")[2]) >= count:
+            raise EnvironmentFault(f"no device '{device}' here; there are {count}: cuda:0 to cuda:{count - 1}")
+    return found
+
+
+def versions() -> dict[str, str]:
+    """What numbers may depend on."""
+    packages = ("attnsearch", "torch", "optuna", "numpy", "scipy")
+    found = {"python": platform.python_version()}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def _again(row: TrialResult) -> Cell:
+    from attnsearch.arch import Arch
+
+    return Cell(Arch.from_dict(row.spec), row.seed, row.role, row.protected, dict(row.sites) or None, attempt=row.attempt + 1)
+
+
+def _reasons(book: storage.Book) -> str:
+    counts: dict[str, int] = {}
+    for row in book.results.values():
+        if row.state == "failed":
+            counts[row.reason] = counts.get(row.reason, 0) + 1
+    return "; ".join(f"{reason} ({n} times)" for reason, n in counts.items()) or "nothing was trained"
+
+
+def _site_diff(old: dict[str, list[str]], new: dict[str, list[str]]) -> str:
+    parts = []
+    for site in [*old, *(s for s in new if s not in old)]:
+        gone = [o for o in old.get(site, []) if o not in new.get(site, [])]
+        come = [o for o in new.get(site, []) if o not in old.get(site, [])]
+        if gone or come:
+            parts.append(f"{site}: {' '.join([*(f'-{o}' for o in gone[:4]), *(f'+{o}' for o in come[:4])])}")
+    return "; ".join(parts) or "host or order of options"
+
+
+def _command() -> str:
+    return " ".join(["attnsearch", *sys.argv[1:]]) if Path(sys.argv[0]).name.startswith(("attnsearch", "__main__")) else "attnsearch.run(...)"
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back: tuples are lists."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+__all__ = ["Coordinator", "Observer", "Run", "Study", "open_study", "run"]
