@@ -69,7 +69,7 @@ class Block:
         """`cbam(fusion=parallel,ratio=8)`: options at their default are left out."""
         if not self.options:
             return self.name
-        defaults = {option.name: option.default for option in registry.info(self.name).options}
+        defaults = {option.name: option.default for option in registry.info(self.name.partition(".")[0]).options}
         said = [f"{k}={spell(v)}" for k, v in self.options if defaults.get(k) != v]
         return f"{self.name}({','.join(said)})" if said else self.name
 

@@ -86,8 +86,9 @@ class ResNet(nn.Module):
             return None
         count = len(arch.stages)
         channels = [arch.host.channels(i) for i in range(count)][-NECK_LEVELS:]
+        name, preset = registry.expand(arch.neck.name)
         with _seeded(seed, "neck"):
-            return registry.load(arch.neck.name)(channels, **dict(arch.neck.options))
+            return registry.load(name)(channels, **preset, **dict(arch.neck.options))
 
     def _initialise(self, seed: int | None) -> None:
         """He initialisation of the host's own layers (fan out, as torchvision); blocks keep the one they define."""
@@ -225,13 +226,15 @@ class StageMaker:
         return IdentityStart(gate) if self.stage_spec.init == "identity" else gate
 
     def place(self, block: Block, slot: str, path: str, make: Callable[..., nn.Module]) -> nn.Module:
-        facts = registry.info(block.name)
+        name, preset = registry.expand(block.name)
+        facts = registry.info(name)
         if facts.slot != slot:
-            raise UsageError(f"Block '{block.name}' stands in the {facts.slot} slot, not in the {slot} slot")
-        registry.check_options(facts, dict(block.options))
+            raise UsageError(f"Block '{name}' stands in the {facts.slot} slot, not in the {slot} slot")
+        options = {**preset, **dict(block.options)}
+        registry.check_options(facts, options)
         try:
             with _seeded(self.seed, path):
-                return make(registry.load(block.name), dict(block.options))
+                return make(registry.load(name), options)
         except BlockError as error:
             raise BlockError(f"stage {self.index + 1}: {error}") from None
 

@@ -245,7 +245,8 @@ def canonical_stage(host: Host, index: int, stage: Stage) -> Stage:
 def _complete(block: Block, channels: int) -> Block:
     if not block:
         return block
-    return Block.of(block.name, **registry.complete(block.name, channels, dict(block.options)))
+    name, preset = registry.expand(block.name)
+    return Block.of(name, **registry.complete(name, channels, {**preset, **dict(block.options)}))
 
 
 def _label(value: tuple[Stage, ...] | Block) -> str:
@@ -411,11 +412,18 @@ class _Reader:
         if name == empty.name and len(options) == 1:
             return [empty]
         known = {info.name: info for info in registry.blocks().values() if info.slot == slot}
-        if name not in known:
+        base, _, preset = str(name).partition(".")
+        if base in known and preset:
+            try:
+                registry.expand(str(name))
+            except UsageError as error:
+                self.problems.append((path, str(error)))
+                return []
+        if base not in known:
             words = [empty.name, *known]
             self.problems.append((path, f"Unknown block '{name}' {where}.{did_you_mean(str(name), words)} Known: {', '.join(words)}"))
             return []
-        facts = known[str(name)]
+        facts = known[base]
         axes: dict[str, tuple[list[Any], Mapping[str, Any]]] = {}
         for key, value in options.items():
             if key == "block":

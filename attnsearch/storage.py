@@ -210,6 +210,11 @@ class Book:
         self.results[number] = row
         return row
 
+    def note(self, number: int, **attributes: Any) -> None:
+        """Further attributes of a trial."""
+        for key, value in attributes.items():
+            self.storage.set_trial_user_attr(self._id(number), key, value)
+
     def facts(self, **facts: Any) -> None:
         """Keep facts of the study, as plain JSON values."""
         for key, value in facts.items():

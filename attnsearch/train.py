@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnsearch.data import Data, augment, normalise
+from attnsearch.data import Data, subset
+from attnsearch.data.batches import augment, normalise, on_device
 from attnsearch.errors import AttnsearchError
 from attnsearch.trial import Epoch, Recipe
 
@@ -102,10 +103,9 @@ def evaluate(model: nn.Module, images: Tensor, labels: Tensor, data: DeviceData,
 
 def device_data(data: Data, recipe: Recipe, device: torch.device | str) -> DeviceData:
     """Move a data set's uint8 images to the device, at most `recipe.train_images` of them for training."""
-    train = data.train if recipe.train_images is None else data.train.subset(recipe.train_images)
     return DeviceData(
-        *(train.images.to(device), train.labels.to(device)),
-        *(data.val.images.to(device), data.val.labels.to(device)),
+        *on_device(subset(data.train, recipe.train_images), device),
+        *on_device(data.val, device),
         mean=data.mean,
         std=data.std,
         augment=data.augment if recipe.augment is None else recipe.augment,
