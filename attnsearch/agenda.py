@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from attnsearch import confirm
+from attnsearch import front
 from attnsearch.arch import Arch
 from attnsearch.costing import CostTable
 from attnsearch.samplers import ArchSampler, Exhausted, PoolEHVI, default_sampler, make_sampler
@@ -22,8 +22,12 @@ from attnsearch.space import Limit, Space
 from attnsearch.storage import Book
 from attnsearch.trial import Role, TrialResult
 
-HOMOGENEOUS_SHARE = 0.25  # of the search's trials at most: with many options "each one everywhere" would eat them all
+HOMOGENEOUS_SHARE = (
+    0.25  # of the search's trials at most: with many options "each one everywhere" would eat them all
+)
 BASELINE_SEEDS = 3  # trained at once: their spread is the noise that everything else is held against
+LEAST_PROMISE = 0.01  # of the hypervolume: below it the rest of the budget buys certainty instead of archs
+DRAWS = 4000  # for a decision between archs, not for a printed probability
 LEAST_BEFORE_EARLY_END = 20  # archs known before "no improvement left" is believed
 
 
@@ -61,7 +65,9 @@ def seed_of(study_seed: int, repeat: int) -> int:
 class SearchAgenda:
     """Baseline, then what the sampler proposes on one common seed, then fresh seeds for undecided archs."""
 
-    def __init__(self, space: Space, table: CostTable, book: Book, settings: Settings, limits: Sequence[Limit]) -> None:
+    def __init__(
+        self, space: Space, table: CostTable, book: Book, settings: Settings, limits: Sequence[Limit]
+    ) -> None:
         self.space, self.table, self.book, self.settings = space, table, book, settings
         self.baseline = space.baseline()
         self.total = settings.trials or 36
@@ -76,9 +82,13 @@ class SearchAgenda:
         done = self._counted()
         if len(done) >= self.total:
             return None
-        for repeat in range(BASELINE_SEEDS if self.settings.confirm and self.total > BASELINE_SEEDS + 2 else 1):
+        for repeat in range(
+            BASELINE_SEEDS if self.settings.confirm and self.total > BASELINE_SEEDS + 2 else 1
+        ):
             if not self._has(self.baseline.key, repeat):
-                return self._cell(self.baseline, repeat, "search" if repeat == 0 else "confirm", protected=True)
+                return self._cell(
+                    self.baseline, repeat, "search" if repeat == 0 else "confirm", protected=True
+                )
         if not self._exhausted and sum(row.role == "search" for row in done) < self.search_trials:
             proposed = self._propose()
             if proposed is not None:
@@ -99,7 +109,7 @@ class SearchAgenda:
     def _propose(self) -> Cell | None:
         if isinstance(self.sampler, PoolEHVI) and len(self._counted()) >= LEAST_BEFORE_EARLY_END:
             outlook = self.sampler.outlook(self.book.study)
-            if outlook is not None and confirm.nothing_left(outlook):
+            if outlook is not None and outlook.share < LEAST_PROMISE:
                 self._exhausted = "no arch left promises 1 % more hypervolume"
                 return None
         try:
@@ -110,15 +120,16 @@ class SearchAgenda:
         arch = self.space.arch(choice)
         protected = choice in self.sampler_initial
         repeat = 0
-        while self._has(arch.key, repeat, but=number):  # a known arch gets its next seed, never the same training
+        while self._has(
+            arch.key, repeat, but=number
+        ):  # a known arch gets its next seed, never the same training
             repeat += 1
         role: Role = "search" if repeat == 0 else "confirm"
         return replace(self._cell(arch, repeat, role, protected), choice=choice, number=number)
 
     def _confirm(self) -> Cell | None:
         rows = [row for row in self.book.results.values() if not row.lost]
-        most = self.settings.seeds or self.total
-        pick = confirm.next_arch(rows, cost=self.settings.costs[0], baseline=self.baseline.key, most=most)
+        pick = self._least_certain(rows)
         if pick is None:
             self._sure = not any(row.state == "running" for row in rows)
             return None
@@ -127,8 +138,20 @@ class SearchAgenda:
             repeat += 1
         spec = next(row.spec for row in rows if row.key == pick)
         if not self._has(self.baseline.key, repeat):
-            return self._cell(self.baseline, repeat, "confirm", protected=True)  # the same seeds as its rivals
+            return self._cell(
+                self.baseline, repeat, "confirm", protected=True
+            )  # the same seeds as its rivals
         return self._cell(Arch.from_dict(spec), repeat, "confirm")
+
+    def _least_certain(self, rows: Sequence[TrialResult]) -> str | None:
+        """The arch whose place on the front is least certain for its number of seeds; None when all are decided."""
+        done = [row for row in rows if row.state == "complete"]
+        waiting = {row.key for row in rows if row.state == "running"}
+        standing = front.assess(front.candidates(done, [self.settings.costs[0]]), draws=DRAWS)
+        most = self.settings.seeds or self.total
+        runs = {row.candidate.key: len(row.candidate.errors) for row in standing.standings}
+        cells = [key for key, _ in front.next_cells(standing, len(waiting) + 1)]
+        return next((key for key in cells if key not in waiting and runs[key] <= most), None)
 
     def _cell(self, arch: Arch, repeat: int, role: Role, protected: bool = False) -> Cell:
         seed = seed_of(self.settings.seed, repeat)
@@ -136,7 +159,10 @@ class SearchAgenda:
 
     def _has(self, key: str, repeat: int, but: int | None = None) -> bool:
         seed = seed_of(self.settings.seed, repeat)
-        return any(r.key == key and r.seed == seed and not r.lost and r.number != but for r in self.book.results.values())
+        return any(
+            r.key == key and r.seed == seed and not r.lost and r.number != but
+            for r in self.book.results.values()
+        )
 
     def _counted(self) -> list[TrialResult]:
         return [row for row in self.book.results.values() if not row.lost]
@@ -144,7 +170,9 @@ class SearchAgenda:
     def _sampler(self, limits: Sequence[Limit]) -> tuple[ArchSampler, str, str]:
         name, reason = self.settings.sampler, "chosen by --sampler"
         if name == "auto":
-            name, reason = default_sampler(self.feasible, self.search_trials, objectives=1 + len(self.settings.costs))
+            name, reason = default_sampler(
+                self.feasible, self.search_trials, objectives=1 + len(self.settings.costs)
+            )
         baseline = self.space.choice(self.baseline)
         pure = [self.space.choice(arch) for arch in self.space.homogeneous()]
         rivals = [choice for choice in pure if choice is not None and choice != baseline]

@@ -33,7 +33,9 @@ _IMAGENET_UNITS = {
     "resnet101": (3, 4, 23, 3),
     "resnet152": (3, 8, 36, 3),
 }
-_CIFAR_UNITS = {f"resnet{6 * n + 2}": (n, n, n) for n in (1, 2, 3, 5, 7, 9, 18)}  # He et al. 2015, section 4.2
+_CIFAR_UNITS = {
+    f"resnet{6 * n + 2}": (n, n, n) for n in (1, 2, 3, 5, 7, 9, 18)
+}  # He et al. 2015, section 4.2
 HOSTS = {**_CIFAR_UNITS, **_IMAGENET_UNITS}
 
 
@@ -69,7 +71,9 @@ class Block:
         """`cbam(fusion=parallel,ratio=8)`: options at their default are left out."""
         if not self.options:
             return self.name
-        defaults = {option.name: option.default for option in registry.info(self.name.partition(".")[0]).options}
+        defaults = {
+            option.name: option.default for option in registry.info(self.name.partition(".")[0]).options
+        }
         said = [f"{k}={spell(v)}" for k, v in self.options if defaults.get(k) != v]
         return f"{self.name}({','.join(said)})" if said else self.name
 
@@ -116,7 +120,9 @@ class Host:
     def filled(self) -> Host:
         """The same host with every None worked out; an unknown name is a `UsageError`."""
         if self.name not in HOSTS:
-            raise UsageError(f"Unknown host '{self.name}'.{did_you_mean(self.name, HOSTS)} Known: {', '.join(HOSTS)}")
+            raise UsageError(
+                f"Unknown host '{self.name}'.{did_you_mean(self.name, HOSTS)} Known: {', '.join(HOSTS)}"
+            )
         cifar = self.name in _CIFAR_UNITS
         deep = self.name in ("resnet50", "resnet101", "resnet152")
         unit = self.unit or ("bottleneck" if deep else "basic")
@@ -219,7 +225,9 @@ class Arch:
         named = given.get("host", "resnet20")
         host = Host(**_values(Host, {"name": named} if isinstance(named, str) else named, "host")).filled()
         count = len(host.units or ())
-        entries = [Stage(**_values(Stage, entry, f"stages[{i}]")) for i, entry in enumerate(given.get("stages", ()))]
+        entries = [
+            Stage(**_values(Stage, entry, f"stages[{i}]")) for i, entry in enumerate(given.get("stages", ()))
+        ]
         if len(entries) not in (0, 1, count):
             raise UsageError(f"{host.name} has {count} stages, the arch lists {len(entries)}")
         stages = tuple(entries) * count if len(entries) == 1 else tuple(entries) or (Stage(),) * count
@@ -254,7 +262,9 @@ def _said(value: Host | Stage, default: Host | Stage) -> dict[str, Any]:
     for item in fields(value):
         said = getattr(value, item.name)
         if said != getattr(default, item.name):
-            out[item.name] = said.to_dict() if isinstance(said, Block) else list(said) if isinstance(said, tuple) else said
+            out[item.name] = (
+                said.to_dict() if isinstance(said, Block) else list(said) if isinstance(said, tuple) else said
+            )
     return out
 
 
@@ -272,7 +282,22 @@ def _values(cls: type[Any], given: Mapping[str, Any], where: str) -> dict[str, A
 def _check_keys(given: Mapping[str, Any], known: Any, where: str) -> None:
     for key in given:
         if key not in known:
-            raise UsageError(f"{where}: unknown key '{key}'.{did_you_mean(str(key), known)} Known: {', '.join(known)}")
+            raise UsageError(
+                f"{where}: unknown key '{key}'.{did_you_mean(str(key), known)} Known: {', '.join(known)}"
+            )
 
 
-__all__ = ["CONV3X3", "HOSTS", "INITS", "NONE", "POSITIONS", "UNITS", "Arch", "Block", "Host", "Stage", "plain", "spell"]
+__all__ = [
+    "CONV3X3",
+    "HOSTS",
+    "INITS",
+    "NONE",
+    "POSITIONS",
+    "UNITS",
+    "Arch",
+    "Block",
+    "Host",
+    "Stage",
+    "plain",
+    "spell",
+]

@@ -116,11 +116,11 @@ class Subject:
         return [channels // 4, channels // 2, channels]
 
 
-class Failed(Exception):  # noqa: N818  # a verdict, not an error of the program
+class Failed(Exception):  # a verdict, not an error of the program
     """The property does not hold."""
 
 
-class Skipped(Exception):  # noqa: N818
+class Skipped(Exception):
     """The property cannot be tried here."""
 
 

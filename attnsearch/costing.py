@@ -42,7 +42,8 @@ class CostTable:
         own = [self._stage(i, Stage()) for i in range(len(plain_stages.stages))]
         self._rest = zero - sum(own)
         self._options = {
-            site: np.stack([self._option(site, value) for value in options.values()]) for site, options in space.sites.items()
+            site: np.stack([self._option(site, value) for value in options.values()])
+            for site, options in space.sites.items()
         }
         self.additive = self._agrees()
 
@@ -87,7 +88,9 @@ class CostTable:
         """All archs as option indices, (N, sites), or `most` random ones where there are more."""
         sizes = [len(options) for options in self.space.sites.values()]
         if self.space.size() <= most:
-            return np.stack(np.meshgrid(*map(np.arange, sizes), indexing="ij"), axis=-1).reshape(-1, len(sizes))
+            return np.stack(np.meshgrid(*map(np.arange, sizes), indexing="ij"), axis=-1).reshape(
+                -1, len(sizes)
+            )
         chooser = np.random.default_rng(seed)
         return np.stack([chooser.integers(0, size, most) for size in sizes], axis=1)
 
@@ -98,7 +101,9 @@ class CostTable:
         return total
 
     def _counted(self, code: tuple[int, ...]) -> NDArray[np.float64]:
-        choice = {site: list(options)[i] for (site, options), i in zip(self.space.sites.items(), code, strict=True)}
+        choice = {
+            site: list(options)[i] for (site, options), i in zip(self.space.sites.items(), code, strict=True)
+        }
         return self._direct_cache(self.space.arch(choice))
 
     @cached_property

@@ -29,11 +29,14 @@ class ResNet(nn.Module):
         in_channels: of the images.
         seed: of the initialisation, keyed by name: layers that two archs share start bit-identical. None draws from
             torch's global generator.
+
     Raises:
         BlockError: a block refuses its options at the stage's width.
     """
 
-    def __init__(self, arch: Arch, *, classes: int = 10, in_channels: int = 3, seed: int | None = None) -> None:
+    def __init__(
+        self, arch: Arch, *, classes: int = 10, in_channels: int = 3, seed: int | None = None
+    ) -> None:
         super().__init__()
         host = arch.host.filled()
         assert host.units is not None
@@ -56,7 +59,9 @@ class ResNet(nn.Module):
             x = layer(x)
             maps.append(x)
         if self.neck is not None:
-            x = x + self.neck(maps[-NECK_LEVELS:])  # a residual: without it the neck would replace the last stage
+            x = x + self.neck(
+                maps[-NECK_LEVELS:]
+            )  # a residual: without it the neck would replace the last stage
         return self.fc(self.avgpool(x).flatten(1))  # type: ignore[no-any-return]
 
     def layers(self) -> list[nn.Module]:
@@ -126,7 +131,11 @@ class Unit(nn.Module):
         for step, (conv, norm) in enumerate(self.branch):
             if conv == self.slot and self.pool_first is not None:
                 out = self.pool_first(out)
-            out = self._gated("after_conv", getattr(self, conv)(out)) if conv == self.slot else getattr(self, conv)(out)
+            out = (
+                self._gated("after_conv", getattr(self, conv)(out))
+                if conv == self.slot
+                else getattr(self, conv)(out)
+            )
             if norm:
                 out = getattr(self, norm)(out)
                 if step < len(self.branch) - 1 or self.activate_last:
@@ -179,7 +188,11 @@ class StageMaker:
 
     def unit(self, in_channels: int, stride: int, path: str) -> Unit:
         host, unit = self.host, Unit()
-        planes, channels, inner = host.planes(self.index), host.channels(self.index), host.conv_channels(self.index)
+        planes, channels, inner = (
+            host.planes(self.index),
+            host.channels(self.index),
+            host.conv_channels(self.index),
+        )
         pooled = host.downsample != "conv" and stride > 1
         if pooled:
             pool = nn.AvgPool2d(3, stride, padding=1)
@@ -191,7 +204,9 @@ class StageMaker:
             self.add(unit, "conv3", _conv(inner, channels, 1), channels, last=True)
             unit.slot = "conv2"
         elif host.unit == "single":
-            self.add(unit, "conv1", self.conv(in_channels, planes, slot_stride, f"{path}.conv1"), planes, last=True)
+            self.add(
+                unit, "conv1", self.conv(in_channels, planes, slot_stride, f"{path}.conv1"), planes, last=True
+            )
             unit.slot, unit.activate_last = "conv1", True
         else:
             both = self.stage_spec.convs == "both"
@@ -223,7 +238,9 @@ class StageMaker:
 
     def gate(self, channels: int, path: str) -> nn.Module:
         gate = self.place(self.stage_spec.attention, "attention", path, lambda cls, o: cls(channels, **o))
-        return IdentityStart(gate) if self.stage_spec.init == "identity" else gate
+        if self.stage_spec.init == "default" or getattr(gate, "starts_as_identity", False):
+            return gate  # wrapping a gate that is the identity already would leave every gradient at zero
+        return IdentityStart(gate)
 
     def place(self, block: Block, slot: str, path: str, make: Callable[..., nn.Module]) -> nn.Module:
         name, preset = registry.expand(block.name)

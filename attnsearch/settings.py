@@ -81,7 +81,9 @@ class Settings:
 
     def url(self) -> str:
         """The storage's URL: given, from ATTNSEARCH_STORAGE, or one SQLite file in the results folder."""
-        return self.storage or os.environ.get("ATTNSEARCH_STORAGE") or f"sqlite:///{self.out / 'attnsearch.db'}"
+        return (
+            self.storage or os.environ.get("ATTNSEARCH_STORAGE") or f"sqlite:///{self.out / 'attnsearch.db'}"
+        )
 
     def recipe(self) -> dict[str, Any]:
         """What these settings change in the space's recipe."""

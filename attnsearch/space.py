@@ -40,7 +40,19 @@ from attnsearch.trial import Recipe
 MAX_SITE_OPTIONS = 20_000
 LIMITED = ("params", "macs", "flops", "activations", "bytes_moved")
 _STAGE_KEYS = ("attention", "position", "units", "init", "conv", "convs")
-_KEYS = ("name", "question", "host", "stages", "tied", "neck", "baseline", "limits", "recipe", "for_data", "design")
+_KEYS = (
+    "name",
+    "question",
+    "host",
+    "stages",
+    "tied",
+    "neck",
+    "baseline",
+    "limits",
+    "recipe",
+    "for_data",
+    "design",
+)
 _DESIGNS = ("search", "loo", "add", "swap", "factorial")
 
 
@@ -145,7 +157,11 @@ class Space:
     def homogeneous(self) -> list[Arch]:
         """Archs with one option everywhere, where all sites have it: the placements to try first."""
         sites = {site: options for site, options in self.sites.items() if site != "neck"}
-        shared = [label for label in next(iter(sites.values())) if all(label in options for options in sites.values())]
+        shared = [
+            label
+            for label in next(iter(sites.values()))
+            if all(label in options for options in sites.values())
+        ]
         neck = {"neck": next(iter(self.sites["neck"]))} if "neck" in self.sites else {}
         return [self.arch({**dict.fromkeys(sites, label), **neck}) for label in shared]
 
@@ -158,7 +174,10 @@ class Space:
 
     def fingerprint(self) -> str:
         """Hash of host and options: a study is resumed only with the space it began with."""
-        spelled = {"host": plain(self.host).to_dict()["host"], "sites": {s: list(o) for s, o in self.sites.items()}}
+        spelled = {
+            "host": plain(self.host).to_dict()["host"],
+            "sites": {s: list(o) for s, o in self.sites.items()},
+        }
         return hashlib.sha1(json.dumps(spelled, sort_keys=True).encode()).hexdigest()[:12]
 
     def on(self, data: str) -> Space:
@@ -168,7 +187,9 @@ class Space:
             return self
         host = change.get("host", self.host)
         choices = self.choices if host == self.host else _refit(self.choices, host)
-        return replace(self, host=host, choices=choices, recipe=replace(self.recipe, **change.get("recipe", {})))
+        return replace(
+            self, host=host, choices=choices, recipe=replace(self.recipe, **change.get("recipe", {}))
+        )
 
     def _canonical_option(self, site: str, candidate: Stage | Block) -> tuple[Stage, ...] | Block:
         if isinstance(candidate, Block):
@@ -236,7 +257,9 @@ def canonical_stage(host: Host, index: int, stage: Stage) -> Stage:
     if not attention or (stage.position != "after_stage" and not stage.indices(count)):
         return Stage(conv=conv, convs=convs)
     indices = stage.indices(count)
-    units: str | tuple[int, ...] = "all" if stage.position == "after_stage" or len(indices) == count else indices
+    units: str | tuple[int, ...] = (
+        "all" if stage.position == "after_stage" or len(indices) == count else indices
+    )
     if units == (count - 1,):
         units = "last"  # readable, and still one spelling
     return Stage(attention, stage.position, units, stage.init, conv, convs)
@@ -268,12 +291,17 @@ def _factor_codes(values: Sequence[tuple[Stage, ...] | Block]) -> list[list[int]
                 row.update({f"{i}.{k}": getattr(part, k) for k in ("position", "units", "init", "convs")})
         rows.append(row)
     columns = sorted({key for row in rows for key in row})
-    codes = {column: {repr(v): n for n, v in enumerate(dict.fromkeys(row.get(column) for row in rows))} for column in columns}
+    codes = {
+        column: {repr(v): n for n, v in enumerate(dict.fromkeys(row.get(column) for row in rows))}
+        for column in columns
+    }
     varying = [column for column in columns if len(codes[column]) > 1]
     return [[codes[column][repr(row.get(column))] for column in varying] for row in rows]
 
 
-def _refit(choices: Mapping[str, tuple[Stage | Block, ...]], host: Host) -> dict[str, tuple[Stage | Block, ...]]:
+def _refit(
+    choices: Mapping[str, tuple[Stage | Block, ...]], host: Host
+) -> dict[str, tuple[Stage | Block, ...]]:
     """The same choices on a host of the same number of stages; a different number needs a file of its own."""
     sites = [site for site in choices if site.startswith("stage") and site != "stages"]
     if sites and len(sites) != len(host.units or ()):
@@ -283,7 +311,9 @@ def _refit(choices: Mapping[str, tuple[Stage | Block, ...]], host: Host) -> dict
 
 def _limit(cost: str, text: str) -> Limit:
     if cost not in LIMITED:
-        raise UsageError(f"Unknown cost '{cost}' in a limit.{did_you_mean(cost, LIMITED)} Known: {', '.join(LIMITED)}")
+        raise UsageError(
+            f"Unknown cost '{cost}' in a limit.{did_you_mean(cost, LIMITED)} Known: {', '.join(LIMITED)}"
+        )
     match = re.fullmatch(r"(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)([kKMGx]?)", str(text).strip())
     if match is None or float(match[1]) <= 0:
         raise UsageError(f"Cannot read the limit '{text}' of {cost}: write for example 1.2x, 60M or 250000")
@@ -311,7 +341,12 @@ class _Reader:
         choices = self.choices(given, host, bool(tied))
         design = given.get("design", "search")
         if design not in _DESIGNS:
-            self.problems.append(("design", f"unknown design '{design}'.{did_you_mean(str(design), _DESIGNS)} Known: {', '.join(_DESIGNS)}"))
+            self.problems.append(
+                (
+                    "design",
+                    f"unknown design '{design}'.{did_you_mean(str(design), _DESIGNS)} Known: {', '.join(_DESIGNS)}",
+                )
+            )
         space = Space(
             name=str(given.get("name", self.name)),
             question=" ".join(str(given.get("question", "")).split()),
@@ -328,7 +363,9 @@ class _Reader:
         )
         if not self.problems and math.prod(len(set(options)) for options in choices.values()) < 2:
             count = 0 if any(not options for options in choices.values()) or not choices else 1
-            self.problems.append(("", f"space has {count} architecture{'s' if count != 1 else ''}; nothing to search"))
+            self.problems.append(
+                ("", f"space has {count} architecture{'s' if count != 1 else ''}; nothing to search")
+            )
         if self.problems:
             raise yaml_file.problems_error(self.document, self.problems)
         return space
@@ -337,7 +374,9 @@ class _Reader:
         for key in given:
             if key not in keys:
                 where = f"{path}.{key}" if path else str(key)
-                self.problems.append((where, f"Unknown key '{key}'.{did_you_mean(str(key), keys)} Known: {', '.join(keys)}"))
+                self.problems.append(
+                    (where, f"Unknown key '{key}'.{did_you_mean(str(key), keys)} Known: {', '.join(keys)}")
+                )
 
     def host(self, given: Any, path: str) -> Host:
         try:
@@ -346,7 +385,9 @@ class _Reader:
             self.problems.append((path, str(error)))
             return Host().filled()
 
-    def choices(self, given: Mapping[str, Any], host: Host, tied: bool) -> dict[str, tuple[Stage | Block, ...]]:
+    def choices(
+        self, given: Mapping[str, Any], host: Host, tied: bool
+    ) -> dict[str, tuple[Stage | Block, ...]]:
         count = len(host.units or ())
         stages = given.get("stages", {})
         found: dict[str, tuple[Stage | Block, ...]] = {}
@@ -354,7 +395,9 @@ class _Reader:
             if not stages:
                 return {"stages": ()}
             if len(stages) != count:
-                self.problems.append(("stages", f"{host.name} has {count} stages, the list has {len(stages)}"))
+                self.problems.append(
+                    ("stages", f"{host.name} has {count} stages, the list has {len(stages)}")
+                )
             if tied:
                 self.problems.append(("tied", "a list of stages cannot be tied; give one mapping for all"))
             for i, entry in enumerate(stages):
@@ -373,10 +416,17 @@ class _Reader:
         attention = self.blocks(given.get("attention", "none"), f"{path}.attention", "attention", where)
         conv = self.blocks(given.get("conv", "conv3x3"), f"{path}.conv", "conv", where)
         lists = [attention, conv]
-        for key, allowed in (("position", POSITIONS), ("units", UNITS), ("init", INITS), ("convs", ("second", "both"))):
+        for key, allowed in (
+            ("position", POSITIONS),
+            ("units", UNITS),
+            ("init", INITS),
+            ("convs", ("second", "both")),
+        ):
             lists.append(self.words(given.get(key, allowed[0]), allowed, f"{path}.{key}", key))
         if math.prod(len(options) for options in lists) > MAX_SITE_OPTIONS:
-            self.problems.append((path, f"more than {MAX_SITE_OPTIONS:,} options for one stage; split the question"))
+            self.problems.append(
+                (path, f"more than {MAX_SITE_OPTIONS:,} options for one stage; split the question")
+            )
             return ()
         return tuple(
             dict.fromkeys(
@@ -388,9 +438,19 @@ class _Reader:
     def words(self, given: Any, allowed: Sequence[str], path: str, key: str) -> tuple[Any, ...]:
         out = []
         for value in given if isinstance(given, list) else [given]:
-            indices = key == "units" and isinstance(value, list) and value and all(type(v) is int and v >= 0 for v in value)
+            indices = (
+                key == "units"
+                and isinstance(value, list)
+                and value
+                and all(type(v) is int and v >= 0 for v in value)
+            )
             if not indices and value not in allowed:
-                self.problems.append((path, f"unknown {key} '{value}'.{did_you_mean(str(value), allowed)} Known: {', '.join(allowed)}"))
+                self.problems.append(
+                    (
+                        path,
+                        f"unknown {key} '{value}'.{did_you_mean(str(value), allowed)} Known: {', '.join(allowed)}",
+                    )
+                )
             out.append(tuple(value) if isinstance(value, list) else value)
         return tuple(out)
 
@@ -421,7 +481,12 @@ class _Reader:
                 return []
         if base not in known:
             words = [empty.name, *known]
-            self.problems.append((path, f"Unknown block '{name}' {where}.{did_you_mean(str(name), words)} Known: {', '.join(words)}"))
+            self.problems.append(
+                (
+                    path,
+                    f"Unknown block '{name}' {where}.{did_you_mean(str(name), words)} Known: {', '.join(words)}",
+                )
+            )
             return []
         facts = known[base]
         axes: dict[str, tuple[list[Any], Mapping[str, Any]]] = {}
@@ -431,7 +496,12 @@ class _Reader:
             here = f"{path}.{key}"
             words = [option.name for option in facts.options]
             if key not in words:
-                self.problems.append((here, f"Unknown key '{key}': {name} has no such option.{did_you_mean(str(key), words)} It has: {', '.join(words) or 'none'}"))
+                self.problems.append(
+                    (
+                        here,
+                        f"Unknown key '{key}': {name} has no such option.{did_you_mean(str(key), words)} It has: {', '.join(words) or 'none'}",
+                    )
+                )
                 continue
             axes[str(key)] = self.axis(facts.option(str(key)), value, here)
         return [Block.of(str(name), **combination) for combination in _combinations(axes)]
@@ -443,7 +513,12 @@ class _Reader:
             self.known(given, ("values", "when"), path)
             when = given.get("when", {})
             given = given.get("values", [option.default])
-        one_tuple = "tuple" in option.type and isinstance(given, list) and given and all(isinstance(v, int) for v in given)
+        one_tuple = (
+            "tuple" in option.type
+            and isinstance(given, list)
+            and given
+            and all(isinstance(v, int) for v in given)
+        )
         values = [given] if one_tuple or not isinstance(given, list) else given
         if not values:
             self.problems.append((path, "an empty list leaves nothing to choose"))
@@ -453,7 +528,12 @@ class _Reader:
         if option.choices:
             if value not in option.choices:
                 words = ", ".join(str(choice) for choice in option.choices)
-                self.problems.append((path, f"unknown value '{value}'.{did_you_mean(str(value), [str(c) for c in option.choices])} Known: {words}"))
+                self.problems.append(
+                    (
+                        path,
+                        f"unknown value '{value}'.{did_you_mean(str(value), [str(c) for c in option.choices])} Known: {words}",
+                    )
+                )
             return value
         if "tuple" in option.type:
             if isinstance(value, str) and re.fullmatch(r"\d+(-\d+)*", value):
@@ -463,13 +543,21 @@ class _Reader:
             if isinstance(value, str) and "str" in option.type:
                 return value
         accepted = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
-        kinds = [kind for word, kind in accepted.items() if re.search(rf"\b{word}\b", option.type.split("tuple")[0])]
+        kinds = [
+            kind
+            for word, kind in accepted.items()
+            if re.search(rf"\b{word}\b", option.type.split("tuple")[0])
+        ]
         if value is None and "None" in option.type:
             return None
         boolean_for_number = isinstance(value, bool) and "bool" not in option.type
         if not any(isinstance(value, kind) for kind in kinds) or boolean_for_number:
             self.problems.append((path, f"expected {option.type}, got {value!r}"))
-        return float(value) if "float" in option.type and isinstance(value, int) and not isinstance(value, bool) else value
+        return (
+            float(value)
+            if "float" in option.type and isinstance(value, int) and not isinstance(value, bool)
+            else value
+        )
 
     def limits(self, given: Any) -> tuple[Limit, ...]:
         found = []
@@ -485,7 +573,9 @@ class _Reader:
             self.problems.append((path, "expected a mapping, for example {epochs: 12}"))
             return {}
         self.known(given, [item.name for item in fields(Recipe)], path)
-        values = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items() if key in _RECIPE_FIELDS}
+        values = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in given.items() if key in _RECIPE_FIELDS
+        }
         for key, message in recipe_problems(values):
             self.problems.append((f"{path}.{key}", message))
         return values
@@ -494,7 +584,9 @@ class _Reader:
         if given in (None, "plain"):
             return ()
         try:
-            return Arch.from_dict({"host": host.name, "stages": given if isinstance(given, list) else [given]}).stages
+            return Arch.from_dict(
+                {"host": host.name, "stages": given if isinstance(given, list) else [given]}
+            ).stages
         except (UsageError, BlockError, TypeError) as error:
             self.problems.append(("baseline", str(error)))
             return ()
@@ -529,19 +621,35 @@ def recipe_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield key, f"{key} must be an integer >= 1, got {value!r}"
     for key in ("lr",):
         value = values.get(key)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf):
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf
+        ):
             yield key, f"{key} must be a positive finite number, got {value!r}"
-    for key, low, high in (("momentum", 0, 1), ("weight_decay", 0, math.inf), ("warmup", 0, 1), ("label_smoothing", 0, 1), ("ema", 0, 1)):
+    for key, low, high in (
+        ("momentum", 0, 1),
+        ("weight_decay", 0, math.inf),
+        ("warmup", 0, 1),
+        ("label_smoothing", 0, 1),
+        ("ema", 0, 1),
+    ):
         value = values.get(key)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not low <= value < high):
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, int | float) or not low <= value < high
+        ):
             yield key, f"{key} must be a number from {low} to below {high}, got {value!r}"
     for key, allowed in (("optimizer", ("sgd", "adamw")), ("precision", ("auto", "float32", "bfloat16"))):
         value = values.get(key)
         if value is not None and value not in allowed:
-            yield key, f"unknown {key} '{value}'.{did_you_mean(str(value), allowed)} Known: {', '.join(allowed)}"
+            yield (
+                key,
+                f"unknown {key} '{value}'.{did_you_mean(str(value), allowed)} Known: {', '.join(allowed)}",
+            )
     for value in values.get("augment") or ():
         if value not in ("flip", "crop", "cutout"):
-            yield "augment", f"unknown augmentation '{value}'.{did_you_mean(str(value), ('flip', 'crop', 'cutout'))} Known: flip, crop, cutout"
+            yield (
+                "augment",
+                f"unknown augmentation '{value}'.{did_you_mean(str(value), ('flip', 'crop', 'cutout'))} Known: flip, crop, cutout",
+            )
 
 
 def _combinations(axes: Mapping[str, tuple[list[Any], Mapping[str, Any]]]) -> list[dict[str, Any]]:

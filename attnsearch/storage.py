@@ -51,7 +51,9 @@ def check_url(url: str) -> str:
     """The storage URL with a driver; raises `UsageError` for a scheme that is not supported."""
     scheme = url.split("://", 1)[0] if "://" in url else ""
     if scheme.split("+")[0] not in _SCHEMES:
-        raise UsageError(f"unsupported storage scheme '{scheme or url[:40]}': use sqlite:///FILE or postgresql://USER@HOST/DB")
+        raise UsageError(
+            f"unsupported storage scheme '{scheme or url[:40]}': use sqlite:///FILE or postgresql://USER@HOST/DB"
+        )
     return url.replace("postgresql://", "postgresql+psycopg://", 1) if scheme == "postgresql" else url
 
 
@@ -70,7 +72,9 @@ def open_storage(url: str, *, create: bool) -> optuna.storages.BaseStorage:
     path = sqlite_path(url)
     if path is not None:
         if not create and not path.is_file():
-            raise EnvironmentFault(f"No study database at {path}; run `attnsearch run` first, or name another with --storage")
+            raise EnvironmentFault(
+                f"No study database at {path}; run `attnsearch run` first, or name another with --storage"
+            )
         _writable_folder(path.parent) if create else None
     try:
         storage = RDBStorage(url, engine_kwargs=_engine(path))
@@ -78,10 +82,19 @@ def open_storage(url: str, *, create: bool) -> optuna.storages.BaseStorage:
             _tune_sqlite(storage)
         return optuna.storages.get_storage(storage)
     except ModuleNotFoundError:
-        raise EnvironmentFault(f"cannot connect to {masked(url)}: no driver; pip install 'attnsearch[postgres]'") from None
+        raise EnvironmentFault(
+            f"cannot connect to {masked(url)}: no driver; pip install 'attnsearch[postgres]'"
+        ) from None
     except ImportError as error:
-        raise EnvironmentFault(f"cannot connect to {masked(url)}: pip install 'attnsearch[postgres]' ({type(error).__name__})") from None
-    except (sqlalchemy.exc.DatabaseError, RuntimeError, AssertionError, optuna.exceptions.StorageInternalError) as error:
+        raise EnvironmentFault(
+            f"cannot connect to {masked(url)}: pip install 'attnsearch[postgres]' ({type(error).__name__})"
+        ) from None
+    except (
+        sqlalchemy.exc.DatabaseError,
+        RuntimeError,
+        AssertionError,
+        optuna.exceptions.StorageInternalError,
+    ) as error:
         raise _fault(url, path, error) from None
 
 
@@ -114,7 +127,9 @@ def owned(url: str, name: str, out: Path) -> Iterator[None]:
         except BlockingIOError:
             handle.seek(0)
             holder = handle.read().strip() or "another process"
-            raise EnvironmentFault(f"study '{name}' is being run by {holder}; wait for it, or choose another --study") from None
+            raise EnvironmentFault(
+                f"study '{name}' is being run by {holder}; wait for it, or choose another --study"
+            ) from None
         handle.truncate(0)
         handle.write(f"pid {os.getpid()} on {socket.gethostname()}")
         handle.flush()
@@ -132,16 +147,24 @@ class Book:
     """
 
     def __init__(
-        self, storage: optuna.storages.BaseStorage, name: str, sites: Mapping[str, Sequence[str]], objectives: Sequence[str]
+        self,
+        storage: optuna.storages.BaseStorage,
+        name: str,
+        sites: Mapping[str, Sequence[str]],
+        objectives: Sequence[str],
     ) -> None:
         self.storage = storage
-        self.distributions: dict[str, BaseDistribution] = {s: CategoricalDistribution(tuple(o)) for s, o in sites.items()}
+        self.distributions: dict[str, BaseDistribution] = {
+            s: CategoricalDistribution(tuple(o)) for s, o in sites.items()
+        }
         self.study = _open_or_create(storage, name, ["minimize"] * len(objectives))
         self.study.set_metric_names(list(objectives))
         self._curves = _open_or_create(storage, name + CURVES, ["minimize"])
         self._curves.set_metric_names([objectives[0]])
         self._mirror: dict[int, int] = {}
-        self.results: dict[int, TrialResult] = {r.number: r for r in map(to_result, self.study.get_trials(deepcopy=False))}
+        self.results: dict[int, TrialResult] = {
+            r.number: r for r in map(to_result, self.study.get_trials(deepcopy=False))
+        }
 
     def begin(self, row: TrialResult, sites: Mapping[str, str] | None) -> TrialResult:
         """Write a trial as RUNNING with all that is known before training; gives it back with its number."""
@@ -196,8 +219,22 @@ class Book:
             device=outcome.device,
         )
         trial_id = self._id(number)
-        curve = [[e.epoch, round(e.train_loss, 5), round(e.val_loss, 5), round(e.val_error, 4), round(e.seconds, 2)] for e in outcome.curve]
-        late = {"curve": json.dumps(curve), "seconds": round(outcome.seconds, 3), "device": outcome.device, **(extra or {})}
+        curve = [
+            [
+                e.epoch,
+                round(e.train_loss, 5),
+                round(e.val_loss, 5),
+                round(e.val_error, 4),
+                round(e.seconds, 2),
+            ]
+            for e in outcome.curve
+        ]
+        late = {
+            "curve": json.dumps(curve),
+            "seconds": round(outcome.seconds, 3),
+            "device": outcome.device,
+            **(extra or {}),
+        }
         if outcome.reason:
             late["reason"] = outcome.reason
         if outcome.lost:
@@ -229,9 +266,13 @@ class Book:
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
             row = to_result(trial)
             self.storage.set_trial_user_attr(trial._trial_id, "lost", True)
-            self.storage.set_trial_user_attr(trial._trial_id, "reason", "the run ended before this training did")
+            self.storage.set_trial_user_attr(
+                trial._trial_id, "reason", "the run ended before this training did"
+            )
             self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-            self.results[row.number] = replace(row, state="failed", reason="the run ended before this training did")
+            self.results[row.number] = replace(
+                row, state="failed", reason="the run ended before this training did"
+            )
             found.append(row)
         for trial in self._curves.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
@@ -265,9 +306,13 @@ def read_record(storage: optuna.storages.BaseStorage, name: str) -> StudyRecord:
     """A study's facts and trials, finished or not; raises `UsageError` for an unknown name."""
     known = study_names(storage)
     if name not in known:
-        raise UsageError(f"Unknown study '{name}'.{did_you_mean(name, known)} Known: {', '.join(known) or 'none yet'}")
+        raise UsageError(
+            f"Unknown study '{name}'.{did_you_mean(name, known)} Known: {', '.join(known) or 'none yet'}"
+        )
     study = optuna.load_study(study_name=name, storage=storage)
-    return StudyRecord(name, dict(study.user_attrs), tuple(to_result(t) for t in study.get_trials(deepcopy=False)))
+    return StudyRecord(
+        name, dict(study.user_attrs), tuple(to_result(t) for t in study.get_trials(deepcopy=False))
+    )
 
 
 def to_result(trial: FrozenTrial) -> TrialResult:
@@ -299,7 +344,11 @@ def to_result(trial: FrozenTrial) -> TrialResult:
 
 
 def _attributes(row: TrialResult) -> dict[str, Any]:
-    plain = {k: v for k, v in asdict(row).items() if k in ("key", "arch", "seed", "epochs", "role", "protected", "attempt")}
+    plain = {
+        k: v
+        for k, v in asdict(row).items()
+        if k in ("key", "arch", "seed", "epochs", "role", "protected", "attempt")
+    }
     costs = {f"cost:{name}": value for name, value in row.costs.items()}
     return {**plain, "spec": json.dumps(row.spec), "versions": json.dumps(row.versions), **costs}
 
@@ -342,7 +391,9 @@ def _fault(url: str, path: Path | None, error: BaseException) -> EnvironmentFaul
     cause = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()
     said = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", cause[0] if cause else type(error).__name__)
     if path is not None:
-        return EnvironmentFault(f"{path} cannot be used as a study database ({said}); move it away or restore it from a backup")
+        return EnvironmentFault(
+            f"{path} cannot be used as a study database ({said}); move it away or restore it from a backup"
+        )
     return EnvironmentFault(f"cannot connect to {masked(url)}: {said}")
 
 
@@ -351,9 +402,13 @@ def _advisory_lock(url: str, name: str) -> Iterator[None]:
     engine = sqlalchemy.create_engine(check_url(url), pool_pre_ping=True)
     try:
         with engine.connect() as connection:
-            held = connection.execute(sqlalchemy.text("select pg_try_advisory_lock(hashtext(:n))"), {"n": f"attnsearch/{name}"}).scalar()
+            held = connection.execute(
+                sqlalchemy.text("select pg_try_advisory_lock(hashtext(:n))"), {"n": f"attnsearch/{name}"}
+            ).scalar()
             if not held:
-                raise EnvironmentFault(f"study '{name}' is being run by another process on this database; wait for it")
+                raise EnvironmentFault(
+                    f"study '{name}' is being run by another process on this database; wait for it"
+                )
             yield
     except sqlalchemy.exc.OperationalError as error:
         raise _fault(url, None, error) from None

@@ -25,7 +25,8 @@ from attnsearch.costing import CostTable
 from attnsearch.data import Data, open_data
 from attnsearch.engines import DataSource, Engine, Job, Outcome, Progress
 from attnsearch.errors import DataError, EnvironmentFault, Interrupted, NoResultError, UsageError
-from attnsearch.pruning import Pruner, make_pruner
+from attnsearch.pruning import Decision, make_pruner
+from attnsearch.pruning import Run as Seen
 from attnsearch.settings import Settings
 from attnsearch.space import Limit, Space, load_space, parse_limits
 from attnsearch.trial import Recipe, StudyRecord, TrialResult
@@ -74,13 +75,17 @@ class Study:
         return tables.verdicts_frame(self.record)
 
 
-def open_study(name: str | None = None, storage_url: str | None = None, *, out: Path = Path("results")) -> Study:
+def open_study(
+    name: str | None = None, storage_url: str | None = None, *, out: Path = Path("results")
+) -> Study:
     """A study by name, the latest when None; raises `UsageError` for an unknown one."""
     url = Settings(storage=storage_url, out=out).url()
     opened = storage.open_storage(url, create=False)
     names = storage.study_names(opened)
     if not names:
-        raise UsageError(f"No study in {storage.masked(url)} yet: attnsearch run --space cbam_variants makes one")
+        raise UsageError(
+            f"No study in {storage.masked(url)} yet: attnsearch run --space cbam_variants makes one"
+        )
     name = name or names[-1]
     return Study(name, storage.read_record(opened, name))
 
@@ -127,7 +132,9 @@ class Run:
             self._write_facts(book, agenda, table)
             engine = self._engine(devices)
             try:
-                ended = Coordinator(self.space.recipe, settings, agenda, book, table, engine, self.observer).drive()
+                ended = Coordinator(
+                    self.space.recipe, settings, agenda, book, table, engine, self.observer
+                ).drive()
             finally:
                 engine.close()
                 book.dead()
@@ -136,7 +143,9 @@ class Run:
             self._write_report(book.record())
             self.observer.ended(ended)
             if not any(row.state == "complete" for row in book.results.values()):
-                raise NoResultError(f"study '{self.name}' ended without one finished training: {_reasons(book)}")
+                raise NoResultError(
+                    f"study '{self.name}' ended without one finished training: {_reasons(book)}"
+                )
             return Study(self.name, book.record())
 
     def _check_resumable(self, opened: Any, data: Data) -> None:
@@ -149,15 +158,25 @@ class Run:
         if not self.settings.resume and done:
             raise UsageError(f"study '{self.name}' exists ({done} trials). Use --resume or another --study")
         if (had := record.facts.get("fingerprint")) and had != self.space.fingerprint():
-            diff = _site_diff(record.facts.get("sites", {}), {s: list(o) for s, o in self.space.sites.items()})
-            raise UsageError(f"the space has changed since study '{self.name}' began: {diff}. Use another --study")
+            diff = _site_diff(
+                record.facts.get("sites", {}), {s: list(o) for s, o in self.space.sites.items()}
+            )
+            raise UsageError(
+                f"the space has changed since study '{self.name}' began: {diff}. Use another --study"
+            )
         recipe = record.facts.get("recipe")
         if recipe and _plain(recipe) != _plain(self.space.recipe.to_dict()):
-            changed = [k for k, v in self.space.recipe.to_dict().items() if _plain(recipe.get(k)) != _plain(v)]
-            raise UsageError(f"the recipe has changed since study '{self.name}' began ({', '.join(changed)}). Use another --study")
+            changed = [
+                k for k, v in self.space.recipe.to_dict().items() if _plain(recipe.get(k)) != _plain(v)
+            ]
+            raise UsageError(
+                f"the recipe has changed since study '{self.name}' began ({', '.join(changed)}). Use another --study"
+            )
         before = (record.facts.get("data") or {}).get("fingerprint")
         if before and before != data.fingerprint and not self.settings.allow_changed_data:
-            raise DataError(f"the images of '{data.name}' have changed since study '{self.name}' began; --allow-changed-data goes on all the same")
+            raise DataError(
+                f"the images of '{data.name}' have changed since study '{self.name}' began; --allow-changed-data goes on all the same"
+            )
         if (was := record.facts.get("versions")) and was != versions():
             changed = ", ".join(f"{k} {was.get(k)} -> {v}" for k, v in versions().items() if was.get(k) != v)
             self.observer.note(f"versions have changed since this study began: {changed}")
@@ -206,9 +225,13 @@ class Run:
             trials_wanted=agenda.total,
         )
         if agenda.feasible < 1:
-            raise UsageError(f"no arch of the space keeps {self.settings.budget or 'the limits'}: it costs {low:,.0f} to {high:,.0f}")
+            raise UsageError(
+                f"no arch of the space keeps {self.settings.budget or 'the limits'}: it costs {low:,.0f} to {high:,.0f}"
+            )
         if agenda.total > agenda.feasible and not self.settings.confirm:
-            self.observer.note(f"only {agenda.feasible} distinct architectures; will stop at {agenda.feasible}")
+            self.observer.note(
+                f"only {agenda.feasible} distinct architectures; will stop at {agenda.feasible}"
+            )
         self.observer.began(dict(book.study.user_attrs), agenda.total, self._workers())
 
     def _workers(self) -> int:
@@ -232,7 +255,9 @@ class Run:
         except NoResultError:
             pass
         except OSError as error:
-            self.observer.note(f"results could not be written ({error}); the study is safe, `attnsearch report` makes them again")
+            self.observer.note(
+                f"results could not be written ({error}); the study is safe, `attnsearch report` makes them again"
+            )
 
 
 class Coordinator:
@@ -250,9 +275,12 @@ class Coordinator:
     ) -> None:
         self.recipe, self.settings, self.agenda, self.book = recipe, settings, agenda, book
         self.table, self.engine, self.observer = table, engine, observer
-        self.pruner: Pruner = make_pruner(settings.pruner, epochs=recipe.epochs, seed=settings.seed)
+        self.pruner = make_pruner(settings.pruner, seed=settings.seed)
+        self.rungs = self.pruner.rungs(recipe.epochs)
         self.running: dict[int, float] = {}  # number -> when it began
-        self.again: list[Cell] = [_again(row) for row in book.dead() if row.spec and row.attempt < settings.retries]
+        self.again: list[Cell] = [
+            _again(row) for row in book.dead() if row.spec and row.attempt < settings.retries
+        ]
         self.signal = 0
 
     def drive(self) -> str:
@@ -264,7 +292,11 @@ class Coordinator:
                 if not late:
                     self._fill()
                 if not self.running:
-                    return f"the time of {self.settings.timeout:g} s is over" if late else self.agenda.ended or "nothing left to do"
+                    return (
+                        f"the time of {self.settings.timeout:g} s is over"
+                        if late
+                        else self.agenda.ended or "nothing left to do"
+                    )
                 for message in self.engine.wait(0.5):
                     self._hear(message)
                 self._cancel_hanging()
@@ -301,7 +333,7 @@ class Coordinator:
             row = self.book.describe(replace(row, number=cell.number), cell.choice or {})
         self.running[row.number] = time.monotonic()
         self.observer.trial_began(row)
-        rungs = self.pruner.rungs if row.role == "search" else ()
+        rungs = self.rungs if row.role == "search" else ()
         self.engine.submit(Job(row.number, row.spec, row.seed, self.recipe, rungs, row.attempt))
 
     def _hear(self, message: Progress | Outcome) -> None:
@@ -311,15 +343,34 @@ class Coordinator:
             self._finish(message)
             return
         row = self.book.results[message.number]
-        rung = self.pruner.rungs.index(message.epoch.epoch) if message.epoch.epoch in self.pruner.rungs else None
+        rung = self.rungs.index(message.epoch.epoch) if message.epoch.epoch in self.rungs else None
         self.book.epoch(message.number, message.epoch, rung)
-        self.book.results[message.number] = replace(row, curve=(*row.curve, message.epoch))
+        row = self.book.results[message.number] = replace(row, curve=(*row.curve, message.epoch))
         self.observer.epoch(row, message)
-        if message.waits:
-            decision = self.pruner.decide(self.book.results[message.number], tuple(self.book.results.values()), self.settings.costs[0])
+        if message.waits and rung is not None:
+            decision = self._decide(row, rung)
             if decision.audited:
                 self.book.note(message.number, audited=decision.reason)
             self.engine.answer(message.number, not decision.stop)
+
+    def _decide(self, row: TrialResult, rung: int) -> Decision:
+        """Whether a trial that has reached a rung is stopped, in view of all other search trials."""
+        cost = self.settings.costs[0]
+        others = [
+            Seen(
+                key=other.key,
+                cost=other.costs[cost],
+                rungs=tuple(other.curve[e - 1].val_error for e in self.rungs if len(other.curve) >= e),
+                error=other.error,
+                protected=other.protected,
+                stopped=other.state == "stopped",
+            )
+            for other in self.book.results.values()
+            if other.role == "search" and other.state != "failed" and other.number != row.number
+        ]
+        return self.pruner.decide(
+            rung, row.costs[cost], row.curve[-1].val_error, others, key=row.key, protected=row.protected
+        )
 
     def _finish(self, outcome: Outcome) -> None:
         began = self.running.pop(outcome.number)
@@ -328,12 +379,20 @@ class Coordinator:
         if outcome.lost:
             if row.attempt < self.settings.retries:
                 self.again.append(_again(row))
-            self.observer.note(f"trial {row.number} lost ({outcome.reason}); {'it will be run again' if row.attempt < self.settings.retries else 'given up'}")
+            self.observer.note(
+                f"trial {row.number} lost ({outcome.reason}); {'it will be run again' if row.attempt < self.settings.retries else 'given up'}"
+            )
         self.observer.trial_ended(row)
-        ended = [r for r in self.book.results.values() if r.state in ("complete", "failed", "stopped") and not r.lost]
+        ended = [
+            r
+            for r in self.book.results.values()
+            if r.state in ("complete", "failed", "stopped") and not r.lost
+        ]
         failed = [r for r in ended if r.state == "failed"]
         if len(ended) == FAILURES_LOOKED_AT and len(failed) > FAILURES_LOOKED_AT / 2:
-            raise NoResultError(f"{len(failed)} of the first {len(ended)} trials failed: {_reasons(self.book)}")
+            raise NoResultError(
+                f"{len(failed)} of the first {len(ended)} trials failed: {_reasons(self.book)}"
+            )
 
     def _cancel_hanging(self) -> None:
         if self.settings.trial_timeout is None:
@@ -379,12 +438,16 @@ def pick_devices(wanted: str) -> list[str]:
     if not all(part.split(":")[0] == "cuda" for part in wanted.split(",")):
         raise UsageError(f"Unknown device '{wanted}': use auto, cpu, cuda or cuda:0,cuda:1")
     if not torch.cuda.is_available():
-        raise EnvironmentFault(f"CUDA not available (torch {torch.__version__}); use --device cpu or install a CUDA build of torch")
+        raise EnvironmentFault(
+            f"CUDA not available (torch {torch.__version__}); use --device cpu or install a CUDA build of torch"
+        )
     count = torch.cuda.device_count()
     found = [f"cuda:{i}" for i in range(count)] if wanted == "cuda" else wanted.split(",")
     for device in found:
         if not device.partition(":")[2].isdigit() or int(device.partition(":")[2]) >= count:
-            raise EnvironmentFault(f"no device '{device}' here; there are {count}: cuda:0 to cuda:{count - 1}")
+            raise EnvironmentFault(
+                f"no device '{device}' here; there are {count}: cuda:0 to cuda:{count - 1}"
+            )
     return found
 
 
@@ -401,7 +464,14 @@ def versions() -> dict[str, str]:
 def _again(row: TrialResult) -> Cell:
     from attnsearch.arch import Arch
 
-    return Cell(Arch.from_dict(row.spec), row.seed, row.role, row.protected, dict(row.sites) or None, attempt=row.attempt + 1)
+    return Cell(
+        Arch.from_dict(row.spec),
+        row.seed,
+        row.role,
+        row.protected,
+        dict(row.sites) or None,
+        attempt=row.attempt + 1,
+    )
 
 
 def _reasons(book: storage.Book) -> str:
@@ -423,7 +493,11 @@ def _site_diff(old: dict[str, list[str]], new: dict[str, list[str]]) -> str:
 
 
 def _command() -> str:
-    return " ".join(["attnsearch", *sys.argv[1:]]) if Path(sys.argv[0]).name.startswith(("attnsearch", "__main__")) else "attnsearch.run(...)"
+    return (
+        " ".join(["attnsearch", *sys.argv[1:]])
+        if Path(sys.argv[0]).name.startswith(("attnsearch", "__main__"))
+        else "attnsearch.run(...)"
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -85,7 +85,9 @@ def fit(
     return tuple(history)
 
 
-def evaluate(model: nn.Module, images: Tensor, labels: Tensor, data: DeviceData, dtype: torch.dtype) -> tuple[float, float]:
+def evaluate(
+    model: nn.Module, images: Tensor, labels: Tensor, data: DeviceData, dtype: torch.dtype
+) -> tuple[float, float]:
     """Mean cross-entropy in nats and error in percent over all images."""
     model.eval()
     loss = torch.zeros((), dtype=torch.float64, device=images.device)
@@ -128,7 +130,9 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.lr, foreach=True)
-    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, foreach=True)
+    return torch.optim.SGD(
+        groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, foreach=True
+    )
 
 
 def _train_epoch(
@@ -217,7 +221,9 @@ def _derived(seed: int, word: str) -> int:
 
 
 def _autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16, cache_enabled=True)
+    return torch.autocast(
+        device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16, cache_enabled=True
+    )
 
 
 @contextmanager

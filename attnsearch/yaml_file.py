@@ -19,7 +19,9 @@ from attnsearch.errors import SpaceError, UsageError
 MAX_BYTES = 1_000_000
 MAX_NODES = 20_000
 
-_SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")  # YAML 1.1 reads 1e-3 as a string; people mean 0.001
+_SCIENTIFIC = re.compile(
+    r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"
+)  # YAML 1.1 reads 1e-3 as a string; people mean 0.001
 
 
 @dataclass
@@ -83,7 +85,9 @@ class _Builder:
     def value(self, node: yaml.Node, path: str, depth: int) -> Any:
         self.visited += 1
         if self.visited > MAX_NODES or depth > 50:
-            raise UsageError(f"{self.document.source}: too many nodes (aliases count each time; limit {MAX_NODES:,})")
+            raise UsageError(
+                f"{self.document.source}: too many nodes (aliases count each time; limit {MAX_NODES:,})"
+            )
         self.document.lines.setdefault(path, node.start_mark.line + 1)
         if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
             raise self.refused(node, f"unsafe tag refused: {node.tag}")
@@ -130,5 +134,7 @@ def problems_error(document: Document, problems: list[tuple[str, str]]) -> Space
     said = []
     for path, message in problems:
         line = document.line(path)
-        said.append(f"line {line}: {path}: {message}" if line and path else f"{path}: {message}" if path else message)
+        said.append(
+            f"line {line}: {path}: {message}" if line and path else f"{path}: {message}" if path else message
+        )
     return SpaceError(document.source, said)

@@ -33,10 +33,14 @@ class _Place:
 class LocalPool:
     """`workers` processes over the given devices, in turn; see `engines.Engine`."""
 
-    def __init__(self, source: DataSource, *, workers: int, devices: Sequence[str], plugins: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, source: DataSource, *, workers: int, devices: Sequence[str], plugins: Sequence[Path] = ()
+    ) -> None:
         self.slots = workers
         self._source, self._plugins = source, tuple(plugins)
-        self._threads = max(1, len(os.sched_getaffinity(0)) // workers) if workers < len(os.sched_getaffinity(0)) else 1
+        self._threads = (
+            max(1, len(os.sched_getaffinity(0)) // workers) if workers < len(os.sched_getaffinity(0)) else 1
+        )
         self._places = [self._start(devices[i % len(devices)]) for i in range(workers)]
 
     def submit(self, job: Job) -> None:
@@ -45,7 +49,9 @@ class LocalPool:
         place.pipe.send(job)
 
     def wait(self, seconds: float) -> list[Message]:
-        ready = set(wait([p.pipe for p in self._places] + [p.process.sentinel for p in self._places], seconds))
+        ready = set(
+            wait([p.pipe for p in self._places] + [p.process.sentinel for p in self._places], seconds)
+        )
         messages: list[Message] = []
         for i, place in enumerate(self._places):
             if place.pipe in ready or place.process.sentinel in ready:
@@ -79,7 +85,11 @@ class LocalPool:
             place.process.join(5)
             code = place.process.exitcode
             if place.job is not None:
-                died = f"killed by signal {-code}" if code is not None and code < 0 else f"worker ended with exit code {code}"
+                died = (
+                    f"killed by signal {-code}"
+                    if code is not None and code < 0
+                    else f"worker ended with exit code {code}"
+                )
                 reason = place.doomed or died
                 messages.append(Outcome(place.job.number, "failed", reason=reason, lost=not place.doomed))
             place.pipe.close()

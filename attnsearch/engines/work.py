@@ -53,7 +53,9 @@ class Worker:
         state, reason = self._attempt(job, on_epoch)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        return Outcome(job.number, state, tuple(curve), reason, time.monotonic() - began, device_name(self.device))
+        return Outcome(
+            job.number, state, tuple(curve), reason, time.monotonic() - began, device_name(self.device)
+        )
 
     def _attempt(self, job: Job, on_epoch: Callable[[Epoch], bool]) -> tuple[State, str]:
         try:

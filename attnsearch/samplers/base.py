@@ -20,7 +20,7 @@ from attnsearch.samplers.history import CLAIM, Past, Reader
 RACES = 8  # claims that may be lost to other processes before a proposal stands as it is
 
 
-class Exhausted(Exception):  # noqa: N818 - an event, as StopIteration is
+class Exhausted(Exception):
     """Every feasible arch has been proposed; the coordinator ends the search."""
 
 
