@@ -29,7 +29,6 @@ _ESCAPES = {
     "≤": r"$\le$",
     "≥": r"$\ge$",
     "·": r"$\cdot$",
-    "'": "{'}",
     '"': r"\textquotedbl{}",
 }
 
@@ -48,11 +47,16 @@ def table_of(table: Table, title: str, audit: str) -> str:
     )
     spec = "".join("r" if column.numeric else "l" for column in table.columns)
     head = " & ".join(escape(column.title) for column in table.columns)
+    kinds = [column.kind for column in table.columns]
+    bold = {
+        kinds.index("text"),
+        kinds.index("estimate"),
+    }  # the name and the first number that has an interval
     body = []
     for index in range(len(table.rows)):
         cells = [escape(cell) for cell in table.texts(index)]
         if index in table.strong:
-            cells = [f"\\textbf{{{cell}}}" for cell in cells]
+            cells = [f"\\textbf{{{cell}}}" if i in bold else cell for i, cell in enumerate(cells)]
         body.append("  " + " & ".join(cells) + r" \\")
     return "\n".join(
         [
@@ -74,6 +78,11 @@ def table_of(table: Table, title: str, audit: str) -> str:
 
 
 def escape(text: str) -> str:
-    """Text that LaTeX prints as it is; characters that pdfTeX has no glyph for become `?`."""
+    """Text that LaTeX prints as it is; characters that pdfTeX has no glyph for become `?`.
+
+    Quoted words are set as code, and a minus before a number as a minus instead of a hyphen.
+    """
     out = "".join(_ESCAPES.get(char, char) for char in re.sub(r"\s+", " ", text))
+    out = re.sub(r"`([^`]*)`", r"\\texttt{\1}", out)
+    out = re.sub(r"(?<![\w-])-(?=\d)", "$-$", out)
     return "".join(char if char.isprintable() and ord(char) < 0x250 else "?" for char in out)

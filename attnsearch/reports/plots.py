@@ -285,7 +285,7 @@ def _frame_y(axes: Any, means: Sequence[float]) -> None:
             (1, 1),
             xycoords="axes fraction",
             ha="right",
-            va="bottom",
+            va="top",
             fontsize=7,
             color=INK,
         )
@@ -321,7 +321,16 @@ def _position(row: ArchRow) -> tuple[float, float]:
 
 
 def _key(figure: Any, axes: Any, rows: Sequence[ArchRow]) -> None:
-    axes.legend(loc="upper right", frameon=True, framealpha=0.9, edgecolor="none", fontsize=8)
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=6,
+        frameon=False,
+        fontsize=8,
+        borderpad=0.1,
+        columnspacing=1.2,
+        handletextpad=0.4,
+    )
     names = [f"{row.number}  {_short(row.label, 100)}" for row in rows[:12]]
     if len(rows) > 12:
         names.append(f"… and {len(rows) - 12} more in the table")

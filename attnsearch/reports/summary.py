@@ -205,7 +205,7 @@ def _verdict_tiles(judged: Judged, cost: str) -> list[Tile]:
             wide=True,
         ),
         Tile(
-            "largest difference",
+            "best variant, over the baseline",
             f"{number(top.estimate, 2, True)} points",
             f"{top.variant}: {outcome(top)}{cost_said}",
         ),
@@ -352,6 +352,12 @@ def facts(report: Report) -> tuple[tuple[str, str], ...]:
     return tuple((name, masked(str(value))) for name, value in found if value not in (None, "", {}, []))
 
 
+def _over_budget(count: int | None) -> str:
+    if count is None:
+        return ""
+    return f"{count:,} over budget and never trained" if count else "none over budget"
+
+
 def ended(report: Report) -> str:
     said = str(report.facts.get("ended") or "").rstrip(".")
     return said or ("still running" if report.counts.running else "not recorded")
@@ -368,7 +374,7 @@ def where_trials_went(counts: Counts) -> str:
     at = ", ".join(f"{n} after epoch {epoch}" for epoch, n in counts.stopped.items())
     parts = [
         f"{counts.size:,} archs in the space" if counts.size is not None else "",
-        f"{counts.over_budget:,} over budget and never trained" if counts.over_budget is not None else "",
+        _over_budget(counts.over_budget),
         f"{counts.archs:,} archs trained to the end in {counts.trainings:,} trainings "
         f"({counts.repeats:,} of them further seeds)",
         f"{stopped:,} stopped early ({at})" if stopped else "none stopped early",

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 
 SEEDS = (
-    "`fresh` ones ran after the arch had been chosen; `search` ones helped to choose it, so they flatter it"
+    "`fresh` ones ran after the arch had been chosen, `design` ones in whole blocks as planned; `search` "
+    "ones helped to choose the arch, so they flatter it"
 )
 ERROR = (
     "mean over the row's seeds, in percent of the validation images, ± half its 95 % t interval (standard "
@@ -46,7 +47,10 @@ OVER_TITLE = "over baseline (points)"
 OVER = "accuracy over the baseline's on the seeds that both had, positive is better, ± half the 95 % interval"
 OVER_SEARCH = f"{OVER} (each for itself; none for a single seed)"
 OVER_DESIGN = f"{OVER} that holds for all variants together"
-P_FRONT = "probability, given the noise between seeds, that no arch of no more cost has less error"
+P_FRONT = (
+    "probability, given the noise between seeds, that no arch of no more cost has less error; it ranks one "
+    "arch at a time and is no verdict"
+)
 OPTIMISM = "mean over fresh seeds minus search value; positive where the search flattered"
 TIED = "error not told from the least one (95 %)"
 

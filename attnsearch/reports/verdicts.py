@@ -23,7 +23,7 @@ from attnsearch.trial import StudyRecord, TrialResult
 WORDS = {
     "gain": "the simultaneous 95 % interval of the difference lies above zero",
     "harm": "it lies below zero",
-    "equivalent": "it lies within the margin, and the design could have seen an effect of that size",
+    "equivalent": "two one-sided tests at 5 % place it within the margin, and the design could see that much",
     "no evidence": "neither; an effect smaller than the smallest one visible may still be there",
 }
 
@@ -182,7 +182,7 @@ def verdict_table(judged: Judged, cost: str) -> Table:
         ),
         Column("seeds", "seeds", "integer"),
         Column("visible_points", "smallest visible effect (points)", "number", note=VISIBLE, short="visible"),
-        Column("p", "p, adjusted", "number", 3, short="p", note="for all variants together (Dunnett)"),
+        Column("p", "p, adjusted", "number", 3, wide=True, note="for all variants together (Dunnett)"),
         *(
             Column(
                 f"{name}_ratio", f"{cost_name(name)}, x baseline", "number", 3, short=f"x {cost_name(name)}"
