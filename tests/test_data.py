@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from sklearn.datasets import load_digits
 from attnsearch.data import open_data, open_test, subset
 from attnsearch.data.dataset import Split
 from attnsearch.data.digits import clutter
+from attnsearch.data.split import stratified
 from attnsearch.errors import DataError, EnvironmentFault, UsageError
 
 
@@ -63,7 +66,7 @@ def test_cluttered_digits_by_default_are_8000_colour_images_in_balanced_splits()
 
 def test_cluttered_digits_are_the_same_bytes_on_every_machine():
     digest = hashlib.sha256(open_data("cluttered-digits", limit=200).train.images.tobytes()).hexdigest()
-    assert digest == "2012e6a1f6f731a204d1f3621cc682c98468207bb8d6cb151718ae3076835f6d"
+    assert digest == "7a3d3a1596438801c65196c4e332543df37d1d78ae47e94d9c5813621c22f372"
 
 
 def test_another_seed_makes_other_images_and_another_fingerprint():
@@ -93,7 +96,7 @@ def test_no_digit_image_is_in_two_splits(monkeypatch):
 def test_a_canvas_without_clutter_would_show_the_digit_it_is_labelled_with(monkeypatch):
     """The label is the class of the whole digit, which is painted last."""
     painted: list[Any] = []
-    monkeypatch.setattr("attnsearch.data.digits._paint", lambda canvas, ink, rng: painted.append(ink))
+    monkeypatch.setattr("attnsearch.data.digits._paint", lambda canvas, ink, *where: painted.append(ink))
     bunch = load_digits()
     ink, kinds = bunch.images.astype(np.int64), bunch.target.astype(np.int64)
     for kind in range(10):  # the whole ink of a class is its number
@@ -251,6 +254,14 @@ def test_npz_of_other_numbers_and_layouts(tmp_path, kind):
     assert data.augment == (("flip", "crop") if image[0] == 3 else ("crop",))
 
 
+def test_npz_parts_share_one_scale(tmp_path):
+    """-1..1 in train and -1..0 in test: 0 is the same grey in both."""
+    x = np.tile(np.linspace(-1, 1, 256).reshape(16, 16), (40, 1, 1))
+    path = write_npz(tmp_path / "a.npz", x=x, x_test=np.minimum(x[:2], 0), y_test=np.array([0, 1]))
+    assert open_data(path).train.images.max() == 255
+    assert open_test(path).images.max() == 128
+
+
 NPZ_MISTAKES = {
     "no x": ({"x": None}, "no arrays x and y .* it has: y"),
     "objects": ({"y": np.array([{}] * 40, object)}, "holds Python objects, which are not read"),
@@ -306,8 +317,22 @@ def test_the_search_cannot_reach_the_test_images(name):
 def test_limit_is_a_stratified_part_of_every_split():
     data = open_data("digits", limit=200)
     sizes = [sum(data.counts[split].values()) for split in ("train", "val", "test")]
-    assert sum(sizes) in range(197, 201)
+    assert sizes == [142, 29, 29]  # 200 x 269 / 1797 = 29.9
     assert all(count >= 2 for split in data.counts.values() for count in split.values())
+
+
+def test_the_lowest_limit_is_one_image_per_class_and_split():
+    data = open_data("digits", limit=30)
+    assert {count for split in data.counts.values() for count in split.values()} == {1}
+    with pytest.raises(DataError, match="a limit of 29 images is too low: one per class and split makes 30"):
+        open_data("digits", limit=29)
+
+
+def test_a_stratified_part_of_unequal_classes_keeps_every_class():
+    labels = np.repeat([0, 1, 2], [96, 3, 1])
+    assert np.bincount(labels[stratified(labels, 10)]).tolist() == [8, 1, 1]
+    assert np.bincount(labels[stratified(labels, 50)]).tolist() == [48, 1, 1]
+    assert len(stratified(labels, 1000)) == 100
 
 
 def test_subset_is_stratified_and_fixed():
@@ -337,11 +362,27 @@ def test_damaged_cache_is_made_again(cache):
     np.testing.assert_array_equal(open_data("digits").train.images, before)
 
 
+def test_processes_that_prepare_the_same_data_at_once_share_one_copy(cache):
+    with ThreadPoolExecutor(8) as threads:
+        opened = list(threads.map(lambda _: open_data("digits"), range(8)))
+    assert len({data.train.images.tobytes() for data in opened}) == 1
+    assert len(list(cache.glob("images/*"))) == 1
+    assert list(cache.glob("images/.*")) == []
+
+
+def test_remains_of_killed_processes_are_swept_after_a_day(cache):
+    for name in ("old", "new"):
+        (cache / "images" / f".unfinished-{name}").mkdir(parents=True)
+    os.utime(cache / "images" / ".unfinished-old", (1, 1))
+    open_data("digits")
+    assert [path.name for path in cache.glob("images/.unfinished-*")] == [".unfinished-new"]
+
+
 def test_nothing_half_written_is_left_when_decoding_fails(cache, tmp_path):
     path = write_parquet(tmp_path / "a.parquet", [0])
     with pytest.raises(DataError):
         open_data(str(path))
-    assert list(cache.glob("images/*")) == []
+    assert list(cache.glob("images/*")) + list(cache.glob("images/.*")) == []
 
 
 def test_a_chosen_cache_that_cannot_be_written_is_a_fault(tmp_path):

@@ -106,6 +106,35 @@ def test_a_class_of_val_that_train_lacks(tmp_path):
         open_data(str(tmp_path))
 
 
+def test_a_class_may_be_called_train(tmp_path):
+    assert open_data(str(pets(tmp_path / "x", 4, ("car", "train")))).classes == ("car", "train")
+
+
+def test_other_folders_beside_the_splits_are_no_classes(tmp_path):
+    for part in ("train", "test"):
+        pets(tmp_path / part, 4, first=len(part) * 100)
+    (tmp_path / "annotations").mkdir()
+    assert open_data(str(tmp_path)).classes == ("cat", "dog")
+
+
+def test_two_folders_of_one_split_are_refused(tmp_path):
+    for part in ("train", "val", "validation"):
+        pets(tmp_path / part, 4)
+    with pytest.raises(DataError, match="val and validation both mean the val split"):
+        open_data(str(tmp_path))
+
+
+def test_file_names_need_not_be_valid_text(tmp_path):
+    root = pets(tmp_path / "pets")
+    name = os.fsdecode(b"caf\xe9.png")
+    (root / "cat" / name).write_bytes(noise_png(5))
+    assert sum(sum(counts.values()) for counts in open_data(str(root)).counts.values()) == 41
+    (root / "cat" / name).write_bytes(HTML)
+    with pytest.raises(DataError, match="1 bad file of 41"):
+        open_data(str(root))
+    assert len(open_data(str(root), on_bad_image="skip").warnings) == 1
+
+
 NAMES_AND_FLIPS = {
     ("cat", "dog"): ("flip", "crop"),
     ("0", "1"): ("crop",),
@@ -241,6 +270,14 @@ def test_a_class_of_bad_images_only_is_an_error_even_when_skipping(tmp_path):
         path.write_bytes(HTML)
     with pytest.raises(DataError, match="class 'cat' has no image in train"):
         open_data(str(root), on_bad_image="skip")
+
+
+def test_many_bad_images_are_told_in_one_error(tmp_path):
+    root = pets(tmp_path / "pets")
+    for path in (root / "cat").iterdir():
+        path.write_bytes(HTML)
+    with pytest.raises(DataError, match=r"(not an image: \S+\s+){5}and 15 more; 20 bad files of 40"):
+        open_data(str(root))
 
 
 def test_small_classes_can_be_left_out(tmp_path):
@@ -463,3 +500,18 @@ def test_copies_of_training_images_in_val_are_told(tmp_path):
         (root / "cat" / f"{i}.png").write_bytes(encoded(noise(1)))
     warnings = open_data(str(root)).warnings
     assert "1 val image also in train, pixel for pixel: its accuracy flatters" in warnings
+
+
+def test_the_hub_library_reads_a_local_set(tmp_path, monkeypatch):
+    """Where `datasets` is installed: its own image-folder builder, classes and test split."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    pytest.importorskip("datasets")
+    pets(tmp_path / "set" / "train", 9)
+    pets(tmp_path / "set" / "test", 3, first=500)
+    name = f"hf:{tmp_path / 'set'}"
+    data = open_data(name)
+    assert (data.classes, len(data.train), len(data.val), len(open_test(name))) == (("cat", "dog"), 16, 2, 6)
+    kinds = {np.asarray(noise(1000 * kind + i)).tobytes(): kind for kind in (0, 1) for i in range(9)}
+    found = [kinds[np.ascontiguousarray(image.transpose(1, 2, 0)).tobytes()] for image in data.train.images]
+    assert found == data.train.labels.tolist()

@@ -69,11 +69,15 @@ def clutter(
     canvas = _background(images, side, rng)
     labels = rng.permutation(np.arange(images) % len(CLASSES))
     chosen = _one_of_each(labels, kinds, rng)
-    for image in range(images):
-        for _ in range(FRAGMENTS):
-            digit = parts[rng.integers(len(parts))][rng.integers(len(ink))]
-            _paint(canvas[image], _half(digit, rng), rng)
-        _paint(canvas[image], whole[rng.integers(len(whole))][chosen[image]], rng)
+    draws = rng.integers(1 << 30, size=(images, FRAGMENTS + 1, 5)).tolist()
+    colours = rng.integers(160, 256, (images, FRAGMENTS + 1, 3), dtype=np.int32)
+    for image, digit in enumerate(chosen):
+        for at, (size, other, half, top, left) in enumerate(draws[image]):
+            if at < FRAGMENTS:
+                patch = _half(parts[size % len(parts)][other % len(ink)], half % 4)
+            else:
+                patch = whole[size % len(whole)][digit]
+            _paint(canvas[image], patch, colours[image, at], top, left)
     for amplitude in (12, 12):
         canvas += rng.integers(-amplitude, amplitude + 1, canvas.shape, dtype=np.int16)
     return canvas.clip(0, 255).astype(np.uint8), labels
@@ -90,28 +94,29 @@ def _one_of_each(labels: Labels, kinds: Labels, rng: np.random.Generator) -> Int
 
 
 def _background(images: int, side: int, rng: np.random.Generator) -> NDArray[np.int16]:
-    """(images, side, side, 3) of 16..111: five by five random colours, blended linearly in between."""
-    knots = rng.integers(16, 112, (images, 5, 5, 3), dtype=np.int64)
+    """(images, side, side, 3) of 16..95: five by five random colours, blended linearly in between."""
+    knots = rng.integers(16, 96, (images, 5, 5, 3), dtype=np.int64)
     weights = _linear(5, side)
     rows = np.einsum("ya,iabc->iybc", weights, knots)
     canvas: NDArray[np.int16] = (np.einsum("xb,iybc->iyxc", weights, rows) >> 16).astype(np.int16)
     return canvas
 
 
-def _paint(canvas: NDArray[np.int16], ink: NDArray[np.int16], rng: np.random.Generator) -> None:
-    """Lay ink (h, w) of 0..256 somewhere on the canvas (side, side, 3), in one bright random colour."""
+def _paint(
+    canvas: NDArray[np.int16], ink: NDArray[np.int16], colour: NDArray[np.int32], top: int, left: int
+) -> None:
+    """Lay ink (h, w) of 0..256 on the canvas (side, side, 3); its place is taken modulo where it fits."""
     height, width = ink.shape
-    top = rng.integers(canvas.shape[0] - height + 1)
-    left = rng.integers(canvas.shape[1] - width + 1)
-    colour = rng.integers(160, 256, 3, dtype=np.int16)
+    top %= canvas.shape[0] - height + 1
+    left %= canvas.shape[1] - width + 1
     under = canvas[top : top + height, left : left + width]
-    under += ((colour - under).astype(np.int32) * ink[..., None] >> 8).astype(np.int16)
+    under += ((colour - under) * ink[..., None] >> 8).astype(np.int16)
 
 
-def _half(ink: NDArray[np.int16], rng: np.random.Generator) -> NDArray[np.int16]:
+def _half(ink: NDArray[np.int16], which: int) -> NDArray[np.int16]:
     """The upper, lower, left or right half of a digit."""
     middle = len(ink) // 2
-    return (ink[:middle], ink[middle:], ink[:, :middle], ink[:, middle:])[rng.integers(4)]
+    return (ink[:middle], ink[middle:], ink[:, :middle], ink[:, middle:])[which]
 
 
 def _resize(ink: Ints, size: int) -> NDArray[np.int16]:

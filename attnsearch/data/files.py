@@ -12,8 +12,10 @@ from attnsearch.errors import DataError
 
 
 def digest(*parts: object) -> str:
-    """32 hexadecimal digits of these values, in order."""
-    return hashlib.blake2b("\n".join(map(str, parts)).encode(), digest_size=16).hexdigest()
+    """32 hexadecimal digits of these values, in order; file names need not be valid text."""
+    return hashlib.blake2b(
+        "\n".join(map(str, parts)).encode("utf-8", "surrogateescape"), digest_size=16
+    ).hexdigest()
 
 
 def content_digest(kind: str, root: Path, files: Iterable[Path], cache: Path | None) -> str:

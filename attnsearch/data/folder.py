@@ -46,12 +46,8 @@ def folder_source(name: str, root: Path, cache: Path | None, *, follow_links: bo
 
 def find_images(root: Path, *, follow_links: bool = False) -> dict[str, Found]:
     """{part: images by class}; the whole of `root/CLASS` is one part, `train`."""
-    folders = {PART_FOLDERS.get(entry.name.lower()): entry for entry in _folders(root)}
-    apart = "train" in folders and all(part is not None for part in folders)
     walk = _Walk(root, follow_links)
-    parts = {
-        part: walk.classes(folder) for part, folder in (folders if apart else {"train": root}).items() if part
-    }
+    parts = {part: walk.classes(folder) for part, folder in _part_folders(root).items()}
     parts = {part: found for part, found in parts.items() if found.classes}
     if "train" not in parts:
         looked = ", ".join(SUFFIXES)
@@ -61,10 +57,23 @@ def find_images(root: Path, *, follow_links: bool = False) -> dict[str, Found]:
     return parts
 
 
-def _folders(root: Path) -> list[Path]:
-    return sorted(
-        entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__"))
-    )
+def _part_folders(root: Path) -> dict[str, Path]:
+    """{part: folder} where `train` has another part beside it, or is alone; else the root is `train`.
+
+    A class may be called `train` too: next to `car` and `ship` it is one.
+    """
+    folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not _hidden(entry))
+    parts: dict[str, Path] = {}
+    for folder in folders:
+        if part := PART_FOLDERS.get(folder.name.lower()):
+            if part in parts:
+                raise DataError(f"{root}: {parts[part].name} and {folder.name} both mean the {part} split")
+            parts[part] = folder
+    return parts if "train" in parts and (len(parts) > 1 or len(folders) == 1) else {"train": root}
+
+
+def _hidden(entry: Path) -> bool:
+    return entry.name.startswith((".", "__"))
 
 
 class _Walk:
@@ -79,7 +88,7 @@ class _Walk:
         """Image files under each sub-folder; hidden ones and files of other kinds are counted as ignored."""
         found = Found()
         for entry in sorted(folder.iterdir()):
-            if entry.name.startswith((".", "__")) or not self.allowed(entry).is_dir():
+            if _hidden(entry) or not self.allowed(entry).is_dir():
                 found.ignored += 1
                 continue
             files: list[Path] = []
@@ -95,7 +104,7 @@ class _Walk:
         if real in above or real == self.real:
             raise DataError(f"symlink loop: {folder} leads back to {os.path.realpath(folder)}")
         for entry in sorted(folder.iterdir()):
-            if entry.name.startswith((".", "__")):
+            if _hidden(entry):
                 found.ignored += 1
             elif self.allowed(entry).is_dir():
                 self.collect(entry, files, found, (*above, real))

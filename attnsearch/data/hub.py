@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from attnsearch.data.dataset import Picture, Pool, Rows, Source
+from attnsearch.data.dataset import BadImage, Picture, Pool, Rows, Source
 from attnsearch.data.parquet import LABEL_COLUMNS, cell_bytes, number_classes
 from attnsearch.errors import DataError, EnvironmentFault
 
@@ -52,6 +53,17 @@ def hub_pool(name: str, parts: dict[str, Any], undecoded: Any) -> Pool:
 
     def read(part: str, rows: Rows) -> Iterator[tuple[str, Picture]]:
         for row in rows:
-            yield f"{name} {part} row {row}", cell_bytes(tables[part][int(row)][image])
+            yield _picture(f"{name} {part} row {row}", tables[part][int(row)][image])
 
     return Pool(classes, numbers, read, named=named)
+
+
+def _picture(where: str, cell: dict[str, Any]) -> tuple[str, Picture]:
+    """The encoded file of one cell; the library keeps some in its tables, some as files beside them."""
+    if cell.get("bytes") or not cell.get("path"):
+        return where, cell_bytes(cell)
+    path = Path(cell["path"])
+    try:
+        return str(path), path.read_bytes()
+    except OSError as error:
+        return str(path), BadImage(f"{path}: {error.strerror}")

@@ -92,17 +92,22 @@ def _rgb(image: Image) -> Pixels:
     return np.asarray(image.convert("RGB"))
 
 
-def scale_to_bytes(values: NDArray[np.generic], *, top: int | None = None) -> Pixels:
+def scale_to_bytes(
+    values: NDArray[np.generic], *, top: int | None = None, bounds: tuple[float, float] | None = None
+) -> Pixels:
     """Numbers of any kind -> 0..255, none of them clipped.
 
     Without `top`, white is the smallest of 1 (not for integers), 255 and 65535 that holds them all; negative
     or larger numbers are stretched from their least to their greatest.
 
+    Args:
+        bounds: least and greatest of a whole set, which its parts have to share; None takes this array's own.
+
     Raises:
         ValueError: NaN or infinity.
     """
     numbers = np.asarray(values, np.float64)
-    low, high = float(numbers.min()), float(numbers.max())
+    low, high = bounds or (float(numbers.min()), float(numbers.max()))
     if not np.isfinite([low, high]).all():
         raise ValueError("holds NaN or infinity")
     whites = (255, 65_535) if np.issubdtype(values.dtype, np.integer) else (1, 255, 65_535)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ def open_npz(path: Path) -> Pool:
     found: dict[str, tuple[str, str]] = {part: pair for part in SPLITS if (pair := _pair(arrays, part))}
     if "train" not in found:
         raise DataError(f"{path}: no arrays x and y (or images and labels); it has: {', '.join(arrays)}")
-    pixels = {part: _pixels(f"{path}: {x}", arrays[x]) for part, (x, _) in found.items()}
+    images = {part: _laid_out(f"{path}: {x}", arrays[x]) for part, (x, _) in found.items()}
+    pixels = _pixels(path, images)
     raw = {part: arrays[y].reshape(-1) for part, (_, y) in found.items()}
     for part, (x, y) in found.items():
         if len(pixels[part]) != len(raw[part]):
@@ -73,21 +74,29 @@ def _pair(arrays: dict[str, np.ndarray[Any, Any]], part: str) -> tuple[str, str]
     return None
 
 
-def _pixels(where: str, images: np.ndarray[Any, Any]) -> Pixels:
-    """(N, H, W), (N, H, W, C) or (N, C, H, W) of any numbers -> (N, H, W, C) uint8, C of 1 or 3."""
+def _laid_out(where: str, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """(N, H, W), (N, H, W, C) or (N, C, H, W) -> (N, H, W, C), C of 1 or 3."""
     if images.ndim == 3:
         images = images[..., None]
     elif images.ndim == 4 and images.shape[3] not in (1, 3) and images.shape[1] in (1, 3):
         images = images.transpose(0, 2, 3, 1)
     if images.ndim != 4 or images.shape[3] not in (1, 3) or not images.size:
         raise DataError(
-            f"{where} has shape {images.shape}, not (N, H, W), (N, H, W, C) or (N, C, H, W), C of 1 or 3"
+            f"{where} has shape {images.shape}; known are (N, H, W) and (N, H, W, C), C of 1 or 3"
         )
-    if images.dtype == np.uint8:
-        return images
     if images.dtype.kind not in "iufb":
         raise DataError(f"{where} holds {images.dtype}, not numbers")
+    return images
+
+
+def _pixels(path: Path, images: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Pixels]:
+    """Numbers of any kind -> uint8, all parts on one scale."""
+    if all(values.dtype == np.uint8 for values in images.values()):
+        return dict(images)
+    top = 65_535 if all(values.dtype == np.uint16 for values in images.values()) else None
+    low = min(float(values.min()) for values in images.values())
+    high = max(float(values.max()) for values in images.values())
     try:
-        return scale_to_bytes(images, top=65_535 if images.dtype == np.uint16 else None)
+        return {part: scale_to_bytes(values, top=top, bounds=(low, high)) for part, values in images.items()}
     except ValueError as error:
-        raise DataError(f"{where} {error}") from None
+        raise DataError(f"{path} {error}") from None

@@ -114,18 +114,17 @@ def _prepared(
 ) -> tuple[Prepared, str]:
     _check(options, on_bad_image)
     source = _find(name, options, follow_links, cache_folder(cache)[0])
+    skip_bad = on_bad_image == "skip"
     key = digest(FORMAT, source.digest, *vars(options).values())
 
     def make(folder: Path | None) -> Prepared:
         pool = source.open()
-        made = prepare(pool, name, options, progress=progress, folder=folder)
+        made = prepare(pool, name, options, skip_bad=skip_bad, progress=progress, folder=folder)
         augment = source.augment or safe_augmentations(pool)
-        if on_bad_image == "fail":
-            raise_bad(made.meta["bad"], made.meta["images"])
         return Prepared({**made.meta, "augment": augment}, made.folder, made.arrays)
 
     prepared = fetch(key, make, cache)
-    if on_bad_image == "fail":
+    if not skip_bad:
         raise_bad(prepared.meta["bad"], prepared.meta["images"])
     return prepared, key
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from attnsearch.data.dataset import BadImage, Labels, Pixels, Pool, Progress, Rows, class_counts, plural
-from attnsearch.data.images import decode, fit, size_of
+from attnsearch.data.images import decode, fit, raise_bad, size_of
 from attnsearch.data.split import Plan, check_classes, plan_splits
 from attnsearch.data.store import Prepared
 
@@ -32,14 +32,14 @@ class Options:
 
 
 def prepare(
-    pool: Pool, name: str, options: Options, *, progress: Progress | None, folder: Path | None
+    pool: Pool, name: str, options: Options, *, skip_bad: bool, progress: Progress | None, folder: Path | None
 ) -> Prepared:
     """Decode a pool into arrays (N, H, W, C) per split, in `folder` or in memory.
 
-    Bad images are left out and listed in the facts; the caller decides whether they are an error.
+    Bad images are left out and listed in the facts, or else all told in one error.
 
     Raises:
-        DataError: too few classes, or a class with too few images to be in every split.
+        DataError: bad images, unless `skip_bad`; too few classes, or too few images of one for every split.
     """
     pool = _without_small_classes(pool, options.min_per_class)
     check_classes(pool.classes, pool.labels, name)
@@ -60,6 +60,8 @@ def prepare(
                 good[at] = True
             tick()
         arrays[split] = _keep(folder, split, images, pool.labels[part][rows][good])
+    if not skip_bad:
+        raise_bad(bad, total)
     if bad:
         check_classes(pool.classes, {split: labels for split, (_, labels) in arrays.items()}, name)
     meta = _facts(pool, arrays, (pool.channels, height, width), size_note)

@@ -21,6 +21,9 @@ def plan_splits(labels: Mapping[str, Labels], *, seed: int, limit: int | None) -
     Args:
         labels: {part: (N,)}; one part alone is cut in three. A set with train and val only has no test split.
         limit: at most so many rows over all splits, classes and splits in proportion.
+
+    Raises:
+        DataError: a limit that leaves a class without an image in a split.
     """
     if len(labels) == 1:
         part = next(iter(labels))
@@ -33,10 +36,21 @@ def plan_splits(labels: Mapping[str, Labels], *, seed: int, limit: int | None) -
             val, train = cut(labels["train"], VAL_OF_TRAIN, np.random.default_rng([seed, 1]))
             plan |= {"train": ("train", train), "val": ("train", val)}
     total = sum(len(rows) for _, rows in plan.values())
+    least = sum(len(np.unique(labels[part][rows])) for part, rows in plan.values())
+    if limit is not None and limit < least:
+        raise DataError(
+            f"a limit of {plural(limit, 'image')} is too low: one per class and split makes {least:,}"
+        )
     if limit is None or limit >= total:
         return plan
+    sizes: dict[SplitName, int] = {}
+    for split in ("val", "test"):
+        if split in plan:
+            part, rows = plan[split]
+            sizes[split] = max(limit * len(rows) // total, len(np.unique(labels[part][rows])))
+    sizes["train"] = limit - sum(sizes.values())
     return {
-        split: (part, rows[stratified(labels[part][rows], limit * len(rows) // total, seed)])
+        split: (part, rows[stratified(labels[part][rows], sizes[split], seed)])
         for split, (part, rows) in plan.items()
     }
 
@@ -66,13 +80,15 @@ def stratified(labels: Labels, count: int, seed: int = 0) -> Rows:
     spare = min(count, len(labels)) - int(quota.sum())
     if spare > 0:
         quota[np.argsort(quota - exact, kind="stable")[:spare]] += 1
+    while quota.sum() > max(count, len(kinds)):
+        quota[np.argmax(quota)] -= 1
     order = np.random.default_rng([seed, 2]).permutation(len(labels))
     rows = [order[labels[order] == kind][:n] for kind, n in zip(kinds, quota, strict=True)]
     return np.sort(np.concatenate(rows))
 
 
 def check_classes(classes: tuple[str, ...], labels: Mapping[str, Labels], where: str) -> None:
-    """Every class has to have an image in every split.
+    """Every class has to have an image in train and val, and in a test split that is made here.
 
     Raises:
         DataError: fewer than two classes, or one with too few images; all such classes are named.
@@ -83,6 +99,8 @@ def check_classes(classes: tuple[str, ...], labels: Mapping[str, Labels], where:
     apart = len(labels) > 1  # the owner split it
     problems = []
     for part, values in labels.items():
+        if part == "test" and apart:
+            continue
         needed = 1 if apart and (part != "train" or "val" in labels) else 2 if apart else 3
         for name, count in zip(classes, np.bincount(values, minlength=len(classes)).tolist(), strict=True):
             if count == 0 and apart:

@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ import numpy as np
 
 from attnsearch.data.dataset import Labels, Pixels, Split
 from attnsearch.errors import EnvironmentFault
+
+UNFINISHED = ".unfinished-"
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,8 @@ def fetch(key: str, make: Callable[[Path | None], Prepared], cache: str | Path |
         make: `make(folder)` writes its arrays into the folder, `make(None)` keeps them in memory.
 
     Raises:
-        EnvironmentFault: a cache folder that the user chose cannot be written. One that was not chosen is done
-            without: the data set stays in memory and says so.
+        EnvironmentFault: a cache folder that the user chose cannot be written. The platform's own is done
+            without: the data set stays in memory and says so in its warnings.
     """
     root, chosen = cache_folder(cache)
     final = root / "images" / key
@@ -72,7 +75,8 @@ def fetch(key: str, make: Callable[[Path | None], Prepared], cache: str | Path |
         return found
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{key}.", dir=final.parent))
+        _sweep(final.parent)
+        folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=final.parent))
     except OSError as error:
         if chosen:
             raise _unwritable(root, error) from None
@@ -96,10 +100,21 @@ def _publish(made: Prepared, folder: Path, final: Path) -> None:
         sync(path)
     if final.exists() and _read(final) is None:
         shutil.rmtree(final, ignore_errors=True)  # damaged: it could not be read
-    # The rename fails where another process was first with the same data; then theirs is used.
-    with contextlib.suppress(FileExistsError, OSError) if final.exists() else contextlib.nullcontext():
+    try:
         folder.rename(final)
+    except OSError:
+        if _read(final) is None:
+            raise
+        return  # another process was first with the same data; theirs is used
     sync(final.parent)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what processes killed while decoding left behind, once it is a day old."""
+    for folder in parent.glob(f"{UNFINISHED}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > 86_400:
+                shutil.rmtree(folder)
 
 
 def _read(folder: Path) -> Prepared | None:
