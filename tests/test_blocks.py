@@ -209,6 +209,14 @@ def test_presets_name_real_options(name: str) -> None:
         registry.check_options(facts, options)
 
 
+PRESETS = [f"{name}.{preset}" for name, facts in registry.blocks().items() for preset in facts.presets]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_builds(name: str) -> None:
+    assert build(name, 128) is not None
+
+
 # -- widths, norms, starts ----------
 
 

@@ -3,12 +3,15 @@
 Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018, arXiv:1807.06521.
     y = x * Mc(x), z = y * Ms(y); Mc as in `channel_gate`, Ms as in `spatial_gate`
 Differs from the paper: batch norm in the spatial gate with a weight that starts at zero, as in the authors'
-code. `official` (Jongchan/attention-module) differs from the defaults in the gradient of tied maxima alone
-(ties=one). `paper`: spatial=lite. `timm`: no bias in the MLP. From the article on improving CBAM: `article`
-is its last form (one MLP with batch norm, hidden width at least 4, He initialisation, x + Mc(x) x + Ms(x) x),
-`article_serial` its first two improvements (independent MLPs, deep spatial gate with residual). In parallel
-the output is x * (1 + Mc + Ms), about twice x at first: place it inside a residual branch, never on the
-trunk, where it grows as 2 to the number of blocks.
+code: the spatial gate is 0.5 everywhere at first. Presets:
+    official        Jongchan/attention-module: as the defaults, but for the gradient of tied maxima (ties=one)
+    paper           no norm in the spatial gate (spatial=lite)
+    timm            no bias in the MLP
+    article         last form of the article on improving CBAM: one MLP with batch norm, hidden width at least
+                    4, deep spatial gate, He initialisation, x + Mc(x) x + Ms(x) x
+    article_serial  its first two improvements: independent MLPs, deep spatial gate with residual
+In parallel the output is x * (1 + Mc + Ms), twice x at first: place it inside a residual branch. On the
+trunk it would double with every block.
 """
 
 from __future__ import annotations

@@ -2,11 +2,14 @@
 
 Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018, arXiv:1807.06521, section 3.
     y = x * sigmoid(MLP(mean_HW(x)) + MLP(max_HW(x)))
-Differs from the paper: no with the defaults. `official` sends the gradient of a maximum to one of tied
-positions (ties=one); the default shares it among them, which is deterministic on every device. `article` (the
-article on improving CBAM): two independent MLPs with batch norm; `article_shared`: one MLP with batch norm,
-hidden width at least 4, He initialisation. There the shared norm saw means and maxima in turn, twice a step;
-here both pass it as one batch, so that training and running statistics describe the same mixture.
+Differs from the paper: no. Presets:
+    official        as the defaults, but the gradient of a maximum goes to one of tied positions (ties=one);
+                    the default shares it among them, which is deterministic on every device
+    paper           the defaults
+    article         of the article on improving CBAM: two independent MLPs with batch norm
+    article_shared  its later form: one MLP with batch norm, hidden width at least 4, He initialisation
+In the article the shared norm sees means and maxima in turn, twice a step; here both pass it as one batch, so
+that training and running statistics describe the same mixture. In eval mode the two are equal.
 """
 
 from __future__ import annotations

@@ -2,12 +2,13 @@
 
 Liu et al., "Global Attention Mechanism", 2021, arXiv:2112.05561.
     y = x * sigmoid(MLP over C at each position); z = y * sigmoid(norm(conv7(relu(norm(conv7(y))))))
-Differs from the paper: no, as far as it is known; its authors published no code we found. `paper`: ratio 16;
-`paper_grouped`: groups=4 and a channel shuffle, its form for large networks. Public copies disagree: `copy`
-(dengbuqi/GAM_Pytorch) leaves the sigmoid of the channel half out, pads by replication and takes ratio 4,
-`copy_sigmoid` has both sigmoids at ratio 4. Heavy: 2Ch(1 + 49/groups) weights and as many
-multiply-accumulates a position. The article that prints a "GAM" without convolutions prints SE: see
-`gam_article`.
+Differs from the paper: no, as far as it is known; we found no code of its authors. Presets:
+    paper          ratio 16
+    paper_grouped  groups=4 and a channel shuffle, its form for large networks
+    copy           dengbuqi/GAM_Pytorch: no sigmoid in the channel half, padding by replication, ratio 4
+    copy_sigmoid   other public copies: both sigmoids, zeros, ratio 4
+Heavy: 2Ch(1 + 49/groups) weights and as many multiply-accumulates a position; in every unit of a ResNet-50 it
+is 151 million parameters. The article that prints a "GAM" without convolutions prints SE: see `gam_article`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""SE with ratio 8, which the depthwise-separable ResNet article prints under the name of global attention
-(GAM).
+"""SE with ratio 8, which the depthwise-separable ResNet article prints under the name of GAM.
 
     y = x * sigmoid(W2 relu(W1 mean_HW(x) + b1) + b2), hidden width C / 8
-Differs from the paper: in everything; GAM (Liu et al. 2021, arXiv:2112.05561, here `gam`) pools nothing and
-convolves, this is SE (Hu et al. 2018, arXiv:1709.01507) and neither global nor spatial. It is `se.article`,
-kept under its own name so that the article's question can be asked in its words.
+Differs from the paper: in everything. GAM (Liu et al. 2021, arXiv:2112.05561, here `gam`) pools nothing and
+convolves; this is SE (Hu et al. 2018, arXiv:1709.01507), neither global nor spatial. It is `se.article`, kept
+under its own name so that the article's question can be asked in its words.
 """
 
 from __future__ import annotations

@@ -2,14 +2,14 @@
 
 Zhang et al., "EPSANet", ACCV 2022, arXiv:2105.14447; stands where a 3x3 convolution stood.
     x_i = conv_{k_i, g_i}(x), out / S channels each; w_i = sigmoid(SE(x_i)), one SE for all
-    y = concat_i(softmax_i(w_i) * x_i); softmax over sigmoids keeps a weight of four branches in (0.109,
-    0.475)
-Differs from the paper: every convolution sees all input channels, as in the authors' code, which their
-published sizes follow; the paper's text splits the input among them (`paper`: split_input). `official`
-concatenates in the authors' reversed order, the same up to a permutation of the next layer's weights: for
-loading theirs. `large`: kernels and groups that reproduce the published size of EPSANet Large; its kernels
-are not published. Default groups need C % 64 == 0: others are refused, or with fit_groups reduced to what
-divides.
+    y = concat_i(softmax_i(w_i) * x_i)
+The softmax runs over sigmoids: a weight of four branches stays within (0.109, 0.475).
+Differs from the paper: every convolution sees all input channels, as in the authors' code, whose published
+sizes follow from it. Default groups need C % 64 == 0, or are reduced with fit_groups. Presets:
+    official  the authors' code, which joins the branches in reversed order; equal up to a permutation of the
+              next layer's weights, for loading theirs
+    paper     the text: the input is split among the branches (split_input)
+    large     kernels and groups that meet the published size of EPSANet Large; its kernels are unpublished
 """
 
 from __future__ import annotations

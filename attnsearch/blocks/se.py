@@ -2,10 +2,11 @@
 
 Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018, arXiv:1709.01507.
     y = x * sigmoid(W2 relu(W1 mean_HW(x) + b1) + b2), hidden width C / ratio
-Differs from the paper: no; biases as in the authors' code (`official`), the paper's formula and
-moskomule/senet.pytorch have none (`paper`: bias=False). timm rounds the hidden width to a multiple of 8
-(`timm`). `article`: ratio=8, what the depthwise-separable ResNet article prints under the name of global
-attention.
+Differs from the paper: no. Presets:
+    official  the defaults, with biases as in the authors' code
+    paper     its formula, and moskomule/senet.pytorch: no bias
+    timm      hidden width rounded to a multiple of 8
+    article   ratio 8, what the depthwise-separable ResNet article prints under the name of global attention
 """
 
 from __future__ import annotations

@@ -3,11 +3,12 @@
 Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018, arXiv:1807.06521, section 3.
     y = x * sigmoid(conv_k([max_C(x), mean_C(x)]))
 Differs from the paper: batch norm after the convolution, as in the authors' code, whose weight starts at
-zero: the gate is 0.5 everywhere at first. `official` also sends the gradient of a maximum to one of tied
-channels. `paper`: the convolution alone (spatial=lite); `article` (the article on improving CBAM): two
-convolutions through 32 channels with the mean of both maps added (spatial=deep_residual). The addition puts a
-raw activation beside a normalised logit, so its weight depends on the scale of x and can saturate the
-sigmoid; spatial=deep leaves it out.
+zero: the gate is 0.5 everywhere at first. Presets:
+    official  as the defaults, but the gradient of a maximum goes to one of tied channels (ties=one)
+    paper     the convolution alone (spatial=lite)
+    article   of the article on improving CBAM: two convolutions through 32 maps, and the mean of both inputs
+              added (spatial=deep_residual). That puts a raw activation beside a normalised logit: its weight
+              depends on the scale of x and can saturate the sigmoid; spatial=deep leaves it out
 """
 
 from __future__ import annotations
