@@ -104,7 +104,7 @@ def _needed(n: int, k: int, alpha: float) -> Floats:
     """
     tables = max(4_000, 60_000 // k)
     y = np.random.default_rng(1955).standard_normal((tables, k, n))
-    variance, noisy = pooled_variance(y)
+    variance, noisy = pooled_variance(y, baseline=0)
     gaps = y[:, :1] - y[:, 1:]
     own = noisy[:, 1:] | noisy[:, :1]
     shared = dunnett_critical(k - 1, (k - 1) * (n - 1), alpha) * np.sqrt(2 * variance / n)[:, None]

@@ -150,9 +150,9 @@ def audit(found: Sequence[Pair], *, draws: int = 2_000, seed: int = 0) -> Audit:
     counts = np.random.default_rng(seed).multinomial(len(found), [1 / len(found)] * len(found), size=draws)
     everything = np.ones((1, len(found)))
     taus, partials, _ = ranks.taus(counts)
-    regrets = np.array([_regrets(short, long, bands, row) for row in counts])
+    regrets = _regrets(short, long, bands, counts)
     (tau,), (partial,), (cost_tau,) = ranks.taus(everything)
-    regret_1, regret_3 = _regrets(short, long, bands, np.ones(len(found), dtype=int))
+    ((regret_1, regret_3),) = _regrets(short, long, bands, everything)
     partial_interval, regret_3_interval = _interval(partials), _interval(regrets[:, 1])
     return Audit(
         verdict=_verdict(partial_interval[0], regret_3_interval[1], sd),
@@ -164,9 +164,9 @@ def audit(found: Sequence[Pair], *, draws: int = 2_000, seed: int = 0) -> Audit:
         partial_interval=partial_interval,
         cost_tau=-float(cost_tau),  # dearer archs should err less
         ceiling=None if sd is None else _ceiling(long, sd, seed),
-        regret_1=regret_1,
+        regret_1=float(regret_1),
         regret_1_interval=_interval(regrets[:, 0]),
-        regret_3=regret_3,
+        regret_3=float(regret_3),
         regret_3_interval=regret_3_interval,
         front_kept=_front_kept(cost, short, long),
         run_sd=sd,
@@ -227,18 +227,22 @@ def _bands(cost: Floats) -> list[NDArray[np.int64]]:
     return [np.asarray(band) for band in np.array_split(order, max(1, len(cost) // PER_BAND))]
 
 
-def _regrets(
-    short: Floats, long: Floats, bands: Sequence[NDArray[np.int64]], counts: NDArray[np.int64]
-) -> tuple[float, float]:
-    """Long error of the proxy's best (of its best three) over the band's least: mean over bands."""
+def _regrets(short: Floats, long: Floats, bands: Sequence[NDArray[np.int64]], counts: ArrayLike) -> Floats:
+    """(draws, archs) counts -> (draws, 2): points lost with the proxy's best, and with its best three.
+
+    Mean over bands of the long error of the best one taken over the least of the band.
+    """
+    drawn = np.asarray(counts)
     lost = []
     for band in bands:
-        members = np.repeat(band, counts[band])
-        if len(members):
-            ranked = long[members[np.argsort(short[members], kind="stable")]]
-            lost.append((ranked[0] - ranked.min(), ranked[:3].min() - ranked.min()))
-    first, third = np.mean(lost, axis=0)
-    return float(first), float(third)
+        ranked = band[np.argsort(short[band], kind="stable")]
+        here = drawn[:, ranked]
+        before = np.cumsum(here, axis=1) - here
+        errors = np.where(here > 0, long[ranked], np.inf)
+        taken = [np.where(before < k, errors, np.inf).min(axis=1) for k in (1, 3)]
+        with np.errstate(invalid="ignore"):  # a band of which nothing was drawn is left out
+            lost.append(np.stack(taken, axis=1) - errors.min(axis=1)[:, None])
+    return np.asarray(np.nanmean(lost, axis=0))
 
 
 def _ceiling(long: Floats, sd: float, seed: int, draws: int = 200) -> float:

@@ -322,7 +322,7 @@ class _Judge:
 
     @classmethod
     def of(cls, table: Table, baseline: str, margin: float | None, alpha: float) -> _Judge:
-        fitted, noisy = _noise(table, fit(table.errors))
+        fitted, noisy = _noise(table, fit(table.errors), baseline)
         against = np.delete(np.eye(len(table.variants)), table.row(baseline), axis=0)
         against[:, table.row(baseline)] = -1
         comparisons = against @ fitted.covariance @ against.T
@@ -375,12 +375,12 @@ class _Judge:
         return Family.whole(len(self.family.loadings), degrees) if own else self.family
 
 
-def _noise(table: Table, fitted: Fit) -> tuple[Fit, frozenset[str]]:
+def _noise(table: Table, fitted: Fit, baseline: str | None) -> tuple[Fit, frozenset[str]]:
     """The fit with the part of noisy variants in its sd cut, and their names; seen in the whole blocks."""
     whole = table.whole
     if fitted.degrees == 0 or min(whole.shape) < 2:
         return fitted, frozenset()
-    variance, noisy = pooled_variance(whole)
+    variance, noisy = pooled_variance(whole, None if baseline is None else table.row(baseline))
     plain = float((residuals(whole) ** 2).sum()) / ((whole.shape[0] - 1) * (whole.shape[1] - 1))
     kept = math.sqrt(float(variance) / plain) if noisy.any() else 1.0
     names = frozenset(name for name, is_noisy in zip(table.variants, noisy, strict=True) if is_noisy)
@@ -471,7 +471,9 @@ def contrasts(table: Table, pairs: Sequence[tuple[str, str]], *, alpha: float = 
         table.row(name)
         if name in lost:
             raise NoResultError(f"'{name}' and '{first}' share no chain of seed blocks")
-    return _pairs(_Judge.of(joined, first, None, alpha), pairs)
+    fitted, noisy = _noise(joined, fit(joined.errors), None)
+    family = Family.whole(1, fitted.degrees)  # each p is the pair's own; Holm makes them simultaneous
+    return _pairs(_Judge(joined, fitted, family, noisy, first, None, alpha), pairs)
 
 
 def _pairs(judge: _Judge, pairs: Sequence[tuple[str, str]]) -> list[Effect]:

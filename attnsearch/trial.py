@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 State = Literal["running", "complete", "stopped", "failed", "over_limit"]
-Role = Literal["search", "confirm", "design", "audit"]
+Role = Literal["search", "confirm", "report", "design", "audit"]
 
 
 @dataclass(frozen=True)

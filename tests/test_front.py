@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from attnsearch.errors import UsageError
-from attnsearch.front import Candidate, assess, candidates, hypervolume, membership, next_cells, pareto
+from attnsearch.front import (
+    Candidate,
+    assess,
+    candidates,
+    final_cells,
+    hypervolume,
+    membership,
+    next_cells,
+    pareto,
+)
 from attnsearch.trial import TrialResult
 
 
@@ -136,14 +145,16 @@ def test_shown_mean_is_over_fresh_seeds_and_optimism_is_told():
     assert row.optimism == pytest.approx(1.1)
 
 
-def test_candidates_gather_seeds_by_arch_and_keep_roles_apart():
-    def trial(key, seed, error, role="search", state="complete"):
-        return TrialResult(key, key, seed, 8, state, error=error, role=role, costs={"macs": 5.0})
+def trial(key, seed, error, role="search", state="complete"):
+    return TrialResult(key, key, seed, 8, state, error=error, role=role, costs={"macs": 5.0})
 
+
+def test_candidates_gather_seeds_by_arch_and_keep_roles_apart():
     found = candidates(
         [
             trial("a", 0, 10.0),
             trial("a", 1, 11.0, role="confirm"),
+            trial("a", 9, 2.0, role="audit"),
             trial("b", 0, None, state="failed"),
             trial("c", 0, float("inf")),
         ],
@@ -154,3 +165,16 @@ def test_candidates_gather_seeds_by_arch_and_keep_roles_apart():
     ]
     with pytest.raises(UsageError, match=r"no cost 'latency'\. It has: macs"):
         candidates([trial("a", 0, 10.0)], ["latency"])
+
+
+def test_report_runs_alone_count_as_fresh():
+    rows = [trial("a", 0, 10.0), trial("a", 1, 11.0, role="confirm"), trial("a", 2, 12.0, role="report")]
+    (found,) = candidates(rows, ["macs"])
+    assert (dict(found.searched), dict(found.fresh)) == ({0: 10.0, 1: 11.0}, {2: 12.0})
+
+
+def test_the_last_block_runs_confirmed_archs_in_new_seeds():
+    front = assess([arch("a", 1, [20.0, 20.1]), arch("b", 2, [10.0, 10.1]), arch("c", 3, [30.0])])
+    assert final_cells(front, [7, 8]) == [("a", 7), ("b", 7), ("a", 8), ("b", 8)]
+    with pytest.raises(UsageError, match="Seed 1 has already had a say"):
+        final_cells(front, [1, 2])

@@ -11,7 +11,7 @@ import scipy.stats
 
 from attnsearch.dunnett import Family, dunnett_critical
 from attnsearch.errors import NoResultError, UsageError
-from attnsearch.noise import seed_correlation, variant_variances
+from attnsearch.noise import equal_noise, residuals, seed_correlation, variant_variances
 from attnsearch.statistics import Table, anova, compare, contrasts, factor_effects, fit, holm
 
 # Montgomery, Design and Analysis of Experiments, 8th ed., table 4.3: vascular grafts, pressure by batch.
@@ -234,6 +234,14 @@ def test_grubbs_finds_known_variances():
     sds = np.array([1.0, 2.0, 3.0, 0.5])
     errors = rng.normal(size=(4, 50_000)) * sds[:, None] + rng.normal(size=50_000)
     assert np.sqrt(variant_variances(errors)) == pytest.approx(sds, rel=0.06)
+
+
+def test_equal_noise_equals_scipys_brown_forsythe():
+    rest = residuals(GRAFTS)
+    ratio, p = equal_noise(GRAFTS)
+    assert p == pytest.approx(scipy.stats.levene(*rest, center="median").pvalue)
+    sds = rest.std(axis=1)
+    assert ratio == pytest.approx(sds.max() / sds.min())
 
 
 def test_seed_correlation_of_the_textbook_and_its_interval():
