@@ -117,12 +117,13 @@ def test_counts_say_where_every_trial_went():
         trial("e", 0, None, state="over_limit", reason="macs over 60M"),
         trial("f", 0, None, state="running"),
         trial("g", 0, math.inf),
+        trial("h", 0, None, state="failed", reason="killed by signal 9", lost=True),
     ]
     counts = reports.build(record(*more)).counts
     assert (counts.archs, counts.trainings, counts.repeats) == (3, 9, 6)
     assert counts.stopped == {2: 1}
     assert counts.failed == {"oom": 2, "nan": 1, "no reason recorded": 1}
-    assert (counts.over_limit, counts.running) == (1, 1)
+    assert (counts.over_limit, counts.running, counts.lost) == (1, 1, 1)
 
 
 def test_a_study_without_a_finished_trial_says_why():
@@ -261,6 +262,19 @@ def test_every_table_says_whether_the_proxy_was_audited(tmp_path):
         report = reports.build(design(**facts))
         pages = [markdown.render(report), latex.render(report), html.render(report, [])]
         assert [page.count(label) >= len(report.main()) for page in pages] == [True] * 3
+
+
+def test_an_audit_that_does_not_beat_cost_says_so():
+    audit = {
+        "verdict": "do not trust",
+        "archs": 30,
+        "partial_tau": 0.1,
+        "partial_interval": [-0.1, 0.3],
+        "regret_3": 0.4,
+    }
+    said = summary.answer(reports.build(record(audit=audit)))[-1]
+    assert "30 archs trained long: rank correlation given cost 0.10 (95 % interval -0.10 to 0.30)" in said
+    assert said.endswith("It does not beat ranking by cost alone.")
 
 
 def test_the_share_of_false_stops_has_an_exact_interval():

@@ -80,6 +80,7 @@ class Counts:
     stopped: Mapping[int, int]  # epoch -> trials stopped after it
     over_limit: int
     failed: Mapping[str, int]  # reason -> trials
+    lost: int  # ended by the death of their worker or run; their cells are run again
 
     def failures(self) -> str:
         """`3 failed: oom×2, nan×1`, or an empty string."""
@@ -138,7 +139,7 @@ def count(record: StudyRecord) -> Counts:
     trials = record.trials
     done = [trial for trial in trials if finished(trial)]
     cells = {(trial.key, trial.epochs) for trial in done}
-    failed = Counter(kind(trial) for trial in trials if trial.state == "failed" or lost(trial))
+    failed = Counter(kind(trial) for trial in trials if failure(trial) and not trial.lost)
     return Counts(
         size=record.facts.get("size"),
         over_budget=record.facts.get("over_budget"),
@@ -149,6 +150,7 @@ def count(record: StudyRecord) -> Counts:
         stopped=dict(sorted(Counter(len(t.curve) for t in trials if t.state == "stopped").items())),
         over_limit=sum(trial.state == "over_limit" for trial in trials),
         failed=dict(failed.most_common()),
+        lost=sum(trial.lost for trial in trials),
     )
 
 
@@ -157,8 +159,9 @@ def kind(trial: TrialResult) -> str:
     return (trial.reason.split(":")[0].strip() or "no reason recorded")[:60]
 
 
-def lost(trial: TrialResult) -> bool:
-    return trial.state == "complete" and not finished(trial)
+def failure(trial: TrialResult) -> bool:
+    """Failed, or finished with an error that is no number."""
+    return trial.state == "failed" or (trial.state == "complete" and not finished(trial))
 
 
 def nothing_finished(record: StudyRecord, counts: Counts) -> str:
@@ -167,6 +170,7 @@ def nothing_finished(record: StudyRecord, counts: Counts) -> str:
         counts.failures(),
         f"{stopped} stopped early" if stopped else "",
         f"{counts.over_limit} over the limits" if counts.over_limit else "",
+        f"{counts.lost} lost with their worker" if counts.lost else "",
         f"{counts.running} running" if counts.running else "",
     ]
     said = "; ".join(part for part in parts if part)

@@ -46,7 +46,7 @@ def answer(report: Report) -> tuple[str, ...]:
             optimism(report),
         ]
         found.append(noise(report))
-    return tuple(line for line in (*found, proxy(report)) if line)
+    return tuple(line for line in (*found, proxy(report), audited(report.facts)) if line)
 
 
 def verdict_lines(judged: Judged, cost: str) -> list[str]:
@@ -294,6 +294,20 @@ def proxy(report: Report) -> str:
     )
 
 
+def audited(facts: Mapping[str, Any]) -> str:
+    """What the audit of the proxy found, beside its verdict."""
+    audit = facts.get("audit")
+    if not isinstance(audit, Mapping) or "partial_interval" not in audit:
+        return ""
+    low, high = audit["partial_interval"]
+    alone = " It does not beat ranking by cost alone." if low <= 0 else ""
+    return (
+        f"Audit on {audit['archs']} archs trained long: rank correlation given cost {audit['partial_tau']:.2f} "
+        f"(95 % interval {low:.2f} to {high:.2f}); the best of the proxy's top three within a band of like cost "
+        f"loses {audit['regret_3']:.2f} points.{alone}"
+    )
+
+
 def caveats(report: Report) -> tuple[str, ...]:
     """What the study cannot tell."""
     lines = [
@@ -380,6 +394,7 @@ def where_trials_went(counts: Counts) -> str:
         f"{stopped:,} stopped early ({at})" if stopped else "none stopped early",
         f"{counts.over_limit:,} refused by a limit" if counts.over_limit else "",
         counts.failures() or "none failed",
+        f"{counts.lost:,} lost with their worker and run again" if counts.lost else "",
         f"{counts.running:,} running" if counts.running else "",
     ]
     return "; ".join(part for part in parts if part)

@@ -21,9 +21,9 @@ from attnsearch.reports.rows import (
     cost_name,
     cost_title,
     count,
+    failure,
     finished,
     kind,
-    lost,
     nothing_finished,
     proxy_epochs,
 )
@@ -264,7 +264,7 @@ def _failure_table(record: StudyRecord) -> Table:
             t.reason or kind(t),
         )
         for t in record.trials
-        if t.state in ("failed", "over_limit") or lost(t)
+        if failure(t) or t.state == "over_limit"
     )
     return Table("failures", "Failed, or over a limit", columns, rows)
 
