@@ -166,6 +166,33 @@ def test_parquet_folder_keeps_its_test_file_apart(tmp_path):
     np.testing.assert_array_equal(test.images[3].transpose(1, 2, 0), expected)
 
 
+def test_parquet_over_several_files_and_batches(tmp_path, monkeypatch):
+    """As cloned from the hub: shards in data/, `validation` for val; rows are read seven at a time."""
+    monkeypatch.setattr("attnsearch.data.parquet.BATCH", 7)
+    for shard in range(2):
+        write_parquet(tmp_path / "data" / f"train-{shard}-of-2.parquet", [0, 1] * 10, first=20 * shard)
+    write_parquet(tmp_path / "data" / "validation-0-of-1.parquet", [0, 1] * 3, first=40)
+    write_parquet(tmp_path / "data" / "test-0-of-1.parquet", [0, 1] * 5, first=46)
+    data, test = open_data(str(tmp_path)), open_test(str(tmp_path))
+    for first, split in ((0, data.train), (40, data.val), (46, test)):
+        expected = [np.asarray(Image.open(io.BytesIO(noise(first + i)))) for i in range(total(split))]
+        np.testing.assert_array_equal(split.images.transpose(0, 2, 3, 1), expected)
+        assert split.labels.tolist() == [0, 1] * (total(split) // 2)
+    assert [total(split) for split in (data.train, data.val, test)] == [40, 6, 10]
+
+
+def test_a_limit_picks_parquet_rows_across_batches(tmp_path, monkeypatch):
+    monkeypatch.setattr("attnsearch.data.parquet.BATCH", 7)
+    path = str(write_parquet(tmp_path / "a.parquet", [i % 3 for i in range(60)]))
+    label_of = {np.asarray(Image.open(io.BytesIO(noise(i)))).tobytes(): i % 3 for i in range(60)}
+    data = open_data(path, limit=30)
+    found = [
+        label_of[np.ascontiguousarray(image.transpose(1, 2, 0)).tobytes()] for image in data.train.images
+    ]
+    assert found == data.train.labels.tolist()
+    assert 20 <= len(found) <= 24
+
+
 def test_parquet_rows_keep_image_and_label_together(tmp_path):
     path = write_parquet(
         tmp_path / "a.parquet", [i % 3 for i in range(60)], image="image", label="fine_label"

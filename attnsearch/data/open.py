@@ -12,7 +12,7 @@ from attnsearch.data.folder import folder_source
 from attnsearch.data.hub import hub_source
 from attnsearch.data.images import raise_bad
 from attnsearch.data.npz import npz_source
-from attnsearch.data.parquet import parquet_source
+from attnsearch.data.parquet import parquet_parts, parquet_source
 from attnsearch.data.prepare import FORMAT, Options, prepare
 from attnsearch.data.split import stratified
 from attnsearch.data.store import Prepared, cache_folder, fetch
@@ -162,9 +162,9 @@ def _find(name: str, options: Options, follow_links: bool, cache: Path) -> Sourc
 
 def _find_in_folder(name: str, path: Path, follow_links: bool, cache: Path) -> Source:
     try:
-        parts = {part: sorted(path.glob(f"{part}*.parquet")) for part in ("train", "val", "test")}
-        if found := {part: files for part, files in parts.items() if files}:
-            return parquet_source(name, found, cache)
+        for place in (path, path / "data"):  # a data set cloned from the hub has its files in data/
+            if files := sorted(place.glob("*.parquet")):
+                return parquet_source(name, parquet_parts(files), cache)
         if source := cifar.folder_source(name, path, cache):
             return source
         return folder_source(name, path, cache, follow_links=follow_links)

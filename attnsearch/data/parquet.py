@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnsearch.data.dataset import Labels, Picture, Pool, Rows, Source
+from attnsearch.data.dataset import SPLITS, Labels, Picture, Pool, Rows, Source
 from attnsearch.data.files import content_digest
 from attnsearch.errors import DataError
 
@@ -40,6 +40,13 @@ def parquet_source(name: str, parts: Mapping[str, list[Path]], cache: Path | Non
     root = Path(name)
     files = [path for paths in parts.values() for path in paths]
     return Source(name, content_digest("parquet", root, files, cache), lambda: open_parquet(parts))
+
+
+def parquet_parts(files: list[Path]) -> dict[str, list[Path]]:
+    """Files by the split that their names begin with; without such names all are one part."""
+    parts = {part: [file for file in files if file.name.startswith(part)] for part in SPLITS}
+    found = {str(part): chosen for part, chosen in parts.items() if chosen}
+    return found if "train" in found else {"train": files}
 
 
 def open_parquet(parts: Mapping[str, list[Path]]) -> Pool:
