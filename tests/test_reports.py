@@ -299,6 +299,13 @@ def test_facts_of_the_study_are_told():
     assert "1,000 train, 300 val, 400 test" in facts["data"]
 
 
+def test_a_proxy_that_has_taught_nothing_is_pointed_out():
+    lost = tuple(trial("plain", seed, 89.0) for seed in (0, 1))
+    said = " ".join(summary.caveats(reports.build(replace(record(), trials=lost))))
+    assert "The baseline errs on 89.0 % where guessing among 10 classes errs on 90.0 %" in said
+    assert "guessing" not in " ".join(summary.caveats(reports.build(record())))
+
+
 def test_trials_of_different_machines_are_pointed_out():
     other = trial("se", 103, 12.0, role="confirm", device="cuda: NVIDIA H200")
     assert any("more than one device" in line for line in summary.caveats(reports.build(record(other))))

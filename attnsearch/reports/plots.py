@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attnsearch.reports.rows import ArchRow, cost_title
-from attnsearch.reports.table import Estimate, quantity
+from attnsearch.reports.table import Estimate, many, quantity
 from attnsearch.reports.tables import Report
 from attnsearch.reports.verdicts import Judged, estimate
 
@@ -72,7 +72,7 @@ def pareto(report: Report) -> Picture:
 
     listed = [row for row in report.rows if row.listed]
     alt = (
-        f"Scatter of {len(report.rows)} archs: error against {cost_title(report.cost, report.facts)}; "
+        f"Scatter of {many(len(report.rows), 'arch')}: error against {cost_title(report.cost, report.facts)}; "
         + "; ".join(f"{row.number} {row.label} at {row.standing.mean:.2f} %" for row in listed)
     )
     caption = (
@@ -109,7 +109,7 @@ def curves(report: Report) -> Picture | None:
         axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}")
         figure.legend(loc="outside lower left", frameon=False, fontsize=8)
 
-    alt = f"Learning curves of {len(chosen)} archs over {report.epochs} epochs"
+    alt = f"Learning curves of {many(len(chosen), 'arch')} over {many(report.epochs, 'epoch')}"
     caption = "Validation error by epoch on a logarithmic scale, median over the seeds of each arch."
     return _picture("curves", "Learning curves (median over seeds)", alt, caption, paint)
 
@@ -122,6 +122,7 @@ def optimism(report: Report) -> Picture | None:
     rows.sort(key=lambda row: row.standing.mean)
 
     def paint(figure: Any) -> None:
+        figure.set_size_inches(_SIZE[0], 1.5 + 0.34 * len(rows))
         axes = figure.add_subplot()
         for height, row in enumerate(reversed(rows)):
             fresh = row.standing.mean
@@ -144,11 +145,12 @@ def optimism(report: Report) -> Picture | None:
         axes.set_yticks(
             range(len(rows)), [_literal(f"{r.number}  {_short(r.label, 48)}") for r in reversed(rows)]
         )
+        axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.tick_params(axis="y", labelsize=8)
         axes.set_xlabel("validation error (%)")
         figure.legend(loc="outside lower left", frameon=False, fontsize=8, ncols=2)
 
-    alt = f"For {len(rows)} archs, the value that chose them beside the mean over fresh seeds"
+    alt = f"For {many(len(rows), 'arch')}, the value that chose them beside the mean over fresh seeds"
     caption = (
         "A diamond left of its circle: the value that chose the arch was luckier than the arch is. "
         "The circles are what to report."
@@ -175,7 +177,7 @@ def forest(report: Report) -> Picture | None:
         "crosses zero is no evidence either way."
         + (f" The band is the margin of {margin:g} points." if margin else "")
     )
-    title = f"Differences from {analysis.baseline}, {analysis.blocks} seed blocks ({report.audit})"
+    title = f"Differences from {analysis.baseline}, {many(analysis.blocks, 'seed block')} ({report.audit})"
     return _picture("forest", title, alt, caption, paint)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attnsearch.reports.rows import NOT_AUDITED, STATUSES, ArchRow, Counts, cost_name
-from attnsearch.reports.table import Estimate, number, probability, quantity
+from attnsearch.reports.table import Estimate, many, number, probability, quantity
 from attnsearch.reports.tables import Report
 from attnsearch.reports.verdicts import WORDS, Judged, outcome
 from attnsearch.statistics import Verdict
@@ -54,7 +54,7 @@ def verdict_lines(judged: Judged, cost: str) -> list[str]:
     analysis = judged.analysis
     ordered = sorted(analysis.verdicts, key=lambda verdict: -verdict.estimate)
     lines = [
-        f"Compared with {analysis.baseline} over {analysis.blocks} seed blocks, in points of accuracy with "
+        f"Compared with {analysis.baseline} over {many(analysis.blocks, 'seed block')}, in points of accuracy with "
         f"simultaneous 95 % intervals: {tally(judged)}."
     ]
     lines += [_verdict_line(judged, verdict, cost) for verdict in ordered[:12]]
@@ -71,7 +71,7 @@ def _verdict_line(judged: Judged, verdict: Verdict, cost: str) -> str:
     low, high = verdict.simultaneous
     known = math.isfinite(low) and math.isfinite(high)
     interval = f"({number(low, 2, True)} to {number(high, 2, True)})" if known else "(noise not known)"
-    parts = [f"{number(verdict.estimate, 2, True)} points {interval} on {seeds(verdict.n)}"]
+    parts = [f"{number(verdict.estimate, 2, True)} points {interval} on {many(verdict.n, 'seed')}"]
     if verdict.outcome == "no evidence" and math.isfinite(verdict.mde):
         parts.append(f"effects under {verdict.mde:.2f} points may have gone unseen")
     price = judged.prices(verdict).get(cost)
@@ -103,8 +103,8 @@ def _rivals(report: Report, row: ArchRow) -> str:
         o for o in report.rows if not o.baseline and not o.control and o.standing.fresh == row.standing.fresh
     ]
     if row.standing.fresh:
-        return f"the {len(others)} archs that were run again on fresh seeds"
-    return f"{len(others)} archs, each by its search value"
+        return f"the {many(len(others), 'arch')} that ran again on fresh seeds"
+    return f"{many(len(others), 'arch')}, each by its search value"
 
 
 def compared(report: Report) -> str:
@@ -146,7 +146,7 @@ def front_sentence(report: Report) -> str:
     return (
         f"On the front of error against {cost_name(report.cost)}, beside the baseline: "
         f"{said['confirmed']} confirmed, {said['candidate']} undecided, "
-        f"of {len(report.rows)} archs trained to the end."
+        f"of {many(len(report.rows), 'arch')} trained to the end."
     )
 
 
@@ -166,7 +166,7 @@ def _arch_tiles(report: Report, row: ArchRow) -> list[Tile]:
         interval = "one seed: no interval"
         if given.low is not None and given.high is not None:
             interval = f"95 % interval {number(given.low, 2, True)} to {number(given.high, 2, True)}"
-        detail = f"{interval}; {seeds(given.n)} shared with {plain.trial.arch}. Not a verdict."
+        detail = f"{interval}; {many(given.n, 'seed')} shared with {plain.trial.arch}. Not a verdict."
         over = Tile("over the baseline", f"{number(given.mean, 2, True)} points", detail)
     p = row.standing.p_front
     sure = "P(front) not known" if p is None else f"P(front) {probability(p)}"
@@ -222,7 +222,7 @@ def _proxy_tile(report: Report) -> Tile:
     where = f"{data['name']}; " if data.get("name") else ""
     return Tile(
         "the proxy",
-        f"{report.epochs} epochs{seen}",
+        f"{many(report.epochs, 'epoch')}{seen}",
         f"{where}{report.audit}: longer training may rank otherwise",
     )
 
@@ -268,9 +268,7 @@ def optimism(report: Report) -> str:
         return ""
     mean = sum(found) / len(found)
     word = "flattered" if mean > 0 else "undersold"
-    return (
-        f"The search {word} the {len(found)} archs that were run again by {abs(mean):.2f} points on average."
-    )
+    return f"The search {word} the {many(len(found), 'arch')} that ran again by {abs(mean):.2f} points on average."
 
 
 def noise(report: Report) -> str:
@@ -289,7 +287,7 @@ def proxy(report: Report) -> str:
     seen = f" of {images:,} images" if isinstance(images, int) else ""
     where = f" of {data['name']}" if data.get("name") else ""
     return (
-        f"Every number is from a short proxy: {report.epochs} epochs{seen}{where}, {report.audit}. "
+        f"Every number is from a short proxy: {many(report.epochs, 'epoch')}{seen}{where}, {report.audit}. "
         "Blocks that start slowly (sigmoid gates begin near 0.5) may rank otherwise after a longer training."
     )
 
@@ -312,7 +310,7 @@ def caveats(report: Report) -> tuple[str, ...]:
     """What the study cannot tell."""
     lines = [
         "Another data set, image size, host or recipe may order the archs otherwise.",
-        f"A proxy of {report.epochs} epochs says who learns fast; who is best in the end is another question."
+        f"A proxy of {many(report.epochs, 'epoch')} says who learns fast; who is best in the end is another question."
         + (" `attnsearch validate` compares the two." if report.audit == NOT_AUDITED else ""),
         "Counted costs are not time: equal MACs may differ in latency; `attnsearch latency` measures it.",
     ]
@@ -320,6 +318,7 @@ def caveats(report: Report) -> tuple[str, ...]:
         lines.append(
             "Rows marked `search` rest on the seeds that chose them; the best of them flatter themselves."
         )
+    lines += [line for line in [_chance(report)] if line]
     for what, said in (("device", devices(report)), ("version", versions(report))):
         if len(said) > 1:
             lines.append(f"Trials were not all run alike, more than one {what}: {'; '.join(said)}.")
@@ -327,9 +326,21 @@ def caveats(report: Report) -> tuple[str, ...]:
         lines.append("A search ranks, it does not test: it makes no verdict of gain or harm.")
     if report.counts.running:
         lines.append(
-            f"The study is not over: {report.counts.running} trials were running when this was written."
+            f"The study is not over: {many(report.counts.running, 'trial')} still ran when this was written."
         )
     return tuple(lines)
+
+
+def _chance(report: Report) -> str:
+    """A warning where the baseline does little better than guessing: then no difference means anything."""
+    given, plain = (report.facts.get("data") or {}).get("classes"), report.baseline
+    count = given if isinstance(given, int) else len(given or ())
+    if plain is None or count < 2 or plain.standing.mean < 0.9 * (100 - 100 / count):
+        return ""
+    return (
+        f"The baseline errs on {plain.standing.mean:.1f} % where guessing among {count} classes errs on "
+        f"{100 - 100 / count:.1f} %: the proxy is too short to have taught much, and comparisons mean little."
+    )
 
 
 def devices(report: Report) -> list[str]:
@@ -387,9 +398,9 @@ def where_trials_went(counts: Counts) -> str:
     stopped = sum(counts.stopped.values())
     at = ", ".join(f"{n} after epoch {epoch}" for epoch, n in counts.stopped.items())
     parts = [
-        f"{counts.size:,} archs in the space" if counts.size is not None else "",
+        f"{many(counts.size, 'arch')} in the space" if counts.size is not None else "",
         _over_budget(counts.over_budget),
-        f"{counts.archs:,} archs trained to the end in {counts.trainings:,} trainings "
+        f"{many(counts.archs, 'arch')} trained to the end in {many(counts.trainings, 'training')} "
         f"({counts.repeats:,} of them further seeds)",
         f"{stopped:,} stopped early ({at})" if stopped else "none stopped early",
         f"{counts.over_limit:,} refused by a limit" if counts.over_limit else "",
@@ -430,10 +441,6 @@ def ledger(entries: Any) -> str:
         return "never opened"
     times = "once" if count == 1 else f"{count} times"
     return f"opened {times}: " + "; ".join(_flat(entry) for entry in entries)
-
-
-def seeds(n: int) -> str:
-    return "1 seed" if n == 1 else f"{n} seeds"
 
 
 def estimate(value: Estimate, unit: str = " %") -> str:

@@ -27,7 +27,7 @@ from attnsearch.reports.rows import (
     nothing_finished,
     proxy_epochs,
 )
-from attnsearch.reports.table import Column, Table, Value
+from attnsearch.reports.table import Column, Table, Value, many
 from attnsearch.reports.verdicts import Judged, effect_table, judge, over_baseline, verdict_table
 from attnsearch.trial import StudyRecord
 
@@ -185,7 +185,9 @@ def _front_table(rows: Sequence[ArchRow], record: StudyRecord, cost: str) -> Tab
     rest = sum(row.shown and not row.listed for row in rows)
     if not rest:
         return table
-    note = f"not listed: {rest} archs with some chance left (P(front) 0.05 to 0.50); archs.csv has them"
+    note = (
+        f"not listed: {many(rest, 'arch')} with some chance left (P(front) 0.05 to 0.50); archs.csv has them"
+    )
     return replace(table, remarks=(note,))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from attnsearch.errors import NoResultError, UsageError
 from attnsearch.front import Candidate, Front
 from attnsearch.reports.rows import ArchRow, cost_name
-from attnsearch.reports.table import Column, Estimate, Table, Value
+from attnsearch.reports.table import Column, Estimate, Table, Value, many
 from attnsearch.statistics import Analysis, Effect, Verdict, compare, factor_effects, fit
 from attnsearch.statistics import Table as Blocks
 from attnsearch.trial import StudyRecord, TrialResult
@@ -273,7 +273,7 @@ def _remarks(analysis: Analysis) -> tuple[str, ...]:
         pairing = (
             f"seed blocks made runs correlate by {analysis.rho:.2f} (95 % interval {low:.2f} to {high:.2f})"
         )
-    seen = f"{analysis.blocks} seed blocks" + "".join(f"; {part}" for part in (noise, pairing) if part)
+    seen = many(analysis.blocks, "seed block") + "".join(f"; {part}" for part in (noise, pairing) if part)
     return (seen, *(note.rstrip(".") for note in analysis.notes))
 
 
