@@ -15,7 +15,6 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -31,35 +30,13 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from attnsearch.engines import Outcome
 from attnsearch.errors import EnvironmentFault, UsageError, did_you_mean
+from attnsearch.names import check_url, masked
 from attnsearch.trial import Epoch, StudyRecord, TrialResult
 
 CURVES = "::curves"
 _FINAL = {"complete": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
-_SCHEMES = ("sqlite", "postgresql")
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-def check_study_name(name: str) -> str:
-    """The name itself; it becomes a folder and part of a file name."""
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", name) or name in (".", ".."):
-        raise UsageError(f"study name must match [A-Za-z0-9._-]{{1,100}}, got {name[:120]!r}")
-    return name
-
-
-def check_url(url: str) -> str:
-    """The storage URL with a driver; raises `UsageError` for a scheme that is not supported."""
-    scheme = url.split("://", 1)[0] if "://" in url else ""
-    if scheme.split("+")[0] not in _SCHEMES:
-        raise UsageError(
-            f"unsupported storage scheme '{scheme or url[:40]}': use sqlite:///FILE or postgresql://USER@HOST/DB"
-        )
-    return url.replace("postgresql://", "postgresql+psycopg://", 1) if scheme == "postgresql" else url
-
-
-def masked(url: str) -> str:
-    """The URL with its password as ***."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url).replace("postgresql+psycopg", "postgresql")
 
 
 def open_storage(url: str, *, create: bool) -> optuna.storages.BaseStorage:
@@ -389,7 +366,7 @@ def _writable_folder(folder: Path) -> None:
 
 def _fault(url: str, path: Path | None, error: BaseException) -> EnvironmentFault:
     cause = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()
-    said = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", cause[0] if cause else type(error).__name__)
+    said = masked(cause[0] if cause else type(error).__name__)
     if path is not None:
         return EnvironmentFault(
             f"{path} cannot be used as a study database ({said}); move it away or restore it from a backup"

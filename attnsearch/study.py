@@ -25,6 +25,7 @@ from attnsearch.costing import CostTable
 from attnsearch.data import Data, open_data
 from attnsearch.engines import DataSource, Engine, Job, Outcome, Progress
 from attnsearch.errors import DataError, EnvironmentFault, Interrupted, NoResultError, UsageError
+from attnsearch.names import check_study_name, masked
 from attnsearch.pruning import Decision, make_pruner
 from attnsearch.pruning import Run as Seen
 from attnsearch.settings import Settings
@@ -84,7 +85,7 @@ def open_study(
     names = storage.study_names(opened)
     if not names:
         raise UsageError(
-            f"No study in {storage.masked(url)} yet: attnsearch run --space cbam_variants makes one"
+            f"No study in {masked(url)} yet: attnsearch run --space cbam_variants makes one"
         )
     name = name or names[-1]
     return Study(name, storage.read_record(opened, name))
@@ -114,7 +115,7 @@ class Run:
         self.settings, self.observer = settings, observer
         self.space = space.on(settings.data)
         self.space = replace(self.space, recipe=replace(self.space.recipe, **settings.recipe()))
-        self.name = storage.check_study_name(settings.study or self.space.name)
+        self.name = check_study_name(settings.study or self.space.name)
         self.limits: tuple[Limit, ...] = (*self.space.limits, *parse_limits(settings.budget))
 
     def go(self) -> Study:

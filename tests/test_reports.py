@@ -17,9 +17,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from attnsearch import reports
+from attnsearch import reports, screen
 from attnsearch.errors import EnvironmentFault, NoResultError
-from attnsearch.reports import atomic, html, latex, markdown, plots, summary, tables, terminal
+from attnsearch.reports import atomic, html, latex, markdown, plots, summary, tables
 from attnsearch.reports.csv import safe
 from attnsearch.reports.table import Column, Estimate, probability, quantity, text
 from attnsearch.trial import Epoch, StudyRecord, TrialResult
@@ -421,4 +421,4 @@ def test_a_report_needs_no_torch(tmp_path):
 
 
 def test_ascii_keeps_what_can_be_kept():
-    assert terminal.ascii_of("1 ± 2 × é – 字") == "1 +/- 2 x e - ?"
+    assert screen.ascii_of("1 ± 2 × é – 字") == "1 +/- 2 x e - ?"

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from attnsearch.names import masked
 from attnsearch.reports import summary
 from attnsearch.reports.tables import Report
 from attnsearch.trial import StudyRecord
@@ -16,7 +17,7 @@ from attnsearch.trial import StudyRecord
 
 def render(report: Report) -> str:
     text = json.dumps(values(report), indent=2, ensure_ascii=False, sort_keys=True, default=str)
-    return summary.masked(text) + "\n"
+    return masked(text) + "\n"
 
 
 def values(report: Report) -> dict[str, Any]:

@@ -6,11 +6,11 @@ No sentence says more than the tables' numbers do. A gain is claimed by a verdic
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from attnsearch.names import masked
 from attnsearch.reports.rows import NOT_AUDITED, STATUSES, ArchRow, Counts, cost_name
 from attnsearch.reports.table import Estimate, many, number, probability, quantity
 from attnsearch.reports.tables import Report
@@ -386,11 +386,6 @@ def _over_budget(count: int | None) -> str:
 def ended(report: Report) -> str:
     said = str(report.facts.get("ended") or "").rstrip(".")
     return said or ("still running" if report.counts.running else "not recorded")
-
-
-def masked(text: str) -> str:
-    """A storage URL without its password."""
-    return re.sub(r"(\w+://[^\s:/@]*):[^\s@]+@", r"\1:***@", text)
 
 
 def where_trials_went(counts: Counts) -> str:

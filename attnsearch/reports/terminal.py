@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 import textwrap
-import unicodedata
-from collections.abc import Iterator
-from typing import IO
+from collections.abc import Iterable, Iterator
+from typing import IO, TYPE_CHECKING
 
+from attnsearch import screen
 from attnsearch.reports import summary
 from attnsearch.reports.table import Column, Table
 from attnsearch.reports.tables import Report
 
-_ASCII = {"±": "+/-", "×": "x", "–": "-", "−": "-", "≤": "<=", "≥": ">=", "·": "*", "…": "...", "—": "-"}
+if TYPE_CHECKING:
+    from rich.console import Console
+
 _SPARE = (
     "next",
     "latency_ms_ratio",
@@ -21,23 +22,20 @@ _SPARE = (
     "seeds_kind",
 )  # what goes first where space is short
 _PROSE = 100  # columns beyond which a line of prose is hard to follow
-_PIPE = 200  # a pipe has no width; rows stay whole there, for grep
 
 
 def show(report: Report, file: IO[str] | None = None, width: int | None = None) -> None:
-    """Print what is known, the main tables, and where the trials went.
+    """Print what is known, the main tables, and where the trials went; `width` as in `screen.console`."""
+    console = screen.console(file, width)
+    print_lines(lines(report, console.width), console)
 
-    rich minds NO_COLOR and TERM=dumb; `width` in columns, the terminal's own when None.
-    """
-    from rich.console import Console
 
-    out = file or sys.stdout
-    console = Console(file=out, width=width if width or out.isatty() else _PIPE)
-    columns = console.width
-    plain = not _can_show(out)
-    for line, style in lines(report, columns):
-        shown = clean(ascii_of(line) if plain else line)
-        console.print(shown, style=style, markup=False, highlight=False, no_wrap=True, crop=False)
+def print_lines(lines: Iterable[tuple[str, str]], console: Console) -> None:
+    """Print lines with their styles, unwrapped; control characters never reach the terminal."""
+    plain = not screen.shows_unicode(console.file)
+    for line, style in lines:
+        shown = screen.clean(screen.ascii_of(line) if plain else line)
+        console.print(shown, style=style, no_wrap=True, crop=False)
 
 
 def lines(report: Report, width: int) -> Iterator[tuple[str, str]]:
@@ -83,27 +81,6 @@ def table_lines(table: Table, width: int) -> Iterator[tuple[str, str]]:
                 yield from _wrapped(f"{column.title}: {cell}", width, "", "     ")
 
 
-def ascii_of(text: str) -> str:
-    """The same text for a terminal that shows ASCII only; what has no likeness becomes `?`."""
-    text = "".join(_ASCII.get(char, char) for char in text)
-    text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    return text.encode("ascii", "replace").decode("ascii")
-
-
-def clean(text: str) -> str:
-    """Text without control characters: a study's strings must not steer the terminal."""
-    return "".join(char if char.isprintable() else " " for char in text)
-
-
-def _can_show(out: IO[str]) -> bool:
-    encoding = getattr(out, "encoding", None) or "utf-8"
-    try:
-        "".join(_ASCII).encode(encoding)
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
-
-
 def _wrapped(text: str, width: int, style: str = "", bullet: str = "") -> Iterator[tuple[str, str]]:
     indent = " " * len(bullet)
     # Three columns are spared: in ASCII a plus-minus sign takes that many instead of one.
@@ -125,7 +102,7 @@ def _heads(table: Table) -> list[str]:
 
 def _widths(table: Table) -> list[int]:
     rows = [_heads(table), *(table.texts(index) for index in range(len(table.rows)))]
-    return [max(len(ascii_of(row[i])) for row in rows) for i in range(len(table.columns))]
+    return [max(len(screen.ascii_of(row[i])) for row in rows) for i in range(len(table.columns))]
 
 
 def _width(table: Table) -> int:

@@ -1,0 +1,175 @@
+"""What several commands share: options that mean the same everywhere, numbers that are checked, and printing.
+
+Results go to stdout, messages to stderr. `screen.patient_streams` (in `__main__`) keeps both alive when a pipe
+closes, and turns them into ASCII where need be, so `print` is safe everywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from attnsearch import names
+from attnsearch.errors import UsageError
+
+if TYPE_CHECKING:
+    from attnsearch.reports.table import Table
+
+
+def whole(text: str) -> int:
+    """Parser of a count: 1, 2, 3, ..."""
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise typer.BadParameter(f"must be an integer ≥ 1, got '{text}'")
+    return int(text)
+
+
+def positive(text: str) -> float:
+    """Parser of a positive number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise typer.BadParameter(f"must be a positive finite number, got '{text}'")
+    return value
+
+
+def workers(text: str) -> int:
+    """Parser of `--workers`: a count, or `gpus` for one per GPU."""
+    if text == "gpus":
+        return gpu_count()
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise typer.BadParameter(f"must be an integer ≥ 1 or 'gpus', got '{text}'")
+    return int(text)
+
+
+def gpu_count() -> int:
+    """How many GPUs torch sees; none is an `EnvironmentFault`."""
+    import torch
+
+    from attnsearch.errors import EnvironmentFault
+
+    if not torch.cuda.is_available():
+        raise EnvironmentFault(
+            f"CUDA not available (torch {torch.__version__}); --workers takes a number here"
+        )
+    return torch.cuda.device_count()
+
+
+def image_shape(text: str) -> tuple[int, int, int]:
+    """Parser of `3x224x224`."""
+    parts = text.lower().replace("×", "x").split("x")
+    if len(parts) != 3 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise typer.BadParameter(f"must be channels x height x width, such as 3x224x224, got '{text}'")
+    channels, height, width = map(int, parts)
+    return channels, height, width
+
+
+def study_name(name: str | None) -> str | None:
+    """Callback of a study's name."""
+    return None if name is None else names.check_study_name(name)
+
+
+def storage_url(url: str | None) -> str | None:
+    """Callback of `--storage`: the scheme must be known; a password on the command line is seen by `ps`."""
+    if url is not None:
+        names.check_url(url)
+        if names.masked(url) != url:
+            note("other users of this machine can read the password in `ps`; set ATTNSEARCH_STORAGE instead")
+    elif given := os.environ.get("ATTNSEARCH_STORAGE"):
+        names.check_url(given)
+    return url
+
+
+def required_space(value: str) -> str:
+    """Callback of `--space`: a missing one is told with what there is to choose from."""
+    if value:
+        return value
+    from attnsearch.space import shipped_spaces
+
+    raise UsageError(f"Missing option '--space' (choose from: {', '.join(shipped_spaces())}, or a YAML file)")
+
+
+WIDE = 120  # columns from which a table shows its wide columns too
+PROSE = 100  # columns beyond which prose is hard to follow
+
+# Options that mean the same in every command.
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder of results.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        metavar="URL",
+        callback=storage_url,
+        help="Study database: sqlite:///FILE or postgresql://USER@HOST/DB; "
+        "else $ATTNSEARCH_STORAGE, else OUT/attnsearch.db.",
+    ),
+]
+StudyOption = Annotated[
+    str | None, typer.Option("--study", metavar="NAME", callback=study_name, help="Name of the study.")
+]
+StudyArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[STUDY]", callback=study_name, help="A study's name; the latest when left out."),
+]
+RequiredSpace = Annotated[
+    str,
+    typer.Option(
+        "--space",
+        metavar="NAME|FILE",
+        callback=required_space,
+        help="The question: a shipped space's name (attnsearch spaces), or a YAML file. Required.",
+    ),
+]
+Plugins = Annotated[
+    list[Path], typer.Option("--plugin", metavar="FILE", help="A Python file with blocks of your own.")
+]
+
+
+def add_plugins(files: list[Path]) -> None:
+    """Make the blocks of the named files known."""
+    from attnsearch import registry
+
+    for file in files:
+        registry.add_plugin(file)
+
+
+def note(message: str) -> None:
+    """One line beside the results."""
+    print(f"note: {names.masked(message)}", file=sys.stderr, flush=True)
+
+
+def show_json(values: Any) -> None:
+    """Plain values as JSON on stdout."""
+    print(json.dumps(values, indent=2, ensure_ascii=False))
+
+
+def show_table(table: Table) -> None:
+    """A table with its title and notes, as wide as the terminal, on stdout."""
+    from attnsearch import screen
+    from attnsearch.reports import terminal
+
+    console = screen.console()
+    shown = table.narrow() if console.width < WIDE else table
+    terminal.print_lines([(table.title, "bold"), *terminal.table_lines(shown, console.width)], console)
+    for remark in shown.notes:
+        show_text(remark, "dim", indent="  ")
+
+
+def show_text(text: str = "", style: str = "", indent: str = "") -> None:
+    """A paragraph on stdout, wrapped to the terminal."""
+    from attnsearch import screen
+    from attnsearch.reports import terminal
+
+    console = screen.console()
+    width = min(console.width, PROSE) - 2  # ≤ takes two columns in ASCII
+    lines = textwrap.wrap(text, max(20, width), initial_indent=indent, subsequent_indent=indent) or [""]
+    terminal.print_lines([(line, style) for line in lines], console)
