@@ -137,7 +137,7 @@ class Host:
 
     def planes(self, stage: int) -> int:
         """Width of the units of a stage (from 0), before expansion."""
-        return int(self.filled().width or 0) * 2**stage
+        return int(self.filled().width or 0) << stage
 
     def channels(self, stage: int) -> int:
         """Channels that a stage (from 0) puts out."""
@@ -148,7 +148,7 @@ class Host:
         host = self.filled()
         if host.unit != "bottleneck":
             return host.planes(stage)
-        return int(host.planes(stage) * host.base_width / 64) * host.cardinality
+        return int(host.planes(stage) * host.base_width / 64) * int(host.cardinality)
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class Stage:
         """`none`, `cbam(ratio=8)@last`, `psa`, `psa+se@after_add`."""
         parts = [str(self.conv) + ("*2" if self.convs == "both" else "")] if self.conv else []
         if self.attention:
-            where = [self.position] if self.position != "before_add" else []
+            where: list[str] = [self.position] if self.position != "before_add" else []
             if self.units != "all" and self.position != "after_stage":
                 where.append(spell(self.units))
             where += ["identity"] if self.init == "identity" else []

@@ -1,13 +1,13 @@
 """The cost of every arch of a space before anything is trained: one count per site and option, summed.
 
-A stage's cost depends on what stands in it alone, since every block keeps the shape of the map; so the cost of an arch is
-that of the stem and head plus that of each stage. The sums are checked against direct counts of whole networks.
+A stage's cost depends on what stands in it alone, since every block keeps the shape of the map; so the cost of an arch
+is that of stem and head plus that of each stage. The sums are checked against direct counts of whole networks.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
 from typing import Any
 
@@ -107,17 +107,20 @@ class CostTable:
         return self._direct_cache(self.space.arch(choice))
 
     @cached_property
-    def _direct_cache(self) -> Any:
+    def _direct_cache(self) -> Callable[[Arch], NDArray[np.float64]]:
         return cache(lambda arch: self._vector(self.direct(arch)))
 
     def _option(self, site: str, value: tuple[Stage, ...] | Block) -> NDArray[np.float64]:
         if isinstance(value, Block):
             return self._neck(value)
         first = 0 if site == "stages" else int(site.removeprefix("stage")) - 1
-        return np.sum([self._stage(first + i, stage) for i, stage in enumerate(value)], axis=0)
+        total = np.zeros(len(LIMITED))
+        for i, stage in enumerate(value):
+            total += self._stage(first + i, stage)
+        return total
 
     def _stage(self, index: int, stage: Stage) -> NDArray[np.float64]:
-        """A stage with what stands in it: the stage without a gate, plus the gate once for each unit that carries it."""
+        """A stage with what stands in it: itself without a gate, plus the gate once for each unit that carries it."""
         host = self.space.host.filled()
         units = (host.units or ())[index]
         if not stage.attention or host.downsample != "conv":
@@ -129,7 +132,7 @@ class CostTable:
         return self._layer(index, bare) + times * self._gate(index, channels, stage.attention, stage.init)
 
     @cached_property
-    def _layer(self) -> Any:
+    def _layer(self) -> Callable[[int, Stage], NDArray[np.float64]]:
         @cache
         def counted(index: int, stage: Stage) -> NDArray[np.float64]:
             host = self.space.host.filled()
@@ -141,7 +144,7 @@ class CostTable:
         return counted
 
     @cached_property
-    def _gate(self) -> Any:
+    def _gate(self) -> Callable[[int, int, Block, str], NDArray[np.float64]]:
         @cache
         def counted(index: int, channels: int, block: Block, init: str) -> NDArray[np.float64]:
             host = self.space.host.filled()

@@ -68,6 +68,12 @@ class NoResultError(AttnsearchError):
     exit_code = 5
 
 
+def unknown(what: str, word: object, known: Iterable[object]) -> str:
+    """`"Unknown block 'sse'. Did you mean 'se'? Known: cbam, se"`."""
+    words = [str(entry) for entry in known]
+    return f"Unknown {what} '{word}'.{did_you_mean(str(word), words)} Known: {', '.join(words) or 'none'}"
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`" Did you mean 'se'?"`, or an empty string where nothing is near."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

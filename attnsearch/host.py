@@ -159,7 +159,8 @@ class IdentityStart(nn.Module):
         self.scale = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.scale * (self.gate(x) - x)
+        gated: Tensor = self.gate(x)
+        return x + self.scale * (gated - x)
 
 
 class StageMaker:

@@ -14,7 +14,6 @@ from attnsearch.space import LIMITED
 COST_AXES = (*LIMITED, "latency_ms")
 DESIGNS = ("search", "loo", "add", "swap", "factorial")
 PRUNERS = ("par", "none", "moasha", "one-epoch")
-ENGINES = ("local", "ray")
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,6 @@ class Settings:
     margin: float | None = None
     workers: int | None = None
     device: str = "auto"
-    engine: str = "local"
     retries: int = 2
     allow_changed_data: bool = False
 
@@ -74,7 +72,6 @@ class Settings:
         for cost in self.costs:
             _word("objective", cost, COST_AXES)
         _word("pruner", self.pruner, PRUNERS)
-        _word("engine", self.engine, ENGINES)
         if self.design is not None:
             _word("design", self.design, DESIGNS)
         return self

@@ -34,7 +34,7 @@ from typing import Any
 
 from attnsearch import registry, yaml_file
 from attnsearch.arch import CONV3X3, INITS, NONE, POSITIONS, UNITS, Arch, Block, Host, Stage, plain
-from attnsearch.errors import BlockError, SpaceError, UsageError, did_you_mean
+from attnsearch.errors import BlockError, SpaceError, UsageError, did_you_mean, unknown
 from attnsearch.trial import Recipe
 
 MAX_SITE_OPTIONS = 20_000
@@ -53,6 +53,12 @@ _KEYS = (
     "for_data",
     "design",
 )
+_WORDS: dict[str, Sequence[str]] = {
+    "position": POSITIONS,
+    "units": UNITS,
+    "init": INITS,
+    "convs": ("second", "both"),
+}
 _DESIGNS = ("search", "loo", "add", "swap", "factorial")
 
 
@@ -125,7 +131,7 @@ class Space:
         for site, options in self.sites.items():
             label = choice.get(site)
             if label not in options:
-                raise UsageError(f"{site}: unknown option '{label}'.{did_you_mean(str(label), options)}")
+                raise UsageError(f"{site}: {unknown('option', label, options)}")
             value = options[label]
             if isinstance(value, Block):
                 neck = value
@@ -211,7 +217,7 @@ def load_space(name_or_path: str | Path) -> Space:
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or "/" in name or path.exists():
         return _Reader(yaml_file.read(path), path.stem).space()
-    raise UsageError(f"Unknown space '{name}'.{did_you_mean(name, shipped)} Known: {', '.join(shipped)}")
+    raise UsageError(unknown("space", name, shipped))
 
 
 def shipped_spaces() -> dict[str, Path]:
@@ -282,7 +288,8 @@ def _factor_codes(values: Sequence[tuple[Stage, ...] | Block]) -> list[list[int]
     rows: list[dict[str, Any]] = []
     for value in values:
         row: dict[str, Any] = {}
-        for i, part in enumerate(value if isinstance(value, tuple) else (value,)):
+        parts: tuple[Stage | Block, ...] = value if isinstance(value, tuple) else (value,)
+        for i, part in enumerate(parts):
             blocks = [part] if isinstance(part, Block) else [part.attention, part.conv]
             for slot, block in enumerate(blocks):
                 row[f"{i}.{slot}"] = block.name
@@ -311,9 +318,7 @@ def _refit(
 
 def _limit(cost: str, text: str) -> Limit:
     if cost not in LIMITED:
-        raise UsageError(
-            f"Unknown cost '{cost}' in a limit.{did_you_mean(cost, LIMITED)} Known: {', '.join(LIMITED)}"
-        )
+        raise UsageError(unknown("cost of a limit", cost, LIMITED))
     match = re.fullmatch(r"(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)([kKMGx]?)", str(text).strip())
     if match is None or float(match[1]) <= 0:
         raise UsageError(f"Cannot read the limit '{text}' of {cost}: write for example 1.2x, 60M or 250000")
@@ -341,12 +346,7 @@ class _Reader:
         choices = self.choices(given, host, bool(tied))
         design = given.get("design", "search")
         if design not in _DESIGNS:
-            self.problems.append(
-                (
-                    "design",
-                    f"unknown design '{design}'.{did_you_mean(str(design), _DESIGNS)} Known: {', '.join(_DESIGNS)}",
-                )
-            )
+            self.problems.append(("design", unknown("design", design, _DESIGNS)))
         space = Space(
             name=str(given.get("name", self.name)),
             question=" ".join(str(given.get("question", "")).split()),
@@ -374,9 +374,7 @@ class _Reader:
         for key in given:
             if key not in keys:
                 where = f"{path}.{key}" if path else str(key)
-                self.problems.append(
-                    (where, f"Unknown key '{key}'.{did_you_mean(str(key), keys)} Known: {', '.join(keys)}")
-                )
+                self.problems.append((where, unknown("key", key, keys)))
 
     def host(self, given: Any, path: str) -> Host:
         try:
@@ -415,15 +413,15 @@ class _Reader:
         self.known(given, _STAGE_KEYS, path)
         attention = self.blocks(given.get("attention", "none"), f"{path}.attention", "attention", where)
         conv = self.blocks(given.get("conv", "conv3x3"), f"{path}.conv", "conv", where)
-        lists = [attention, conv]
-        for key, allowed in (
-            ("position", POSITIONS),
-            ("units", UNITS),
-            ("init", INITS),
-            ("convs", ("second", "both")),
-        ):
-            lists.append(self.words(given.get(key, allowed[0]), allowed, f"{path}.{key}", key))
-        if math.prod(len(options) for options in lists) > MAX_SITE_OPTIONS:
+        settings = list(
+            itertools.product(
+                *(
+                    self.words(given.get(k, allowed[0]), allowed, f"{path}.{k}", k)
+                    for k, allowed in _WORDS.items()
+                )
+            )
+        )
+        if len(attention) * len(conv) * len(settings) > MAX_SITE_OPTIONS:
             self.problems.append(
                 (path, f"more than {MAX_SITE_OPTIONS:,} options for one stage; split the question")
             )
@@ -431,7 +429,7 @@ class _Reader:
         return tuple(
             dict.fromkeys(
                 Stage(attention=a, conv=c, position=p, units=u, init=i, convs=both)
-                for a, c, p, u, i, both in itertools.product(*lists)
+                for (a, c), (p, u, i, both) in itertools.product(itertools.product(attention, conv), settings)
             )
         )
 
@@ -445,12 +443,7 @@ class _Reader:
                 and all(type(v) is int and v >= 0 for v in value)
             )
             if not indices and value not in allowed:
-                self.problems.append(
-                    (
-                        path,
-                        f"unknown {key} '{value}'.{did_you_mean(str(value), allowed)} Known: {', '.join(allowed)}",
-                    )
-                )
+                self.problems.append((path, unknown(key, value, allowed)))
             out.append(tuple(value) if isinstance(value, list) else value)
         return tuple(out)
 
@@ -499,7 +492,7 @@ class _Reader:
                 self.problems.append(
                     (
                         here,
-                        f"Unknown key '{key}': {name} has no such option.{did_you_mean(str(key), words)} It has: {', '.join(words) or 'none'}",
+                        unknown(f"key of {name}", key, words),
                     )
                 )
                 continue
@@ -527,13 +520,7 @@ class _Reader:
     def option_value(self, option: registry.Option, value: Any, path: str) -> Any:
         if option.choices:
             if value not in option.choices:
-                words = ", ".join(str(choice) for choice in option.choices)
-                self.problems.append(
-                    (
-                        path,
-                        f"unknown value '{value}'.{did_you_mean(str(value), [str(c) for c in option.choices])} Known: {words}",
-                    )
-                )
+                self.problems.append((path, unknown("value", value, option.choices)))
             return value
         if "tuple" in option.type:
             if isinstance(value, str) and re.fullmatch(r"\d+(-\d+)*", value):
@@ -640,16 +627,10 @@ def recipe_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, allowed in (("optimizer", ("sgd", "adamw")), ("precision", ("auto", "float32", "bfloat16"))):
         value = values.get(key)
         if value is not None and value not in allowed:
-            yield (
-                key,
-                f"unknown {key} '{value}'.{did_you_mean(str(value), allowed)} Known: {', '.join(allowed)}",
-            )
+            yield key, unknown(key, value, allowed)
     for value in values.get("augment") or ():
         if value not in ("flip", "crop", "cutout"):
-            yield (
-                "augment",
-                f"unknown augmentation '{value}'.{did_you_mean(str(value), ('flip', 'crop', 'cutout'))} Known: flip, crop, cutout",
-            )
+            yield "augment", unknown("augmentation", value, ("flip", "crop", "cutout"))
 
 
 def _combinations(axes: Mapping[str, tuple[list[Any], Mapping[str, Any]]]) -> list[dict[str, Any]]:

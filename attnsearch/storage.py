@@ -191,9 +191,13 @@ class Book:
         error = outcome.curve[-1].val_error if outcome.state == "complete" else None
         row = replace(
             row,
-            **{"state": outcome.state, "error": error, "curve": outcome.curve, "reason": outcome.reason},
+            state=outcome.state,
+            error=error,
+            curve=outcome.curve,
+            reason=outcome.reason,
             seconds=outcome.seconds,
             device=outcome.device,
+            lost=outcome.lost,
         )
         trial_id = self._id(number)
         curve = [

@@ -176,11 +176,12 @@ class Run:
         before = (record.facts.get("data") or {}).get("fingerprint")
         if before and before != data.fingerprint and not self.settings.allow_changed_data:
             raise DataError(
-                f"the images of '{data.name}' have changed since study '{self.name}' began; --allow-changed-data goes on all the same"
+                f"the images of '{data.name}' have changed since study '{self.name}' began; "
+                "--allow-changed-data goes on all the same"
             )
         if (was := record.facts.get("versions")) and was != versions():
-            changed = ", ".join(f"{k} {was.get(k)} -> {v}" for k, v in versions().items() if was.get(k) != v)
-            self.observer.note(f"versions have changed since this study began: {changed}")
+            moved = ", ".join(f"{k} {was.get(k)} -> {v}" for k, v in versions().items() if was.get(k) != v)
+            self.observer.note(f"versions have changed since this study began: {moved}")
 
     def _book(self, opened: Any, data: Data, table: CostTable, devices: list[str]) -> storage.Book:
         from attnsearch.units import COSTS
@@ -240,10 +241,6 @@ class Run:
 
     def _engine(self, devices: list[str]) -> Engine:
         source = DataSource(self.settings.data, self.settings.data_options())
-        if self.settings.engine == "ray":
-            from attnsearch.engines.ray_tasks import RayTasks
-
-            return RayTasks(source, workers=self._workers(), plugins=registry.plugins())
         from attnsearch.engines.local import LocalPool
 
         return LocalPool(source, workers=self._workers(), devices=devices, plugins=registry.plugins())
@@ -378,11 +375,11 @@ class Coordinator:
         seconds = outcome.seconds or time.monotonic() - began
         row = self.book.finish(outcome.number, replace(outcome, seconds=seconds))
         if outcome.lost:
-            if row.attempt < self.settings.retries:
+            again = row.attempt < self.settings.retries
+            if again:
                 self.again.append(_again(row))
-            self.observer.note(
-                f"trial {row.number} lost ({outcome.reason}); {'it will be run again' if row.attempt < self.settings.retries else 'given up'}"
-            )
+            fate = "it will be run again" if again else "given up"
+            self.observer.note(f"trial {row.number} lost ({outcome.reason}); {fate}")
         self.observer.trial_ended(row)
         ended = [
             r

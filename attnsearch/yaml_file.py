@@ -111,7 +111,11 @@ class _Builder:
         return out
 
     def scalar(self, node: yaml.Node) -> Any:
-        if node.tag == "tag:yaml.org,2002:str" and not node.style and _SCIENTIFIC.fullmatch(node.value):
+        if (
+            node.tag == "tag:yaml.org,2002:str"
+            and not getattr(node, "style", None)
+            and _SCIENTIFIC.fullmatch(node.value)
+        ):
             return float(node.value)
         kind = node.tag.rsplit(":", 1)[-1]
         if kind not in ("int", "float", "bool", "null", "str"):

@@ -1,6 +1,6 @@
 """Engines run jobs somewhere else: they take (arch, seed, budget), give back metrics, and never touch the study.
 
-`local` is a pool of worker processes on this machine, `ray_tasks` a Ray cluster. Both speak the messages below.
+`local` is a pool of worker processes on this machine; another engine need only speak the messages below.
 """
 
 from __future__ import annotations

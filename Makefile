@@ -1,0 +1,49 @@
+# Two commands: `make run` does the main job, `make test` passes the tests. Each makes the environment if it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# torch comes first and exactly as locked: asked for in any other way, pip may fetch a CUDA build of several gigabytes.
+TORCH := torch==2.13.0
+
+.PHONY: run test check bench simulate lock clean
+run: $(VENV)/installed
+	$(BIN)/attnsearch run --space cbam_variants $(ARGS)
+
+test: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+bench: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks.throughput $(ARGS)
+
+simulate: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks.simulate $(ARGS)
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("attnsearch needs Python 3.11 or newer, this is %s: make PYTHON=python3.11" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+
+$(VENV)/installed: requirements.txt pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+# The locked versions: what pip resolves the ranges of pyproject.toml to, in a fresh environment.
+lock:
+	rm -rf .lock && $(PYTHON) -m venv .lock
+	.lock/bin/python -m pip install --quiet $(TORCH)
+	.lock/bin/python -m pip install --quiet ".[dashboard]"
+	.lock/bin/python -m pip freeze --exclude attnsearch | sed 's/+cpu$$//' > requirements.txt
+	.lock/bin/python -m pip install --quiet ".[dashboard,onnx,dev]"
+	.lock/bin/python -m pip freeze --exclude attnsearch | sed 's/+cpu$$//' > requirements-dev.txt
+	rm -rf .lock
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache dist
