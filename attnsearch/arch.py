@@ -95,6 +95,7 @@ class Host:
         stem: `cifar` 3x3, `imagenet` 7x7/2 and max-pool, `deep` three 3x3 and max-pool; the family's own when None.
         stem_width: channels that the stem puts out (the first two convolutions of a deep stem have half of them);
             the width of the first stage when None.
+        widths: width of each stage, where they do not double from `width`.
         units: units per stage, where they differ from the name's.
         unit: `basic`, `bottleneck`, or `single` (article 000: one convolution, activation before the gate);
             the name's own when None.
@@ -109,6 +110,7 @@ class Host:
     width: int | None = None
     stem: Literal["cifar", "imagenet", "deep"] | None = None
     stem_width: int | None = None
+    widths: tuple[int, ...] | None = None
     units: tuple[int, ...] | None = None
     unit: Literal["basic", "bottleneck", "single"] | None = None
     expansion: int | None = None
@@ -137,7 +139,7 @@ class Host:
 
     def planes(self, stage: int) -> int:
         """Width of the units of a stage (from 0), before expansion."""
-        return int(self.filled().width or 0) << stage
+        return self.widths[stage] if self.widths else int(self.filled().width or 0) << stage
 
     def channels(self, stage: int) -> int:
         """Channels that a stage (from 0) puts out."""
@@ -161,6 +163,8 @@ class Stage:
             norm), after_add, after_stage.
         units: all, first, last, alternate (every second unit from the first), or a tuple of indices from 0.
         init: identity adds the gate as x + s * (gate(x) - x) with a trained s that starts at 0.
+        control: for the controls of a comparison: `null` puts the identity in the gate's place, `frozen` leaves the
+            gate's parameters as drawn.
         conv: what stands where a unit's 3x3 convolution stood.
         convs: in a basic unit, whether `conv` takes the second 3x3 or both.
     """
@@ -169,6 +173,7 @@ class Stage:
     position: Position = "before_add"
     units: str | tuple[int, ...] = "all"
     init: Literal["default", "identity"] = "default"
+    control: Literal["none", "null", "frozen"] = "none"
     conv: Block = CONV3X3
     convs: Literal["second", "both"] = "second"
 
@@ -192,6 +197,7 @@ class Stage:
             if self.units != "all" and self.position != "after_stage":
                 where.append(spell(self.units))
             where += ["identity"] if self.init == "identity" else []
+            where += [self.control] if self.control != "none" else []
             parts.append("@".join([str(self.attention), *where]))
         return "+".join(parts) or "none"
 

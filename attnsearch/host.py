@@ -239,6 +239,9 @@ class StageMaker:
 
     def gate(self, channels: int, path: str) -> nn.Module:
         gate = self.place(self.stage_spec.attention, "attention", path, lambda cls, o: cls(channels, **o))
+        if self.stage_spec.control == "null":
+            return nn.Identity()
+        gate.requires_grad_(self.stage_spec.control != "frozen")
         if self.stage_spec.init == "default" or getattr(gate, "starts_as_identity", False):
             return gate  # wrapping a gate that is the identity already would leave every gradient at zero
         return IdentityStart(gate)
@@ -270,7 +273,7 @@ def build(arch: Arch, *, classes: int = 10, in_channels: int = 3, seed: int | No
 
 def stem_channels(host: Host) -> int:
     """Channels that the stem puts out."""
-    return int(host.stem_width or host.filled().width or 0)
+    return int(host.stem_width or host.planes(0))
 
 
 def _conv(i: int, o: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:

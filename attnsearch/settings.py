@@ -13,6 +13,8 @@ from attnsearch.space import LIMITED
 
 COST_AXES = (*LIMITED, "latency_ms")
 DESIGNS = ("search", "loo", "add", "swap", "factorial")
+CONTROLS = ("null", "width", "frozen", "none")
+SAMPLERS = ("auto", "exhaustive", "pool", "tpe", "nsga2", "random", "gp")
 PRUNERS = ("par", "none", "moasha", "one-epoch")
 
 
@@ -25,6 +27,8 @@ class Settings:
         study: its name; the space's when None. storage: database URL; `OUT/attnsearch.db` when None.
         trials: trainings in all, a total that `resume` counts on; None takes the design's own number.
         timeout: seconds after which nothing new is started.
+        reference: option that a design adds to, or leaves out of, every site; the first that is not the
+            baseline's when None. controls: which of `null`, `width`, `frozen` run beside a design's variants.
         seeds: seed blocks of a design; in a search, fresh seeds that a confirmed arch may get at most.
         seed: of the study; trials use seeds derived from it.
         confirm: share of the trials kept for fresh seeds of the arch that may be on the front.
@@ -48,6 +52,8 @@ class Settings:
     lr: float | None = None
     train_images: int | None = None
     design: str | None = None
+    reference: str | None = None
+    controls: str = "null,width"
     seeds: int | None = None
     seed: int = 0
     sampler: str = "auto"
@@ -71,7 +77,11 @@ class Settings:
             raise UsageError(f"--confirm must be at least 0 and below 1, got {self.confirm:g}")
         for cost in self.costs:
             _word("objective", cost, COST_AXES)
+        _word("sampler", self.sampler, SAMPLERS)
         _word("pruner", self.pruner, PRUNERS)
+        _word("answer to a bad image", self.bad_images, ("fail", "skip"))
+        for control in self.controls.split(","):
+            _word("control", control, CONTROLS)
         if self.design is not None:
             _word("design", self.design, DESIGNS)
         return self

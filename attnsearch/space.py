@@ -268,7 +268,7 @@ def canonical_stage(host: Host, index: int, stage: Stage) -> Stage:
     )
     if units == (count - 1,):
         units = "last"  # readable, and still one spelling
-    return Stage(attention, stage.position, units, stage.init, conv, convs)
+    return Stage(attention, stage.position, units, stage.init, stage.control, conv, convs)
 
 
 def _complete(block: Block, channels: int) -> Block:

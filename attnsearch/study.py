@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnsearch import registry, storage
+from attnsearch.ablation import DesignAgenda
 from attnsearch.agenda import Agenda, Cell, SearchAgenda
 from attnsearch.costing import CostTable
 from attnsearch.data import Data, open_data
@@ -213,18 +214,26 @@ class Run:
             book.facts(started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
         return book
 
-    def _agenda(self, table: CostTable, book: storage.Book) -> SearchAgenda:
-        return SearchAgenda(self.space, table, book, self.settings, self.limits)
+    def _agenda(self, table: CostTable, book: storage.Book) -> SearchAgenda | DesignAgenda:
+        if (self.settings.design or self.space.design) == "search":
+            return SearchAgenda(self.space, table, book, self.settings, self.limits)
+        return DesignAgenda(self.space, table, book, self.settings)
 
-    def _write_facts(self, book: storage.Book, agenda: SearchAgenda, table: CostTable) -> None:
+    def _write_facts(self, book: storage.Book, agenda: SearchAgenda | DesignAgenda, table: CostTable) -> None:
+        book.facts(trials_wanted=agenda.total, cost_range=list(table.range(self.settings.costs[0])))
+        if isinstance(agenda, SearchAgenda):
+            self._write_search_facts(book, agenda, table)
+        else:
+            book.facts(**agenda.facts(), margin=self.settings.margin)
+        self.observer.began(dict(book.study.user_attrs), agenda.total, self._workers())
+
+    def _write_search_facts(self, book: storage.Book, agenda: SearchAgenda, table: CostTable) -> None:
         over = self.space.size() - agenda.feasible
         low, high = table.range(self.settings.costs[0])
         book.facts(
             over_budget=over,
             sampler=f"{agenda.sampler_name}: {agenda.sampler_reason}",
             pruner=self.settings.pruner,
-            cost_range=[low, high],
-            trials_wanted=agenda.total,
         )
         if agenda.feasible < 1:
             raise UsageError(
@@ -234,7 +243,6 @@ class Run:
             self.observer.note(
                 f"only {agenda.feasible} distinct architectures; will stop at {agenda.feasible}"
             )
-        self.observer.began(dict(book.study.user_attrs), agenda.total, self._workers())
 
     def _workers(self) -> int:
         return self.settings.workers or len(os.sched_getaffinity(0))
