@@ -293,19 +293,15 @@ def _joined(table: Table, baseline: str) -> tuple[Table, list[str]]:
 
 def _without_twins(table: Table) -> tuple[Table, dict[str, str]]:
     """Fold variants with the same results in two or more blocks: copies of a run would shrink the noise."""
-    kept: list[int] = []
+    first: dict[bytes, str] = {}
     twins: dict[str, str] = {}
-    for i, row in enumerate(table.errors):
-        same = [j for j in kept if _varies(row) and np.array_equal(row, table.errors[j], equal_nan=True)]
-        if same:
-            twins[table.variants[i]] = table.variants[same[0]]
-        else:
-            kept.append(i)
-    return table.take(kept), twins
-
-
-def _varies(row: Floats) -> bool:
-    return len(np.unique(row[np.isfinite(row)])) > 1
+    for name, row in zip(table.variants, table.errors, strict=True):
+        of = first.setdefault(row.tobytes(), name)
+        if (
+            of != name and len(set(row[np.isfinite(row)])) > 1
+        ):  # at one value throughout, all may be at a limit
+            twins[name] = of
+    return table.take([i for i, name in enumerate(table.variants) if name not in twins]), twins
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,96 @@
+"""Sentences agree with the numbers they are made from; importances find what was planted and say what they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import optuna
+import pytest
+
+from attnsearch.errors import NoResultError
+from attnsearch.explain import EXPLORATORY, audit_sentence, importances, plan_sentence
+from attnsearch.power import plan
+from attnsearch.proxy import Audit
+
+
+def judged(**changed) -> Audit:
+    facts = {
+        "verdict": "trust", "archs": 30, "bands": 6, "tau": 0.61, "tau_interval": (0.4, 0.8), "partial_tau": 0.55,
+        "partial_interval": (0.31, 0.72), "cost_tau": 0.52, "ceiling": 0.9, "regret_1": 0.4,
+        "regret_1_interval": (0.1, 0.8), "regret_3": 0.05, "regret_3_interval": (0.0, 0.2), "front_kept": 1.0,
+        "run_sd": 0.2,
+    }  # fmt: skip
+    return Audit(**{**facts, **changed})
+
+
+def test_audit_sentence_says_the_numbers():
+    said = audit_sentence(judged())
+    for part in (
+        "30 archs",
+        "verdict is: trust",
+        "tau is 0.61",
+        "cost alone reaches 0.52",
+        "0.31 to 0.72",
+        "loses 0.05",
+    ):
+        assert part in said
+
+
+def test_a_proxy_that_does_not_beat_cost_is_said_not_to():
+    said = audit_sentence(
+        judged(verdict="do not trust", partial_tau=0.1, partial_interval=(-0.1, 0.3), ceiling=None)
+    )
+    assert "not shown to rank archs better than their cost alone" in said
+    assert "perfect proxy" not in said
+
+
+def test_what_trust_would_take():
+    narrow = audit_sentence(judged(verdict="use with re-evaluation", partial_interval=(0.1, 0.6)))
+    assert "partial tau above 0.2" in narrow
+    costly = audit_sentence(judged(verdict="use with re-evaluation", regret_3_interval=(0.1, 0.9)))
+    assert "a loss of at most 0.50 points" in costly
+
+
+def test_plan_sentence_says_seeds_hours_and_what_is_at_hand():
+    made = plan(0.5, 6, sd=0.6, degrees=5, seconds=60, at_hand=3)
+    said = plan_sentence(made)
+    assert f"takes {made.seeds} seeds, {6 * made.seeds} trials" in said
+    assert f"between {made.seeds_low} and {made.seeds_high}" in said
+    assert (
+        f"3 seeds would see {made.achieved:.2f} points, and could not tell a smaller effect from none" in said
+    )
+    hopeless = plan_sentence(plan(0.001, 6, sd=1.0))
+    assert "over 100,000 seeds: out of reach" in hopeless
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(10, "minutes"), (600, "hours"), (20_000, "days")])
+def test_durations_have_fitting_units(seconds, words):
+    assert words in plan_sentence(plan(1.0, 3, sd=0.6, seconds=seconds))
+
+
+def searched(trials: int) -> optuna.Study:
+    rng = np.random.default_rng(0)
+    study = optuna.create_study(directions=["minimize", "minimize"])
+    options = optuna.distributions.CategoricalDistribution(["none", "se", "cbam"])
+    for _ in range(trials):
+        picks = {site: str(rng.choice(options.choices)) for site in ("s1", "s2", "s3")}
+        error = 20 - 3 * (picks["s2"] == "se") + rng.normal(0, 0.1)
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=picks, distributions=dict.fromkeys(picks, options), values=[error, rng.uniform()]
+            )
+        )
+    return study
+
+
+def test_importances_find_the_site_that_matters():
+    found = importances(searched(80))
+    assert found[0].site == "s2"
+    assert found[0].ped_anova > 0.8
+    assert found[0].fanova > 0.8
+    assert sum(i.fanova for i in found) == pytest.approx(1)
+    assert "exploratory" in EXPLORATORY
+
+
+def test_importances_of_too_little_are_refused():
+    with pytest.raises(NoResultError, match="need 20 finished trials, the study has 5"):
+        importances(searched(5))
