@@ -8,13 +8,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from attnsearch.cost import measure
     from attnsearch.create import create_block, create_neck
+    from attnsearch.space import load_space
+    from attnsearch.studies import open_study
+    from attnsearch.study import run
 
 __version__ = "0.1.0"
 
 # Loaded when first asked for, so that `import attnsearch` and what only reads results stay free of torch.
-_LAZY = {"create_block": "create", "create_neck": "create", "measure": "cost"}
+_LAZY = {
+    "create_block": "create",
+    "create_neck": "create",
+    "load_space": "space",
+    "measure": "cost",
+    "open_study": "studies",
+    "run": "study",
+}
 
-__all__ = ["create_block", "create_neck", "measure"]
+__all__ = ["create_block", "create_neck", "load_space", "measure", "open_study", "run"]
 
 
 def __getattr__(name: str) -> Any:

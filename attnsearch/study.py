@@ -2,7 +2,7 @@
 
     agenda ─► begin (storage) ─► submit (engine) ─► epochs, rungs ─► finish (storage) ─► agenda ...
 
-`run` is what the command line calls; `Study` is what a notebook reads.
+`run` is what the command line calls; what it gives back is a `studies.Study`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attnsearch import registry, storage
 from attnsearch.ablation import DesignAgenda
@@ -26,15 +26,13 @@ from attnsearch.costing import CostTable
 from attnsearch.data import Data, open_data
 from attnsearch.engines import DataSource, Engine, Job, Outcome, Progress
 from attnsearch.errors import DataError, EnvironmentFault, Interrupted, NoResultError, UsageError
-from attnsearch.names import check_study_name, masked
+from attnsearch.names import check_study_name
 from attnsearch.pruning import Decision, make_pruner
 from attnsearch.pruning import Run as Seen
 from attnsearch.settings import Settings
 from attnsearch.space import Limit, Space, load_space, parse_limits
+from attnsearch.studies import Study
 from attnsearch.trial import Recipe, StudyRecord, TrialResult
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FAILURES_LOOKED_AT = 10  # if more than half of the first ten trainings fail, the fault is not the archs'
 
@@ -49,47 +47,7 @@ class Observer:
     def note(self, message: str) -> None: ...
     def tick(self) -> None: ...
     def ended(self, reason: str) -> None: ...
-
-
-@dataclass(frozen=True)
-class Study:
-    """A study as it stands in its storage."""
-
-    name: str
-    record: StudyRecord
-
-    def trials(self) -> pd.DataFrame:
-        """One row per training."""
-        from attnsearch.reports import tables
-
-        return tables.trials_frame(self.record)
-
-    def front(self) -> pd.DataFrame:
-        """One row per arch on the front, with n, interval, costs and P(front)."""
-        from attnsearch.reports import tables
-
-        return tables.front_frame(self.record)
-
-    def verdicts(self) -> pd.DataFrame:
-        """One row per variant of a design; empty for a search."""
-        from attnsearch.reports import tables
-
-        return tables.verdicts_frame(self.record)
-
-
-def open_study(
-    name: str | None = None, storage_url: str | None = None, *, out: Path = Path("results")
-) -> Study:
-    """A study by name, the latest when None; raises `UsageError` for an unknown one."""
-    url = Settings(storage=storage_url, out=out).url()
-    opened = storage.open_storage(url, create=False)
-    names = storage.study_names(opened)
-    if not names:
-        raise UsageError(
-            f"No study in {masked(url)} yet: attnsearch run --space cbam_variants makes one"
-        )
-    name = name or names[-1]
-    return Study(name, storage.read_record(opened, name))
+    def close(self) -> None: ...
 
 
 def run(space: Space | str, *, observer: Observer | None = None, **settings: Any) -> Study:
@@ -204,6 +162,8 @@ class Run:
             baseline=self.space.baseline().key,
             recipe=_plain(self.space.recipe.to_dict()),
             data=data.facts(),
+            data_options=self.settings.data_options(),
+            seed=self.settings.seed,
             device=devices[0],
             versions=versions(),
             command=_command(),
@@ -511,6 +471,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-__all__ = ["Coordinator", "Observer", "Run", "Study", "open_study", "run"]

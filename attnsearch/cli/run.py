@@ -1,0 +1,103 @@
+"""`attnsearch run`: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from attnsearch.cli.common import (
+    Json,
+    Out,
+    Plugins,
+    RequiredSpace,
+    Storage,
+    StudyOption,
+    add_plugins,
+    positive,
+    whole,
+)
+from attnsearch.cli.common import (
+    workers as worker_count,
+)
+
+if TYPE_CHECKING:
+    from attnsearch.settings import Settings
+    from attnsearch.space import Space
+    from attnsearch.study import Study
+
+
+def _option(help: str, metavar: str | None = None, parser: Any = None) -> Any:
+    return typer.Option(help=help, metavar=metavar, parser=parser)
+
+
+def _count(help: str) -> Any:
+    return _option(help, "N", whole)
+
+
+def run(
+    space: RequiredSpace = "",
+    data: Annotated[str, _option("A data set's name, hf:NAME, a folder, a .parquet or .npz file.")] = "cluttered-digits",
+    study: StudyOption = None,
+    trials: Annotated[int | None, _count("Trainings in all, those before --resume counted.")] = None,
+    timeout: Annotated[float | None, _option("Start nothing new after so long.", "SECONDS", positive)] = None,
+    epochs: Annotated[int | None, _count("Length of a proxy training.")] = None,
+    batch_size: Annotated[int | None, _count("Images per step.")] = None,
+    lr: Annotated[float | None, _option("Peak of the one-cycle schedule.", "RATE", positive)] = None,
+    train_images: Annotated[int | None, _count("At most so many, a fixed stratified part.")] = None,
+    seeds: Annotated[int | None, _count("Seed blocks of a design; most fresh seeds of one arch.")] = None,
+    seed: Annotated[int, _option("Of the study; every trial's seed follows from it.")] = 0,
+    design: Annotated[str | None, _option("search, or an ablation: loo, add, swap, factorial.")] = None,
+    reference: Annotated[str | None, _option("Option that a design adds or leaves out.", "OPTION")] = None,
+    margin: Annotated[float | None, _option("A difference below it would not matter.", "POINTS", positive)] = None,
+    controls: Annotated[str, _option("Run beside a design: null, width, frozen, by comma; or none.")] = "null,width",
+    sampler: Annotated[str, _option("auto, exhaustive, pool, tpe, nsga2, random or gp.")] = "auto",
+    pruner: Annotated[str, _option("par, none, moasha or one-epoch.")] = "par",
+    confirm: Annotated[float, _option("Share of the trials for fresh seeds on the front.", "SHARE")] = 0.35,
+    cost: Annotated[str, _option("Cost axis: macs, params, flops, bytes_moved, ...")] = "macs",
+    budget: Annotated[str, _option('Limits before training, as "params<=1.2x,macs<=60M".', "LIMITS")] = "",
+    workers: Annotated[int | None, _option("Processes; gpus: one per GPU.", "N", worker_count)] = None,
+    device: Annotated[str, _option("auto, cpu, cuda, or cuda:0,cuda:1.")] = "auto",
+    trial_timeout: Annotated[float | None, _option("End a training that takes longer.", "SECONDS", positive)] = None,
+    retries: Annotated[int, _option("Times a training is begun again whose worker died.", "N")] = 2,
+    image_size: Annotated[int | None, _option("Resize images to squares of this side.", "PIXELS", whole)] = None,
+    on_bad_image: Annotated[str, _option("fail, or skip and count.")] = "fail",
+    plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
+    storage: Storage = None,
+    out: Out = Path("results"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a study that exists.")] = False,
+    allow_changed_data: Annotated[bool, typer.Option("--allow-changed-data", help="Resume all the same.")] = False,
+    json: Json = False,
+) -> None:  # fmt: skip
+    """Search a space, or work off an ablation, and report what is worth its cost."""
+    from attnsearch.settings import Settings
+    from attnsearch.space import load_space
+
+    given = {name: value for name, value in locals().items() if name in Settings.__dataclass_fields__}
+    settings = Settings(**given, costs=tuple(cost.split(",")), bad_images=on_bad_image).check()  # type: ignore[arg-type]
+    add_plugins(plugin)
+    finished = _watched(load_space(space), settings)
+    _show(finished, out / finished.name, json)
+
+
+def _watched(question: Space, settings: Settings) -> Study:
+    """Run under a progress display that gives the terminal back however the run ends."""
+    from attnsearch.progress import observer
+    from attnsearch.study import Run
+
+    watcher = observer()
+    try:
+        return Run(question, settings, watcher).go()
+    finally:
+        watcher.close()
+
+
+def _show(study: Study, folder: Path, json: bool) -> None:
+    """The report on stdout; where its files are, on stderr."""
+    from attnsearch.cli.report import print_report
+
+    print_report(study.record, json)
+    typer.echo(
+        f"\nThe whole report: {folder / 'report.html'}. Again: attnsearch report {study.name}", err=True
+    )
