@@ -103,9 +103,19 @@ def test_costs_are_told_relative_to_the_baseline():
     assert "1 multiply-add = 1" in markdown.render(report)
 
 
-def test_longer_runs_of_the_audit_stand_in_no_mean():
-    long = replace(trial("se", 200, 5.0, role="audit"), epochs=40)
+@pytest.mark.parametrize("role", ["audit", "confirm"])
+def test_runs_of_another_length_stand_in_no_mean(role):
+    long = replace(trial("se", 200, 5.0, role=role), epochs=40)
     assert cells(reports.build(record(long)), "se")["error_pct"] == 12.0
+
+
+def test_a_lucky_search_value_neither_leads_nor_is_confirmed():
+    report = reports.build(record(trial("lucky", 0, 2.0, costs={"macs": 60e6})))
+    lucky = next(row for row in report.rows if row.trial.arch == "lucky")
+    assert lucky.standing.p_front is not None
+    assert lucky.standing.p_front > 0.9
+    assert lucky.status == "candidate"
+    assert "ran again on fresh seeds: se," in summary.best(report)
 
 
 def test_counts_say_where_every_trial_went():
