@@ -146,7 +146,7 @@ def audit(found: Sequence[Pair], *, draws: int = 2_000, seed: int = 0) -> Audit:
     long = np.array([float(np.mean(pair.long)) for pair in found])
     sd, _ = pooled_sd([pair.long for pair in found])
     bands = _bands(cost)
-    ranks = _Ranks.of(short, long, cost)
+    ranks = Ranks.of(short, long, cost)
     counts = np.random.default_rng(seed).multinomial(len(found), [1 / len(found)] * len(found), size=draws)
     everything = np.ones((1, len(found)))
     taus, partials, _ = ranks.taus(counts)
@@ -185,7 +185,7 @@ def _interval(values: Floats) -> Interval:
 
 
 @dataclass(frozen=True)
-class _Ranks:
+class Ranks:
     """Signs of all pairwise differences, from which Kendall's tau-b of any resample follows by its counts."""
 
     short: Floats
@@ -193,7 +193,7 @@ class _Ranks:
     cost: Floats
 
     @classmethod
-    def of(cls, *values: Floats) -> _Ranks:
+    def of(cls, *values: Floats) -> Ranks:
         return cls(*(np.sign(value[:, None] - value[None, :]) for value in values))
 
     def taus(self, counts: ArrayLike) -> tuple[Floats, Floats, Floats]:
@@ -218,7 +218,7 @@ class _Ranks:
 def kendall(a: ArrayLike, b: ArrayLike) -> float:
     """Kendall's tau-b; 0 where one of the two does not vary."""
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    (tau,), _, _ = _Ranks.of(x, y, np.zeros(len(x))).taus(np.ones((1, len(x))))
+    (tau,), _, _ = Ranks.of(x, y, np.zeros(len(x))).taus(np.ones((1, len(x))))
     return float(tau)
 
 

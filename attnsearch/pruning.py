@@ -16,6 +16,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -23,13 +24,14 @@ from numpy.typing import NDArray
 from scipy.stats import beta
 
 from attnsearch.errors import UsageError, did_you_mean
+from attnsearch.proxy import Ranks
 
 Floats = NDArray[np.float64]
 
 PRUNERS = ("par", "moasha", "one-epoch", "none")
 CALIBRATION = 8  # complete trials before anyone is stopped
 PEERS = 4  # trials at the rung before anyone is stopped there
-TRUSTED_FROM = 20  # complete trials from which a rung must prove its worth
+TRUSTED_FROM = 20  # complete trials from which a rung must prove its worth beyond doubt
 GATE_ROWS = 100  # of these the latest so many; keeps a decision within milliseconds
 DRAWS = 500
 
@@ -91,8 +93,9 @@ class ParetoAtRung:
 
     The residual sd is that of a straight line final error ~ error at the rung over complete trials.
     Safeguards: nobody is stopped before 8 trials are complete, nor with fewer than 4 others at the rung, nor
-    when protected; from 20 complete trials on, a rung is in force only while the lower 95 % bootstrap bound
-    of Kendall's partial tau(rung, final | cost) is above 0; a share `audited` of the stops is let run.
+    when protected; a rung is in force only while the lower bootstrap bound of Kendall's partial
+    tau(rung, final | cost) is above 0, the 20th percentile up to 20 complete trials (so that a useless rung
+    wastes little), the 2.5th from there on; a share `audited` of the stops is let run.
     """
 
     seed: int = 0
@@ -126,7 +129,7 @@ class ParetoAtRung:
         limit = min(rivals, default=math.inf) + self.slack * _residual_sd(pairs)
         if not error > limit:
             return Decision(False, f"not dominated at rung {rung}")
-        if len(pairs) >= TRUSTED_FROM and (bound := self.trust(pairs)) <= 0:
+        if (bound := self.trust(pairs)) <= 0:
             return Decision(False, f"rung {rung} is not trusted: partial tau may be {bound:.2f}")
         reason = f"error {error:.2f} at rung {rung}, an arch of no more cost and slack make {limit:.2f}"
         if _coin(self.seed, key) < self.audited:
@@ -134,11 +137,9 @@ class ParetoAtRung:
         return Decision(True, reason)
 
     def trust(self, pairs: Floats) -> float:
-        """Lower 95 % bound of partial tau(rung, final | cost) over rows (rung, final, cost)."""
-        rows = pairs[-GATE_ROWS:]
-        random = np.random.default_rng([self.seed, len(pairs)])
-        weights = random.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=DRAWS).astype(float)
-        return float(np.nanpercentile(_partial_tau(rows, weights), 2.5))
+        """Lower bound of partial tau(rung, final | cost) over rows (rung, final, cost)."""
+        percentile = 2.5 if len(pairs) >= TRUSTED_FROM else 20.0
+        return _lower_bound(pairs[-GATE_ROWS:].tobytes(), percentile, self.seed)
 
 
 @dataclass(frozen=True)
@@ -286,22 +287,14 @@ def _residual_sd(pairs: Floats) -> float:
     return float(np.sqrt(((pairs[:, 1] - slope * pairs[:, 0] - offset) ** 2).sum() / (len(pairs) - 2)))
 
 
-def _partial_tau(rows: Floats, weights: Floats) -> Floats:
-    """Kendall's partial tau-b of columns 0 and 1 given 2, for each row of resampling counts, (draws,).
-
-    Every tau is a ratio of quadratic forms in the counts, so that all draws are a few matrix products.
-    """
-    signs = [np.sign(column[:, None] - column[None, :]) for column in rows.T]
-
-    def form(a: int, b: int) -> Floats:
-        total: Floats = ((weights @ (signs[a] * signs[b])) * weights).sum(1)
-        return total
-
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scale = [np.sqrt(form(i, i)) for i in range(3)]
-        xy, xz, yz = (form(a, b) / (scale[a] * scale[b]) for a, b in ((0, 1), (0, 2), (1, 2)))
-        tau: Floats = (xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2))
-    return tau
+@lru_cache(maxsize=16)
+def _lower_bound(pairs: bytes, percentile: float, seed: int) -> float:
+    """Bootstrap percentile over rows of three floats; kept, for rows change only when a trial completes."""
+    rows = np.frombuffer(pairs).reshape(-1, 3)
+    random = np.random.default_rng([seed, len(rows)])
+    weights = random.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=DRAWS).astype(float)
+    _, partial, _ = Ranks.of(*rows.T).taus(weights)
+    return float(np.percentile(partial, percentile))
 
 
 def _coin(seed: int, key: str) -> float:

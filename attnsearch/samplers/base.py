@@ -46,7 +46,7 @@ class ArchSampler(optuna.samplers.BaseSampler):
         raise NotImplementedError
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return dict(self.domain.distributions)
+        return self.domain.distributions
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]

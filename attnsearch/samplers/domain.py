@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from attnsearch.errors import UsageError, did_you_mean
 
@@ -27,7 +27,7 @@ class Domain:
         sites: options of each site, as readable strings.
         cost: codes (n, S) -> the exact cost of each, positive, (n,).
         factors: per site an integer array (options, factors); equal entries mean that two options share that
-            property (block, ratio, position, ...). Column f means the same property at every site.
+            property (block, ratio, position, ...).
         allowed: codes (n, S) -> mask (n,). False for what is over budget and for every spelling of a network
             but its canonical one.
     """
@@ -54,7 +54,7 @@ class Domain:
         self._words = [random.integers(0, 2**63, size, dtype=np.uint64) for size in self.sizes]
 
     @property
-    def distributions(self) -> dict[str, CategoricalDistribution]:
+    def distributions(self) -> dict[str, BaseDistribution]:
         return {
             site: CategoricalDistribution(options)
             for site, options in zip(self.sites, self.options, strict=True)

@@ -176,24 +176,31 @@ class Posterior:
 
 def _share(table: NDArray[np.int64]) -> Floats:
     """Share of equal factors between any two options of a site, (O, O)."""
+    if table.shape[1] == 0:
+        return np.ones((len(table), len(table)))
     share: Floats = (table[:, None, :] == table[None, :, :]).mean(2)
     return share
 
 
 def _count_tables(domain: Domain) -> list[Floats]:
-    """Per site (O, labels): the labels an option carries: its name, or its factors' values."""
-    carried: list[list[tuple[Any, ...]]]  # labels of each option of each site
-    if domain.factors is None:
-        carried = [[(option,) for option in options] for options in domain.options]
-    else:
-        carried = [[tuple(enumerate(row)) for row in table.tolist()] for table in domain.factors]
-    weight = 1.0 / np.sqrt(len(carried[0][0]))
+    """Per site (O, labels): the labels an option carries, scaled to unit length.
+
+    A label is an option's name, or one of its factors' values where factors are stated; sites share factor labels
+    if they offer the same options, for only then do their codes mean the same.
+    """
+    carried: list[list[tuple[Any, ...]]] = []
+    for site, options in enumerate(domain.options):
+        if domain.factors is None:
+            carried.append([(option,) for option in options])
+        else:
+            rows = domain.factors[site].tolist()
+            carried.append([tuple((options, *pair) for pair in enumerate(row)) for row in rows])
     known = sorted({label for site in carried for option in site for label in option})
     labels = {label: i for i, label in enumerate(known)}
     tables = []
-    for site in carried:
-        table = np.zeros((len(site), len(labels)))
-        for row, option in enumerate(site):
-            table[row, [labels[label] for label in option]] = weight
+    for site_labels in carried:
+        table = np.zeros((len(site_labels), len(labels)))
+        for row, option in enumerate(site_labels):
+            table[row, [labels[label] for label in option]] = 1 / np.sqrt(max(len(option), 1))
         tables.append(table)
     return tables

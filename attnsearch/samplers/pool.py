@@ -1,6 +1,7 @@
 """PoolEHVI: score a pool of archs by expected hypervolume improvement at their known cost, take the best.
 
-The pool is the whole feasible space where that can be held, else random archs and edits of the front. The
+The pool is the whole feasible space where that can be held, else random archs, edits of the front and, in a
+second round, edits of the best of these. The
 expected improvement is exact (`ehvi.py`) under a Gaussian process (`gp.py`) that sees error on a logarithmic
 scale, finished trials, stopped ones at the final error foreseen for them, and running ones at their expected
 value (Kriging believer). The front is that of posterior means, not of noisy observations.
@@ -28,7 +29,7 @@ from attnsearch.samplers.history import Past, imputed
 
 START = 12  # archs before the first model
 REFIT_EACH = 40  # observations up to which hyper-parameters are fitted at every proposal, then every third
-FIT_ROWS = 200  # observations that hyper-parameters are fitted on; the posterior uses all
+FIT_ROWS = 150  # observations that hyper-parameters are fitted on; the posterior uses all
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,8 @@ class PoolEHVI(ArchSampler):
         if everything is not None:
             return everything[fresh(everything)]
         pool = np.vstack([self.domain.sample(1500, random), self.domain.edits(belief.front, 2500, random)])
+        best = pool[np.argsort(-belief.ehvi(pool))[:10]]
+        pool = np.vstack([pool, self.domain.edits(best, 1000, random)])
         _, first = np.unique(self.domain.ids(pool), return_index=True)
         pool = pool[np.sort(first)]
         return pool[fresh(pool)]

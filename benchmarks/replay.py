@@ -1,0 +1,198 @@
+"""Searches replayed on a table: Optuna's ask and tell, with look-ups in place of training."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.trial import TrialState
+from scipy.stats import kendalltau
+
+from attnsearch.pruning import NeverStop, Pruner, Run
+from attnsearch.samplers import Dedup, Domain, PoolEHVI, Uniform
+from attnsearch.samplers.ehvi import hypervolume
+from benchmarks.tables import Codes, Floats, Sites
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+class Problem(Protocol):
+    """What a search needs of a table; see `Table` and `Attn6`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def sites(self) -> Sites: ...
+    @property
+    def rungs(self) -> dict[float, Floats]: ...
+    @property
+    def noise(self) -> float: ...
+    @property
+    def archs(self) -> int: ...
+    @property
+    def reference(self) -> tuple[float, float]: ...
+    @property
+    def whole(self) -> float: ...
+    def allowed(self, codes: Codes) -> NDArray[np.bool_]: ...
+    def costs(self, codes: Codes) -> Floats: ...
+    def cost_of(self, rows: list[int]) -> Floats: ...
+    def rows(self, codes: Codes) -> NDArray[np.int64]: ...
+    def sample(self, count: int, random: np.random.Generator) -> list[int]: ...
+    def true_error(self, rows: list[int]) -> Floats: ...
+    def train(self, row: int, random: np.random.Generator) -> tuple[float, int]: ...
+    def rung(self, row: int, seed: int, share: float) -> float: ...
+
+
+class Curve:
+    """Error at a rung: the table's own where it has one, else synthetic with Kendall's tau `tau` to the
+    final.
+
+    Synthetic: the log1p of the excess error plus normal noise, back on the error's scale and 15 points
+    higher; the noise is set by bisection on 1,500 archs. `permuted` gives each arch the rung of an unrelated
+    one.
+    """
+
+    def __init__(self, problem: Problem, share: float, *, tau: float = 0.6, permuted: bool = False) -> None:
+        self.share, self._problem, self._permuted = share, problem, permuted
+        random = np.random.default_rng(15)
+        rows = problem.sample(1500, random)
+        self._finals = np.array([problem.train(row, random)[0] for row in rows])
+        self._best = float(self._finals.min())
+        self._unit = float(np.median(self._finals)) - self._best
+        self._sd = 0.0 if problem.rungs else self._calibrate(tau, random.standard_normal(len(rows)))
+
+    def __call__(self, row: int, seed: int, error: float, random: np.random.Generator) -> float:
+        if self._permuted:
+            error = float(random.choice(self._finals))
+        elif self._problem.rungs:
+            return self._problem.rung(row, seed, self.share)
+        return float(self._early(np.array([error]), random.normal(0, self._sd))[0])
+
+    def _early(self, error: Floats, noise: Floats | float) -> Floats:
+        excess = np.log1p(np.maximum((error - self._best) / self._unit, -0.5))
+        return self._best + 15.0 + self._unit * np.expm1(excess + noise)
+
+    def _calibrate(self, tau: float, noise: Floats) -> float:
+        low, high = 0.0, 5.0
+        for _ in range(30):
+            middle = (low + high) / 2
+            reached = kendalltau(self._early(self._finals, middle * noise), self._finals)[0]
+            low, high = (middle, high) if reached > tau else (low, middle)
+        return low
+
+
+@dataclass
+class Trace:
+    """A search as it went: full trainings spent, and the share of the hypervolume reached, by trial."""
+
+    spent: list[float] = field(default_factory=list)
+    volume: list[float] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    finals: list[float] = field(default_factory=list)  # what each trial had, or would have had, at the end
+
+    def at(self, units: float) -> float:
+        """Hypervolume share when so many units were spent."""
+        within = [v for s, v in zip(self.spent, self.volume, strict=True) if s <= units + 1e-9]
+        return within[-1] if within else 0.0
+
+    def reaches(self, volume: float) -> float:
+        """Units spent when that share was reached; infinite if never."""
+        return next((s for s, v in zip(self.spent, self.volume, strict=True) if v >= volume), np.inf)
+
+
+class Search:
+    """One search on a problem: `Search(problem, sampler, seed).run(units)`."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        sampler: optuna.samplers.BaseSampler,
+        seed: int,
+        *,
+        pruner: Pruner | None = None,
+        curve: Curve | None = None,
+        workers: int = 1,
+    ) -> None:
+        self.problem, self.curve, self.workers = problem, curve, workers
+        self.pruner = pruner or NeverStop()
+        self.domain = Domain(problem.sites, problem.costs)
+        self.study = optuna.create_study(directions=["minimize"] * 2, sampler=sampler)
+        self.random = np.random.default_rng([7, seed])
+        self.trace = Trace()
+        self._points: list[tuple[float, float]] = []
+
+    def run(self, units: float) -> Trace:
+        """Train until `units` are spent; with several workers the oldest trial ends first."""
+        running = [self._ask() for _ in range(self.workers)]
+        while self._spent < units - 1e-9:
+            self._finish(running.pop(0))
+            running.append(self._ask())
+        return self.trace
+
+    @property
+    def _spent(self) -> float:
+        return self.trace.spent[-1] if self.trace.spent else 0.0
+
+    def _ask(self) -> tuple[optuna.Trial, int]:
+        """The next trial; one whose encoding the table lacks is failed at no charge (raw samplers only)."""
+        for _ in itertools.repeat(None, 1000):
+            trial = self.study.ask(self.domain.distributions)
+            codes = self.domain.encode(trial.params)
+            assert codes is not None
+            row = int(self.problem.rows(codes[None])[0])
+            if row >= 0:
+                return trial, row
+            self.study.tell(trial, state=TrialState.FAIL)
+        raise RuntimeError("a thousand proposals in a row that the table does not hold")
+
+    def _finish(self, asked: tuple[optuna.Trial, int]) -> None:
+        trial, row = asked
+        cost = float(self.problem.cost_of([row])[0])
+        error, seed = self.problem.train(row, self.random)
+        rungs: tuple[float, ...] = ()
+        stop, audited, share = False, False, 1.0
+        if self.curve is not None:
+            rungs = (self.curve(row, seed, error, self.random),)
+            trial.set_user_attr("rung:0", rungs[0])
+            decision = self.pruner.decide(0, cost, rungs[0], self.trace.runs, key=str(row))
+            stop, audited = decision.stop, decision.audited
+            share = self.curve.share if stop else 1.0
+        if stop:
+            self.study.tell(trial, state=TrialState.PRUNED)
+        else:
+            self.study.tell(trial, [error, cost])
+            self._points.append((float(self.problem.true_error([row])[0]), float(np.log10(cost))))
+        run = Run(str(row), cost, rungs, None if stop else error, stopped=stop, audited=audited)
+        self._note(run, row, error, share)
+
+    def _note(self, run: Run, row: int, error: float, share: float) -> None:
+        points = np.array(self._points).reshape(-1, 2)
+        volume = hypervolume(points[:, 0], points[:, 1], self.problem.reference) / self.problem.whole
+        self.trace.runs.append(run)
+        self.trace.finals.append(error)
+        self.trace.rows.append(row)
+        self.trace.spent.append(self._spent + share)
+        self.trace.volume.append(volume)
+
+
+SAMPLERS: dict[str, Callable[[Problem, int], optuna.samplers.BaseSampler]] = {
+    "random": lambda p, seed: Uniform(Domain(p.sites, p.costs, allowed=p.allowed), seed=seed),
+    "NSGA-II, pop 16": lambda p, seed: optuna.samplers.NSGAIISampler(population_size=16, seed=seed),
+    "TPE, default": lambda p, seed: optuna.samplers.TPESampler(seed=seed),
+    "TPE, multivariate": lambda p, seed: optuna.samplers.TPESampler(multivariate=True, seed=seed),
+    "TPE, multivariate + dedup": lambda p, seed: dedup(
+        p, seed, lambda s: optuna.samplers.TPESampler(multivariate=True, constant_liar=True, seed=s)
+    ),
+    "GPSampler + dedup": lambda p, seed: dedup(p, seed, lambda s: optuna.samplers.GPSampler(seed=s)),
+    "PoolEHVI": lambda p, seed: PoolEHVI(p.sites, p.costs, allowed=p.allowed, seed=seed),
+}
+
+
+def dedup(problem: Problem, seed: int, make: Callable[[int], optuna.samplers.BaseSampler]) -> Dedup:
+    return Dedup(make, Domain(problem.sites, problem.costs, allowed=problem.allowed), seed=seed)

@@ -1,0 +1,304 @@
+"""Search benchmark: hypervolume against trainings, without training anything. Minutes on one core.
+
+    python -m benchmarks.search [--nas-bench-macro nas_bench_macro.json] [--packed table.csv ...] [--out DIR]
+
+Problems: Attn6 (synthetic, seeds 0 and 1), NAS-Bench-Macro and packed tables where their path is given
+(format: `benchmarks/tables.py`). Hypervolume is that of the true values (mean over seeds) of what was
+trained to the end, in (error, log10 cost), up to (median error, highest cost), as a share of the whole
+space's. Intervals are 95 % t intervals over repetitions. Tables without learning curves get synthetic ones
+of Kendall's tau 0.6 (`--tau`).
+
+Writes search.json, search.md and search.png, and prints a line for each claim: bound, measured, kept or
+missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import t as student
+
+from attnsearch.pruning import MoAsha, NeverStop, ParetoAtRung, Pruner, audit
+from benchmarks import overhead
+from benchmarks.replay import SAMPLERS, Curve, Problem, Search, Trace
+from benchmarks.tables import Attn6, Floats, Table, nas_bench_macro
+
+SHARES = (0.06, 0.25)  # of a training, spent when a trial is stopped at the rung
+UNITS = 40
+Results = dict[str, dict[str, list[Trace]]]  # problem -> method -> repetitions
+PRUNERS: dict[str, Callable[[int], Pruner]] = {
+    "none": lambda seed: NeverStop(),
+    "PAR": lambda seed: ParetoAtRung(seed),
+    "MO-ASHA eta 3": lambda seed: MoAsha(3.0),
+    "MO-ASHA eta 9": lambda seed: MoAsha(9.0),
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One acceptance line: what was asked for, what was measured."""
+
+    name: str
+    problem: str
+    measured: float
+    bound: float
+    at_least: bool = True
+    note: str = ""
+
+    @property
+    def kept(self) -> bool:
+        return self.measured >= self.bound if self.at_least else self.measured <= self.bound
+
+    def __str__(self) -> str:
+        sign = ">=" if self.at_least else "<="
+        verdict = "kept" if self.kept else "MISSED"
+        measured = f"{self.measured:10.4g} {sign} {self.bound:<8.4g}"
+        return f"{self.name:3} {self.problem:22} {measured} {verdict:7} {self.note}"
+
+
+def sampling(problem: Problem, repetitions: int, gp: int, trainings: int) -> dict[str, list[Trace]]:
+    """Each sampler's searches; random goes on to 200 for S2, PoolEHVI also with 8 workers."""
+    found = {}
+    for name, make in SAMPLERS.items():
+        count = gp if name.startswith("GP") else repetitions
+        length = 2 * trainings if name == "random" else trainings
+        length = int(min(length, problem.archs))
+        found[name] = [Search(problem, make(problem, s), s).run(length) for s in range(count)]
+        _say(f"{problem.name}: {name} {_interval([trace.at(trainings) for trace in found[name]])}")
+    make = SAMPLERS["PoolEHVI"]
+    found["PoolEHVI, 8 workers"] = [
+        Search(problem, make(problem, s), s, workers=8).run(trainings) for s in range(repetitions)
+    ]
+    return found
+
+
+def sampling_claims(problem: Problem, found: dict[str, list[Trace]], trainings: int) -> list[Claim]:
+    def mean(name: str, units: int = trainings) -> float:
+        return float(np.mean([trace.at(units) for trace in found[name]]))
+
+    pool = [trace.at(trainings) for trace in found["PoolEHVI"]]
+    target = mean("random", 2 * trainings)
+    reached = float(np.median([trace.reaches(target) for trace in found["PoolEHVI"]]))
+    rival = mean("TPE, multivariate + dedup")
+    gain, at = float(np.mean(pool)) / mean("random"), f"HV@{trainings}"
+    parallel = mean("PoolEHVI, 8 workers") / float(np.mean(pool))
+    name = problem.name
+    return [
+        Claim("S1", name, gain, 1.15, note=f"{at} over random's mean"),
+        Claim("S1", name, min(pool) / mean("random"), 1.0, note=f"worst of {len(pool)} over random's mean"),
+        Claim("S2", name, reached, 60, False, f"median trainings to random's HV@{2 * trainings}"),
+        Claim("S3", name, float(np.mean(pool)) / rival, 1.0, note=f"{at} over TPE multivariate + dedup"),
+        Claim("S5", name, parallel, 0.9, note=f"{at}, 8 workers over 1"),
+    ]
+
+
+def stopping(problem: Problem, share: float, repetitions: int, tau: float) -> dict[str, list[Trace]]:
+    """Each pruner under random search, PAR under PoolEHVI, PAR on a permuted rung; `UNITS` trainings each."""
+    curve, found = Curve(problem, share, tau=tau), {}
+    for name, make in PRUNERS.items():
+        found[f"random, {name}"] = _searches(problem, "random", make, curve, repetitions)
+    found["PoolEHVI, PAR"] = _searches(problem, "PoolEHVI", PRUNERS["PAR"], curve, repetitions)
+    mixed = Curve(problem, share, tau=tau, permuted=True)
+    found["random, PAR, permuted"] = _searches(problem, "random", PRUNERS["PAR"], mixed, repetitions)
+    for name, traces in found.items():
+        reached = _interval([trace.at(UNITS) for trace in traces])
+        _say(f"{problem.name}, rung at {share:.0%}: {name} {reached}")
+    return found
+
+
+def stopping_claims(problem: Problem, share: float, found: dict[str, list[Trace]]) -> list[Claim]:
+    mean = {name: float(np.mean([trace.at(UNITS) for trace in traces])) for name, traces in found.items()}
+    none, par = mean["random, none"], mean["random, PAR"]
+    asha = max(mean["random, MO-ASHA eta 3"], mean["random, MO-ASHA eta 9"])
+    where = f"{problem.name} {share:.0%}"
+    permuted = mean["random, PAR, permuted"] / none
+    return [
+        Claim("P1", where, par / none, 1.10, note=f"PAR over no pruning at {UNITS} units"),
+        Claim("P1", where, par / asha, 0.97, note="PAR over the better MO-ASHA"),
+        Claim("P2", where, mean["PoolEHVI, PAR"] / none, 1.20, note="PAR + PoolEHVI over random"),
+        Claim("P3", where, permuted, 0.95, note="HV with a permuted rung over no pruning"),
+    ]
+
+
+def auditing(problem: Problem, runs: int, tau: float) -> list[Claim]:
+    """P3: does the audit's interval hold the true rate of false stops; does the gate know a useless rung?"""
+    covered: list[bool] = []
+    closed: dict[bool, list[bool]] = {True: [], False: []}
+    for permuted in (False, True):
+        curve = Curve(problem, SHARES[0], tau=tau, permuted=permuted)
+        for trace in _searches(problem, "random", PRUNERS["PAR"], curve, runs):
+            closed[permuted].append(_gate_closed(trace))
+            if not permuted:
+                low, high = audit(trace.runs, problem.noise)[0].interval
+                covered.append(low <= _false_rate(trace, problem.noise) <= high)
+    held, on, off = (float(np.mean(flags)) for flags in (covered, closed[False], closed[True]))
+    return [
+        Claim("P3", problem.name, held, 0.90, note=f"audit interval holds the true rate, {runs} runs"),
+        Claim("P3", problem.name, off, 0.90, note="gate closed at 20-30 trials, permuted rung"),
+        Claim("P3", problem.name, on, 0.05, False, "gate closed at 20-30 trials, real rung"),
+    ]
+
+
+def _gate_closed(trace: Trace) -> bool:
+    """Whether the rung is distrusted on most counts of 20 to 30 complete trials."""
+    done = np.array([(run.rungs[0], run.error, run.cost) for run in trace.runs if run.error is not None])
+    distrusted = [ParetoAtRung().trust(done[:n]) <= 0 for n in range(20, min(31, len(done) + 1), 2)]
+    return float(np.mean(distrusted)) > 0.5
+
+
+def _false_rate(trace: Trace, sd: float) -> float:
+    """Share of all would-be stops whose final error, known here alone, is within sd of the final front."""
+    done = [(run.cost, run.error) for run in trace.runs if run.error is not None]
+    would = [(r, f) for r, f in zip(trace.runs, trace.finals, strict=True) if r.stopped or r.audited]
+    false = [f <= min([e for c, e in done if c <= r.cost], default=np.inf) + sd for r, f in would]
+    return float(np.mean(false)) if false else 0.0
+
+
+def overhead_claims() -> list[Claim]:
+    repeats, taken = overhead.proposals()
+    ask, loaded = overhead.large_study()
+    storm = overhead.concurrent_repeats(Attn6(0))
+    attn, sqlite = "Attn6-s0", "SQLite WAL"
+    return [
+        Claim("S4", attn, repeats, 0, False, "repeats in 500 trials, one process"),
+        Claim("S4", attn, storm, 0.01, False, "share of repeats, 8 askers without a coordinator"),
+        Claim("C1", attn, overhead.costing(), 1e5, note="archs costed per second"),
+        Claim("O1", attn, 1e3 * taken[200], 300, False, "ms ask + tell, 200 finished, pool of 5,000"),
+        Claim("O1", attn, 1e3 * taken[500], 1500, False, "ms ask + tell, 500 finished"),
+        Claim("O2", sqlite, 1e3 * overhead.bookkeeping(), 25, False, "ms per rung report, 1,000 trials"),
+        Claim("O2", sqlite, 1e3 * ask, 150, False, "ms random ask + tell, 10,000 trials"),
+        Claim("O2", sqlite, loaded, 6, False, "s to load 10,000 trials cold"),
+        Claim("O3", attn, taken[200] / 60, 0.02, False, "share of a 60 s trial, 200 finished"),
+    ]
+
+
+def _searches(
+    problem: Problem, sampler: str, pruner: Callable[[int], Pruner], curve: Curve, count: int
+) -> list[Trace]:
+    make = SAMPLERS[sampler]
+    return [
+        Search(problem, make(problem, seed), seed, pruner=pruner(seed), curve=curve).run(UNITS)
+        for seed in range(count)
+    ]
+
+
+def _interval(values: Sequence[float]) -> str:
+    """`0.853 ± 0.012 (10)`: mean, half width of the 95 % t interval, repetitions."""
+    return f"{np.mean(values):.3f} ± {_half(np.array(values)[:, None])[0]:.3f} ({len(values)})"
+
+
+def _half(values: Floats) -> Floats:
+    """Half width of the 95 % t interval of the mean over rows; nan for one row."""
+    n = len(values)
+    if n < 2:
+        return np.full(values.shape[1], np.nan)
+    half: Floats = student.ppf(0.975, n - 1) * values.std(axis=0, ddof=1) / np.sqrt(n)
+    return half
+
+
+def _say(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
+
+
+def table(results: Results, columns: Sequence[int]) -> str:
+    """Markdown: one row per problem and method, hypervolume share after so many units."""
+    heads = ["problem", "method", *(f"HV@{n}" for n in columns)]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for problem, found in results.items():
+        for name, traces in found.items():
+            cells = [_interval([trace.at(n) for trace in traces]) for n in columns]
+            lines.append("| " + " | ".join([problem, name, *cells]) + " |")
+    return "\n".join(lines)
+
+
+def figure(results: Results, path: Path) -> None:
+    """One panel per problem: mean share with its 95 % band against trainings."""
+    from matplotlib.figure import Figure
+
+    drawing = Figure(figsize=(5 * len(results), 4), layout="constrained")
+    axes = drawing.subplots(1, len(results), squeeze=False)[0]
+    for axis, (problem, found) in zip(axes, results.items(), strict=True):
+        for name, traces in found.items():
+            at = np.arange(5, 101)
+            values = np.array([[trace.at(float(n)) for n in at] for trace in traces])
+            middle = values.mean(0)
+            axis.plot(at, middle, label=name)
+            if len(values) > 1:
+                half = _half(values)
+                axis.fill_between(at, middle - half, middle + half, alpha=0.15)
+        axis.set(title=problem, xlabel="trainings", ylabel="hypervolume / whole space's")
+    axes[0].legend(fontsize="small")
+    drawing.savefig(path, dpi=150)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _parse(arguments)
+    problems: list[Problem] = [Attn6(0), Attn6(1)]
+    if options.nas_bench_macro:
+        problems.append(nas_bench_macro(options.nas_bench_macro))
+    problems += [Table.read(path) for path in options.packed]
+    claims: list[Claim] = []
+    searched: Results = {}
+    stopped: Results = {}
+    for problem in problems:
+        if "search" in options.parts:
+            ran = sampling(problem, options.repetitions, options.gp_repetitions, options.trainings)
+            searched[problem.name] = ran
+            claims += sampling_claims(problem, ran, options.trainings)
+        if "pruning" in options.parts:
+            for share in SHARES:
+                found = stopping(problem, share, options.repetitions, options.tau)
+                stopped[f"{problem.name}, rung at {share:.0%}"] = found
+                claims += stopping_claims(problem, share, found)
+            claims += auditing(problem, options.audits, options.tau)
+    if "overhead" in options.parts:
+        claims += overhead_claims()
+    _write(options.out, searched, stopped, claims, options.trainings)
+
+
+def _write(out: Path, searched: Results, stopped: Results, claims: list[Claim], trainings: int) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    parts = []
+    if searched:
+        parts.append(table(searched, (trainings // 2, trainings)))
+        figure(searched, out / "search.png")
+    if stopped:
+        parts.append(table(stopped, (UNITS // 4, UNITS // 2, UNITS)))
+    lines = "\n".join(map(str, claims))
+    (out / "search.md").write_text("\n\n".join([*parts, f"```\n{lines}\n```"]) + "\n")
+    curves = {
+        problem: {
+            name: [{"spent": trace.spent, "volume": trace.volume} for trace in traces]
+            for name, traces in found.items()
+        }
+        for problem, found in {**searched, **stopped}.items()
+    }
+    facts = {"claims": [asdict(claim) | {"kept": claim.kept} for claim in claims], "curves": curves}
+    (out / "search.json").write_text(json.dumps(facts))
+    print("\n\n".join([*parts, lines]))
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--nas-bench-macro", type=Path, help="nas_bench_macro.json")
+    parser.add_argument("--packed", type=Path, nargs="*", default=[], help="packed tables (CSV)")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/out"))
+    parser.add_argument("--parts", nargs="+", default=["search", "pruning", "overhead"])
+    parser.add_argument("--repetitions", type=int, default=10)
+    parser.add_argument("--gp-repetitions", type=int, default=2, help="of Optuna's GPSampler (slow)")
+    parser.add_argument("--trainings", type=int, default=100)
+    parser.add_argument("--audits", type=int, default=100, help="runs for the audit's coverage")
+    parser.add_argument("--tau", type=float, default=0.6, help="of synthetic rungs")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()
