@@ -66,9 +66,11 @@ class _Patient:
     def encoding(self) -> str:
         return "ascii" if self._ascii else str(getattr(self._inner, "encoding", "utf-8"))
 
-    def write(self, text: str) -> int:
+    def write(self, text: str | bytes) -> int:
+        # click distrusts a stream that calls itself ASCII: it wraps it anew and hands over UTF-8 bytes.
+        said = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
         with self._muted_when_closed():
-            self._inner.write(ascii_of(text) if self._ascii else text)
+            self._inner.write(ascii_of(said) if self._ascii else said)
         return len(text)
 
     def flush(self) -> None:

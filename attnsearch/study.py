@@ -220,7 +220,7 @@ class Run:
             reports.write(record, self.settings.out / self.name)
         except NoResultError:
             pass
-        except OSError as error:
+        except (EnvironmentFault, OSError) as error:
             self.observer.note(
                 f"results could not be written ({error}); the study is safe, `attnsearch report` makes them again"
             )

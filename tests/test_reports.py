@@ -225,6 +225,24 @@ def test_a_design_gives_verdicts_with_their_price():
     assert "se: gain; +1.10 points (+0.20 to +2.00) on 3 seeds; 1.100 x the MACs." in summary.answer(report)
 
 
+def test_a_gain_that_a_wider_host_gains_as_well_is_capacity():
+    errors = {"plain": (13.0, 14.1, 12.0), "se": (12.0, 13.0, 11.0), "wide": (11.9, 13.0, 11.1)}
+    costs = {"plain": 40e6, "se": 44e6, "wide": 45e6}
+    trials = tuple(
+        trial(arch, seed, e, role="design", costs={"macs": costs[arch]})
+        for arch, row in errors.items()
+        for seed, e in enumerate(row)
+    )
+    study = replace(
+        design(controls={"key-wide": "width-matched"}, variants={"key-se": "stage1=se"}), trials=trials
+    )
+    table = reports.build(study).verdicts
+    assert table is not None
+    verdicts = dict(zip(table.column("variant"), table.column("verdict"), strict=True))
+    assert verdicts["stage1=se"] == "gain; not shown over the width-matched host: capacity"
+    assert table.column("arch") == ["se", "wide"] or table.column("arch") == ["wide", "se"]
+
+
 def test_no_evidence_says_what_could_have_been_seen_and_what_it_would_take():
     weak = {"plain": (13.0, 14.0, 12.0), "se": (13.5, 12.5, 11.8)}
     trials = tuple(trial(a, s, e, role="design") for a, errors in weak.items() for s, e in enumerate(errors))

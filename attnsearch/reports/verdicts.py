@@ -141,16 +141,15 @@ def _names(rows: Sequence[ArchRow], given: Mapping[str, str]) -> dict[str, str]:
 
 
 def _matched(rows: Sequence[ArchRow], names: Mapping[str, str]) -> dict[str, str]:
-    """For each variant the width-matched host nearest in MACs: equal MACs are what it was made for."""
-    hosts = [row for row in rows if "width" in row.control]
-    if not hosts:
-        return {}
-
-    def gap(row: ArchRow, host: ArchRow) -> float:
-        return abs(row.trial.costs.get("macs", 0.0) - host.trial.costs.get("macs", 0.0))
-
-    variants = [row for row in rows if not row.baseline and not row.control]
-    return {names[v.trial.key]: names[min(hosts, key=lambda host: gap(v, host)).trial.key] for v in variants}
+    """For each variant the width-matched host nearest in MACs, if within 5 %: equal MACs are its purpose."""
+    hosts = [row for row in rows if row.control == "width-matched"]
+    found = {}
+    for variant in (row for row in rows if not row.baseline and not row.control and hosts):
+        macs = variant.trial.costs.get("macs", 0.0)
+        nearest = min(hosts, key=lambda host: abs(host.trial.costs.get("macs", 0.0) - macs))
+        if abs(nearest.trial.costs.get("macs", 0.0) - macs) <= 0.05 * macs:
+            found[names[variant.trial.key]] = names[nearest.trial.key]
+    return found
 
 
 def _effects(
