@@ -234,12 +234,12 @@ def test_a_gain_that_a_wider_host_gains_as_well_is_capacity():
         for seed, e in enumerate(row)
     )
     study = replace(
-        design(controls={"key-wide": "width-matched"}, variants={"key-se": "stage1=se"}), trials=trials
+        design(controls={"key-wide": "width-matched"}, variants={"key-se": "first stage"}), trials=trials
     )
     table = reports.build(study).verdicts
     assert table is not None
     verdicts = dict(zip(table.column("variant"), table.column("verdict"), strict=True))
-    assert verdicts["stage1=se"] == "gain; not shown over the width-matched host: capacity"
+    assert verdicts["first stage"] == "gain; not shown over the width-matched host: capacity"
     assert table.column("arch") == ["se", "wide"] or table.column("arch") == ["wide", "se"]
 
 
