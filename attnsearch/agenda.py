@@ -22,6 +22,7 @@ from attnsearch.space import Limit, Space
 from attnsearch.storage import Book
 from attnsearch.trial import Role, TrialResult
 
+TRIALS = 36  # about two minutes on two cores with the embedded data
 HOMOGENEOUS_SHARE = (
     0.25  # of the search's trials at most: with many options "each one everywhere" would eat them all
 )
@@ -70,7 +71,7 @@ class SearchAgenda:
     ) -> None:
         self.space, self.table, self.book, self.settings = space, table, book, settings
         self.baseline = space.baseline()
-        self.total = settings.trials or 36
+        self.total = settings.trials or TRIALS
         self.feasible = feasible(table, limits)
         wanted = self.total - math.floor(settings.confirm * self.total)
         self.search_trials = max(1, wanted - (BASELINE_SEEDS - 1 if settings.confirm else 0))
@@ -93,15 +94,17 @@ class SearchAgenda:
             proposed = self._propose()
             if proposed is not None:
                 return proposed
-        return self._confirm() if self.settings.confirm else None
+        if not self.settings.confirm:
+            return None
+        # A front that is decided early leaves trials over: they look for a better one.
+        return self._confirm() or (self._propose() if self._sure and not self._exhausted else None)
 
     @property
     def ended(self) -> str:
         if len(self._counted()) >= self.total:
             return f"all {self.total} trials are done"
-        if self._sure:
-            why = f"{self._exhausted}; " if self._exhausted else ""
-            return f"{why}the front is decided as far as fresh seeds can decide it"
+        if self._sure and self._exhausted:
+            return f"{self._exhausted}; the front is decided as far as fresh seeds can decide it"
         if self._exhausted and not self.settings.confirm:
             return self._exhausted
         return ""
@@ -130,8 +133,8 @@ class SearchAgenda:
     def _confirm(self) -> Cell | None:
         rows = [row for row in self.book.results.values() if not row.lost]
         pick = self._least_certain(rows)
+        self._sure = pick is None and not any(row.state == "running" for row in rows)
         if pick is None:
-            self._sure = not any(row.state == "running" for row in rows)
             return None
         repeat = 1
         while self._has(pick, repeat):

@@ -25,7 +25,7 @@ from attnsearch.cli.common import (
 if TYPE_CHECKING:
     from attnsearch.settings import Settings
     from attnsearch.space import Space
-    from attnsearch.study import Study
+    from attnsearch.studies import Study
 
 
 def _option(help: str, metavar: str | None = None, parser: Any = None) -> Any:
