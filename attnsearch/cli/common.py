@@ -23,26 +23,28 @@ if TYPE_CHECKING:
     from attnsearch.reports.table import Table
 
 
-def whole(text: str) -> int:
-    """Parser of a count: 1, 2, 3, ..."""
+def whole(given: str | int) -> int:
+    """Parser of a count: 1, 2, 3, ...; typer passes defaults through it too."""
+    text = str(given)
     if not text.strip().isdecimal() or int(text) < 1:
         raise typer.BadParameter(f"must be an integer ≥ 1, got '{text}'")
     return int(text)
 
 
-def positive(text: str) -> float:
+def positive(given: str | float) -> float:
     """Parser of a positive number."""
     try:
-        value = float(text)
+        value = float(given)
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise typer.BadParameter(f"must be a positive finite number, got '{text}'")
+        raise typer.BadParameter(f"must be a positive finite number, got '{given}'")
     return value
 
 
-def workers(text: str) -> int:
+def workers(given: str | int) -> int:
     """Parser of `--workers`: a count, or `gpus` for one per GPU."""
+    text = str(given)
     if text == "gpus":
         return gpu_count()
     if not text.strip().isdecimal() or int(text) < 1:
@@ -64,7 +66,7 @@ def gpu_count() -> int:
 
 
 def image_shape(text: str) -> tuple[int, int, int]:
-    """Parser of `3x224x224`."""
+    """`3x224x224` as (3, 224, 224)."""
     parts = text.lower().replace("×", "x").split("x")
     if len(parts) != 3 or not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise typer.BadParameter(f"must be channels x height x width, such as 3x224x224, got '{text}'")
@@ -159,17 +161,19 @@ def show_table(table: Table) -> None:
 
     console = screen.console()
     shown = table.narrow() if console.width < WIDE else table
-    terminal.print_lines([(table.title, "bold"), *terminal.table_lines(shown, console.width)], console)
+    show_text(table.title, "bold")
+    terminal.print_lines(terminal.table_lines(shown, console.width), console)
     for remark in shown.notes:
         show_text(remark, "dim", indent="  ")
 
 
-def show_text(text: str = "", style: str = "", indent: str = "") -> None:
-    """A paragraph on stdout, wrapped to the terminal."""
+def show_text(text: str = "", style: str = "", indent: str = "", hanging: int = 0) -> None:
+    """A paragraph on stdout, wrapped to the terminal; lines after the first stand `hanging` columns further in."""
     from attnsearch import screen
     from attnsearch.reports import terminal
 
     console = screen.console()
-    width = min(console.width, PROSE) - 2  # ≤ takes two columns in ASCII
-    lines = textwrap.wrap(text, max(20, width), initial_indent=indent, subsequent_indent=indent) or [""]
+    width = max(20, min(console.width, PROSE) - 2)  # ≤ takes two columns in ASCII
+    below = indent + " " * hanging
+    lines = textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=below) or [""]
     terminal.print_lines([(line, style) for line in lines], console)

@@ -1,0 +1,117 @@
+"""`attnsearch blocks [NAME]`: what may stand in a slot, where it comes from and what it costs."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+import typer
+
+from attnsearch.cli.common import Json, Plugins, add_plugins, show_json, show_table, show_text, whole
+
+
+def blocks(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="A block or preset; all blocks when left out.")
+    ] = None,
+    channels: Annotated[
+        int, typer.Option("--channels", parser=whole, metavar="N", help="Width of the list's costs.")
+    ] = 64,
+    side: Annotated[
+        int, typer.Option("--map", parser=whole, metavar="N", help="Side of the list's map, in places.")
+    ] = 32,
+    plugin: Plugins = [],  # noqa: B006  typer copies it
+    as_json: Json = False,
+) -> None:
+    """List all blocks, or show one: formula, differences from its paper, options, presets and costs."""
+    add_plugins(plugin)
+    if name is not None:
+        _show(name, as_json)
+        return
+    from attnsearch import catalogue, registry
+
+    if as_json:
+        known = registry.blocks()
+        show_json([_facts(each, catalogue.block_cost(each, channels, side)) for each in known])
+        return
+    show_table(catalogue.blocks(channels, side))
+    show_text()
+    show_text("Options and their defaults", "bold")
+    for facts in registry.blocks().values():
+        show_text(f"{facts.name}: {catalogue.options_text(facts)}", indent="  ", hanging=4)
+    show_text()
+    show_text("More of one: attnsearch blocks NAME")
+    show_text("One of your own: attnsearch check my_block.py")
+
+
+def _show(name: str, as_json: bool) -> None:
+    from attnsearch import catalogue, registry
+    from attnsearch.reports.json import table_of
+
+    base, _ = registry.expand(name)
+    facts, refused = registry.info(base), catalogue.refused_widths(name)
+    tables = [catalogue.options(facts), catalogue.presets(facts), catalogue.block_costs(name)]
+    if as_json:
+        costs = {table.name: table_of(table)["rows"] for table in tables}
+        show_json(
+            {
+                **_facts(base, catalogue.block_cost(name, 64, 32)),
+                **costs,
+                "refused": [{"channels": widths, "reason": why} for widths, why in refused],
+            }
+        )
+        return
+    _show_doc(f"{name} ({facts.slot} slot)", facts.doc)
+    show_text()
+    _show_doc("As built", facts.class_doc)
+    for table in tables:
+        if table.rows:
+            show_text()
+            show_table(table)
+    show_text()
+    for widths, sentence in refused:
+        show_text(f"Refuses {', '.join(map(str, widths))} channels. At {widths[-1]}: {sentence}")
+    if facts.slot != "neck" and not refused:
+        show_text(f"Fits every width tried: {', '.join(map(str, catalogue.TRIED))} channels.")
+
+
+def _show_doc(title: str, doc: str) -> None:
+    """A docstring, its paragraphs wrapped to the terminal; formulas stay lines of their own."""
+    show_text(title, "bold")
+    for paragraph in _paragraphs(doc):
+        text = paragraph.strip()
+        indent = " " * (len(paragraph) - len(paragraph.lstrip()))
+        show_text(text, indent=indent, hanging=4 if indent else 0)
+
+
+def _paragraphs(doc: str) -> list[str]:
+    """Lines that belong together, joined: prose, and `name: what` or `name  what` with what hangs below it."""
+    joined: list[str] = []
+    open_until = -1  # a line indented by more than this goes on with the last one; prose is at 0
+    for line in doc.splitlines():
+        indent = len(line) - len(line.lstrip())
+        goes_on = indent > open_until >= 0 or (indent == 0 and open_until == -2)
+        if line and joined and goes_on:
+            joined[-1] = f"{joined[-1]} {line.strip()}"
+            continue
+        joined.append(line)
+        item = re.match(r" +\w[\w, ]*?(: | {2,})", line)
+        open_until = indent if item else -2 if line and not indent else -1
+    return joined
+
+
+def _facts(name: str, costs: dict[str, int]) -> dict[str, Any]:
+    from attnsearch import catalogue, registry
+
+    facts = registry.info(name)
+    return {
+        "block": name,
+        "slot": facts.slot,
+        "summary": facts.summary,
+        "doc": facts.doc,
+        "source": catalogue.source(facts),
+        "as_published": catalogue.faithful(facts),
+        "options": {option.name: option.default for option in facts.options},
+        "presets": {preset: dict(said) for preset, said in facts.presets.items()},
+        "costs": costs,
+    }

@@ -1,0 +1,122 @@
+"""`attnsearch spaces [NAME]`: the questions on offer, or one of them, counted and costed without training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from attnsearch.cli.common import Json, Plugins, add_plugins, show_json, show_table, show_text
+
+if TYPE_CHECKING:
+    from attnsearch.space import Space
+
+
+def spaces(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="A space's name or YAML file; all when left out.")
+    ] = None,
+    data: Annotated[
+        str, typer.Option("--data", metavar="NAME|PATH", help="The data set it is asked of.")
+    ] = "cluttered-digits",
+    budget: Annotated[
+        str, typer.Option("--budget", metavar="LIMITS", help="Such as 'params<=1.2x,macs<=60M'.")
+    ] = "",
+    plugin: Plugins = [],  # noqa: B006  typer copies it
+    as_json: Json = False,
+) -> None:
+    """List the shipped spaces, or show one: its question, choices, number of archs and costs."""
+    from attnsearch.space import load_space, parse_limits
+
+    add_plugins(plugin)
+    if name is None:
+        _list(data, as_json)
+        return
+    limits = parse_limits(budget)
+    space = load_space(name).on(data)
+    facts, tables = _facts(space, data, limits)
+    if as_json:
+        show_json(facts)
+        return
+    show_text(f"{space.name}: {space.question or 'no question stated'}", "bold")
+    for line in _lines(space, facts):
+        show_text(line)
+    for table in tables:
+        show_text()
+        show_table(table)
+    show_text()
+    show_text(
+        f"Run it: attnsearch run --space {name}{'' if data == 'cluttered-digits' else f' --data {data}'}"
+    )
+
+
+def _list(data: str, as_json: bool) -> None:
+    from attnsearch.space import load_space, shipped_spaces
+
+    found = [load_space(name).on(data) for name in shipped_spaces()]
+    if as_json:
+        show_json(
+            [{"space": s.name, "question": s.question, "host": s.host.name, "archs": s.size()} for s in found]
+        )
+        return
+    for space in found:
+        show_text(f"{space.name}: {space.size():,} archs on {space.host.name}", "bold")
+        show_text(space.question, indent="  ")
+    show_text()
+    show_text(f"Hosts are those for {data}; another: --data cifar10")
+    show_text("More of one: attnsearch spaces NAME")
+    show_text("One of your own: attnsearch init my_space.yaml")
+
+
+def _facts(space: Space, data: str, limits: Any) -> tuple[dict[str, Any], list[Any]]:
+    from attnsearch import catalogue
+    from attnsearch.costing import CostTable
+
+    (image, classes) = catalogue.shape_of(data)
+    table = CostTable(space, image, classes)
+    everything = (*space.limits, *limits)
+    facts = {
+        "space": space.name,
+        "question": space.question,
+        "host": plain_host(space),
+        "data": {"name": data, "image": list(image), "classes": classes},
+        "archs": space.size(),
+        "sites": {site: list(options) for site, options in space.sites.items()},
+        "baseline": str(space.baseline()),
+        "design": space.design,
+        "recipe": space.recipe.to_dict(),
+        "costs": {
+            cost: {"least": table.range(cost)[0], "baseline": value, "greatest": table.range(cost)[1]}
+            for cost, value in table.baseline.items()
+        },
+        "budget": catalogue.budget_effect(table, everything) if everything else None,
+    }
+    return facts, [catalogue.sites(space), catalogue.cost_ranges(table)]
+
+
+def plain_host(space: Space) -> dict[str, Any]:
+    """Name, units and channels of each stage."""
+    host = space.host.filled()
+    units = list(host.units or ())
+    return {"name": host.name, "units": units, "channels": [host.channels(i) for i in range(len(units))]}
+
+
+def _lines(space: Space, facts: dict[str, Any]) -> list[str]:
+    host, recipe, data = facts["host"], space.recipe, facts["data"]
+    sizes = " × ".join(str(len(options)) for options in facts["sites"].values())
+    lines = [
+        f"Host: {host['name']}, stages of {_join(host['units'])} units with {_join(host['channels'])} channels.",
+        f"Archs: {facts['archs']:,} = {sizes}. Baseline: {facts['baseline']}. Design: {facts['design']}.",
+        f"Recipe on {data['name']}: {recipe.epochs} epochs, {recipe.optimizer}, lr {recipe.lr:g}, batch "
+        f"{recipe.batch_size}.",
+    ]
+    if budget := facts["budget"]:
+        limits = ", ".join(f"{limit} ({value:,.0f})" for limit, value in budget["limits"].items())
+        about = "" if budget["exact"] else "about "
+        seen = "" if budget["exact"] else f", estimated from {budget['looked_at']:,} of them"
+        lines.append(f"Within {limits}: {about}{budget['archs']:,} archs ({budget['share']:.1%}{seen}).")
+    return lines
+
+
+def _join(values: list[int]) -> str:
+    return ", ".join(map(str, values))
