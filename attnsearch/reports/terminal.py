@@ -14,13 +14,8 @@ from attnsearch.reports.tables import Report
 if TYPE_CHECKING:
     from rich.console import Console
 
-_SPARE = (
-    "next",
-    "latency_ms_ratio",
-    "params_ratio",
-    "p",
-    "seeds_kind",
-)  # what goes first where space is short
+# What goes first where space is short.
+_SPARE = ("next", "latency_ms_ratio", "params_ratio", "p", "seeds_kind")
 _PROSE = 100  # columns beyond which a line of prose is hard to follow
 
 
