@@ -67,6 +67,8 @@ def sampling(problem: Problem, repetitions: int, gp: int, trainings: int) -> dic
     found = {}
     for name, make in SAMPLERS.items():
         count = gp if name.startswith("GP") else repetitions
+        if count == 0:
+            continue
         length = 2 * trainings if name == "random" else trainings
         length = int(min(length, problem.archs))
         found[name] = [Search(problem, make(problem, s), s).run(length) for s in range(count)]
@@ -293,7 +295,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out"))
     parser.add_argument("--parts", nargs="+", default=["search", "pruning", "overhead"])
     parser.add_argument("--repetitions", type=int, default=10)
-    parser.add_argument("--gp-repetitions", type=int, default=2, help="of Optuna's GPSampler (slow)")
+    parser.add_argument("--gp-repetitions", type=int, default=2, help="of Optuna's GPSampler (slow); 0 leaves it out")
     parser.add_argument("--trainings", type=int, default=100)
     parser.add_argument("--audits", type=int, default=100, help="runs for the audit's coverage")
     parser.add_argument("--tau", type=float, default=0.6, help="of synthetic rungs")

@@ -46,7 +46,7 @@ def chosen(study):
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_no_arch_is_proposed_twice(name):
-    trials = {"pool": 60, "gp": 16}.get(name, 100)
+    trials = {"pool": 60, "gp": 14, "tpe": 50}.get(name, 100)
     seen = chosen(search(make_sampler(name, SITES, cost, seed=1), trials))
     assert len(set(seen)) == trials
 

@@ -146,9 +146,16 @@ class Posterior:
         self, kernel: Kernel, theta: Floats, codes: Codes, z: Floats, y: Floats, extra: Floats
     ) -> None:
         self._kernel, self._theta, self._codes, self._z = kernel, theta, codes, z
+        self._y, self._extra = y, extra
         covariance = self._cross(codes, z) + np.diag(np.exp(theta[-1]) + extra + 1e-8)
         self._factor = np.linalg.cholesky(covariance)
         self._alpha = cho_solve((self._factor, True), y, check_finite=False)
+
+    def believing(self, codes: Codes, z: Floats) -> Posterior:
+        """The same process, had these archs come out at their posterior mean (Kriging believer)."""
+        codes, z, y = np.vstack([self._codes, codes]), np.r_[self._z, z], np.r_[self._y, self.mean(codes, z)]
+        extra = np.r_[self._extra, np.zeros(len(y) - len(self._y))]
+        return Posterior(self._kernel, self._theta, codes, z, y, extra)
 
     def mean(self, codes: Codes, z: Floats) -> Floats:
         mean: Floats = self._cross(codes, z) @ self._alpha

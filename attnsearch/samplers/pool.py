@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ from attnsearch.samplers.ehvi import ehvi, front, hypervolume
 from attnsearch.samplers.history import Past, imputed
 
 START = 12  # archs before the first model
-REFIT_EACH = 40  # observations up to which hyper-parameters are fitted at every proposal, then every third
+REFIT_EACH = 40  # observations up to which hyper-parameters are fitted at each proposal, then each third
 FIT_ROWS = 150  # observations that hyper-parameters are fitted on; the posterior uses all
 
 
@@ -42,6 +43,18 @@ class Outlook:
     @property
     def share(self) -> float:
         return self.best / self.hypervolume if self.hypervolume > 0 else float("inf")
+
+
+class Surrogate(Protocol):
+    """What a model must say of archs (m, S) at standardised log costs z, (m,)."""
+
+    def mean(self, codes: Codes, z: Floats) -> Floats: ...
+
+    def __call__(self, codes: Codes, z: Floats) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of the noise-free value."""
+
+    def believing(self, codes: Codes, z: Floats) -> Surrogate:
+        """The same model, had these archs come out at their expected values."""
 
 
 class PoolEHVI(ArchSampler):
@@ -100,16 +113,16 @@ class PoolEHVI(ArchSampler):
         return Outlook(best, hypervolume(*belief.points, belief.reference))
 
     def _belief(self, past: list[Past]) -> Belief:
-        return Belief(self.domain, self._kernel, past, self.reference_error, self._theta)
+        return Belief(self.domain, past, self.reference_error, self.posterior)
 
-    def _theta(self, codes: Codes, z: Floats, y: Floats, extra: Floats) -> Floats:
-        """Hyper-parameters for the observations, from as many of them as a fit was last due for."""
-        n = len(y) if len(y) < REFIT_EACH else len(y) - (len(y) - REFIT_EACH) % 3
+    def posterior(self, codes: Codes, z: Floats, y: Floats, extra: Floats) -> Surrogate:
+        """The model given standardised targets y, (n,); fitted to as many of them as a fit was last due for."""
+        n = _due(len(y))
         rows = np.unique(np.linspace(0, n - 1, min(n, FIT_ROWS)).astype(int))
         key = codes[rows].tobytes() + y[rows].tobytes()
         if key not in self._fitted:
             self._fitted = {key: gp.fit(self._kernel, codes[rows], z[rows], y[rows], extra[rows])}
-        return self._fitted[key]
+        return gp.Posterior(self._kernel, self._fitted[key], codes, z, y, extra)
 
     def _pool(self, belief: Belief, random: np.random.Generator, fresh: Callable[[Codes], Bools]) -> Codes:
         everything = self.domain.everything
@@ -129,37 +142,27 @@ class Belief:
     def __init__(
         self,
         domain: Domain,
-        kernel: gp.Kernel,
         past: list[Past],
         reference_error: float | None,
-        theta: Callable[[Codes, Floats, Floats, Floats], Floats],
+        posterior: Callable[[Codes, Floats, Floats, Floats], Surrogate],
     ) -> None:
         self._domain = domain
         observed, errors, sds = _observations(past)
         codes = np.array([entry.codes for entry in observed])
         complete = np.array([entry.error is not None for entry in observed])
         log_cost = domain.log_cost(codes)
-        self._centre, self._spread = log_cost.mean(), log_cost.std() or 1.0
-        scale = _Scale(errors[complete])
+        # Scales change only when a fit is due, so that in between the fitted hyper-parameters still hold.
+        n = _due(len(observed))
+        self._centre, self._spread = log_cost[:n].mean(), log_cost[:n].std() or 1.0
+        scale = _Scale(errors[:n][complete[:n]])
         y, extra = scale(errors), (sds * scale.slope(errors)) ** 2
-        z = self._z(codes)
-        found = theta(codes, z, y, extra)
-        self._posterior = gp.Posterior(kernel, found, codes, z, y, extra)
-        running = np.array([p.codes for p in past if not p.state.is_finished()]).reshape(
-            -1, len(domain.sites)
-        )
+        self._posterior = posterior(codes, self._z(codes), y, extra)
+        running = np.array([p.codes for p in past if not p.state.is_finished()], dtype=np.int64)
+        running = running.reshape(-1, len(domain.sites))
         if len(running):
-            believed = self._posterior.mean(running, self._z(running))
-            codes, y = np.vstack([codes, running]), np.r_[y, believed]
-            extra, complete = (
-                np.r_[extra, np.zeros(len(running))],
-                np.r_[complete, np.ones(len(running), bool)],
-            )
-            self._posterior = gp.Posterior(kernel, found, codes, self._z(codes), y, extra)
-        self._set_front(codes[complete])
-        limit = (
-            np.median(errors[complete[: len(errors)]][:START]) if reference_error is None else reference_error
-        )
+            self._posterior = self._posterior.believing(running, self._z(running))
+        self._set_front(np.vstack([codes[complete], running]))
+        limit = np.median(errors[complete][:START]) if reference_error is None else reference_error
         self.reference = (float(scale(np.array([limit]))[0]), self._dearest())
 
     def ehvi(self, codes: Codes) -> Floats:
@@ -208,6 +211,11 @@ class _Scale:
         excess = np.maximum(errors - self._best, -0.5 * self._unit)
         slope: Floats = 1.0 / ((excess + self._unit) * self._sd)
         return slope
+
+
+def _due(count: int) -> int:
+    """Observations there were when hyper-parameters were last due for a fit."""
+    return count if count < REFIT_EACH else count - (count - REFIT_EACH) % 3
 
 
 def _observations(past: list[Past]) -> tuple[list[Past], Floats, Floats]:
