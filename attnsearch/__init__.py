@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attnsearch.cost import measure
-    from attnsearch.create import create_block, create_neck
+    from attnsearch.create import create_block, create_model, create_neck
     from attnsearch.space import load_space
     from attnsearch.studies import open_study
     from attnsearch.study import run
@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 # Loaded when first asked for, so that `import attnsearch` and what only reads results stay free of torch.
 _LAZY = {
     "create_block": "create",
+    "create_model": "create",
     "create_neck": "create",
     "load_space": "space",
     "measure": "cost",
@@ -24,7 +25,7 @@ _LAZY = {
     "run": "study",
 }
 
-__all__ = ["create_block", "create_neck", "load_space", "measure", "open_study", "run"]
+__all__ = ["create_block", "create_model", "create_neck", "load_space", "measure", "open_study", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -25,6 +25,16 @@ Position = Literal["before_add", "after_conv", "after_add", "after_stage"]
 POSITIONS: tuple[Position, ...] = ("before_add", "after_conv", "after_add", "after_stage")
 UNITS = ("all", "first", "last", "alternate")
 INITS = ("default", "identity")
+_WORDS: dict[str, tuple[str, ...]] = {
+    "position": POSITIONS,
+    "init": INITS,
+    "convs": ("second", "both"),
+    "stem": ("cifar", "imagenet", "deep"),
+    "unit": ("basic", "bottleneck", "single"),
+    "shortcut": ("conv", "pool"),
+    "downsample": ("conv", "pool", "pool_first"),
+}
+_NUMBERS = ("width", "stem_width", "expansion", "base_width", "cardinality")
 
 _IMAGENET_UNITS = {
     "resnet18": (2, 2, 2, 2),
@@ -57,9 +67,11 @@ class Block:
             return given
         if isinstance(given, str):
             return cls(given)
+        if not isinstance(given, Mapping) or "block" not in given:
+            raise UsageError(
+                f"a slot needs a block's name, or one under 'block' with its options, got {given!r}"
+            )
         rest = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items() if key != "block"}
-        if "block" not in given:
-            raise UsageError(f"a slot needs a block's name under 'block', got {dict(given)}")
         return cls.of(str(given["block"]), **rest)
 
     def to_dict(self) -> str | dict[str, Any]:
@@ -99,10 +111,10 @@ class Host:
         units: units per stage, where they differ from the name's.
         unit: `basic`, `bottleneck`, or `single` (article 000: one convolution, activation before the gate);
             the name's own when None.
-        expansion: output channels of a bottleneck over its width (4; EPSANet Large 2).
+        expansion: output channels of a bottleneck over its width (4; EPSANet Large 2); 1 elsewhere.
         shortcut: how a shortcut strides: `conv` 1x1 with stride, `pool` average pool then 1x1 (ResNet-D).
-        downsample: how a branch strides: `conv` in the 3x3 slot, `pool` average pool after it (ResNeSt's avd),
-            `pool_first` before it.
+        downsample: how the branch of a bottleneck or single unit strides: `conv` in the 3x3 slot, `pool` average pool
+            after it (ResNeSt's avd), `pool_first` before it.
         base_width, cardinality: width of a bottleneck's 3x3 = int(planes * base_width / 64) * cardinality.
     """
 
@@ -120,7 +132,10 @@ class Host:
     cardinality: int = 1
 
     def filled(self) -> Host:
-        """The same host with every None worked out; an unknown name is a `UsageError`."""
+        """The same host with every None worked out and what has no effect at its default.
+
+        Raises `UsageError` for an unknown name, or a width that does not fit the unit.
+        """
         if self.name not in HOSTS:
             raise UsageError(
                 f"Unknown host '{self.name}'.{did_you_mean(self.name, HOSTS)} Known: {', '.join(HOSTS)}"
@@ -128,13 +143,23 @@ class Host:
         cifar = self.name in _CIFAR_UNITS
         deep = self.name in ("resnet50", "resnet101", "resnet152")
         unit = self.unit or ("bottleneck" if deep else "basic")
+        wide = unit == "bottleneck"
+        width, expansion = self.width or (16 if cifar else 64), self.expansion or (4 if wide else 1)
+        if not wide and expansion != 1:
+            raise UsageError(f"expansion is of bottleneck units; {unit} units put out their width")
+        if wide and width * self.base_width < 64:
+            raise UsageError(f"base_width={self.base_width} leaves no channel of width {width}")
         return replace(
             self,
-            width=self.width or (16 if cifar else 64),
+            width=width,
             stem=self.stem or ("cifar" if cifar else "imagenet"),
+            stem_width=None if self.stem_width == width else self.stem_width,
             units=tuple(self.units or HOSTS[self.name]),
             unit=unit,
-            expansion=self.expansion or (4 if unit == "bottleneck" else 1),
+            expansion=expansion,
+            downsample="conv" if unit == "basic" else self.downsample,
+            base_width=self.base_width if wide else 64,
+            cardinality=self.cardinality if wide else 1,
         )
 
     def planes(self, stage: int) -> int:
@@ -231,9 +256,10 @@ class Arch:
         named = given.get("host", "resnet20")
         host = Host(**_values(Host, {"name": named} if isinstance(named, str) else named, "host")).filled()
         count = len(host.units or ())
-        entries = [
-            Stage(**_values(Stage, entry, f"stages[{i}]")) for i, entry in enumerate(given.get("stages", ()))
-        ]
+        listed = given.get("stages", ())
+        if not isinstance(listed, list | tuple):
+            raise UsageError(f"stages: expected a list, got {listed!r}")
+        entries = [Stage(**_values(Stage, entry, f"stages[{i}]")) for i, entry in enumerate(listed)]
         if len(entries) not in (0, 1, count):
             raise UsageError(f"{host.name} has {count} stages, the arch lists {len(entries)}")
         stages = tuple(entries) * count if len(entries) == 1 else tuple(entries) or (Stage(),) * count
@@ -278,11 +304,38 @@ def _values(cls: type[Any], given: Mapping[str, Any], where: str) -> dict[str, A
     if not isinstance(given, Mapping):
         raise UsageError(f"{where}: expected a mapping, got {given!r}")
     _check_keys(given, [item.name for item in fields(cls)], where)
+    for key, value in given.items():
+        _check_value(key, value, f"{where}.{key}", of_host=cls is Host)
     blocks = ("attention", "conv")
     return {
         key: Block.parse(value) if key in blocks else tuple(value) if isinstance(value, list) else value
         for key, value in given.items()
     }
+
+
+def _check_value(key: str, value: Any, where: str, *, of_host: bool) -> None:
+    """Raise `UsageError` for a word or number that no host or stage takes; None leaves a host's value to its name."""
+    if of_host and value is None:
+        return
+    if key in _WORDS and value not in _WORDS[key]:
+        words = _WORDS[key]
+        raise UsageError(
+            f"{where}: unknown {key} '{value}'.{did_you_mean(str(value), words)} Known: {', '.join(words)}"
+        )
+    if key in _NUMBERS and not _whole(value, 1):
+        raise UsageError(f"{where}: expected a whole number of at least 1, got {value!r}")
+    if key == "units" and not (isinstance(value, str) and not of_host):
+        if not (isinstance(value, list | tuple) and value and all(_whole(n, int(of_host)) for n in value)):
+            what = "units of each stage" if of_host else f"{', '.join(UNITS)} or a list of indices from 0"
+            raise UsageError(f"{where}: expected {what}, got {value!r}")
+    elif key == "units" and value not in UNITS:
+        raise UsageError(
+            f"{where}: unknown units '{value}'.{did_you_mean(value, UNITS)} Known: {', '.join(UNITS)}"
+        )
+
+
+def _whole(value: Any, least: int) -> bool:
+    return type(value) is int and value >= least
 
 
 def _check_keys(given: Mapping[str, Any], known: Any, where: str) -> None:

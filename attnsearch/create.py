@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from attnsearch import registry
+from attnsearch.arch import Arch
 from attnsearch.errors import BlockError, UsageError
+from attnsearch.host import ResNet, build
+from attnsearch.presets import read_arch
 
 
 def create_block(name: str, channels: int, **options: Any) -> nn.Module:
@@ -51,6 +55,25 @@ def create_neck(name: str, in_channels: Sequence[int], **options: Any) -> nn.Mod
     for channels in in_channels:
         _check_width("in_channels", channels)
     return _build(base, tuple(in_channels), {**preset, **options}, {})
+
+
+def create_model(
+    arch: Arch | Mapping[str, Any] | str | Path, *, num_classes: int = 10, in_channels: int = 3
+) -> ResNet:
+    """Build a network: (B, in_channels, H, W) -> (B, num_classes), on the CPU, in train mode, without trained weights.
+
+    Args:
+        arch: an Arch, its dictionary, a JSON or YAML file of one, or a network's name (see `attnsearch.presets`):
+            `"resnet50"`, `"cbam_resnet18_cifar"`, `"epsanet50_small"`.
+        num_classes: outputs of the head.
+        in_channels: channels of the images.
+
+    Raises `UsageError` for an unknown name or word, `BlockError` for a block that does not fit the host's widths.
+    """
+    for name, value in (("num_classes", num_classes), ("in_channels", in_channels)):
+        if type(value) is not int or value < 1:
+            raise UsageError(f"{name} must be a whole number of at least 1, got {value!r}")
+    return build(read_arch(arch), classes=num_classes, in_channels=in_channels)
 
 
 def _build(base: str, channels: Any, options: dict[str, Any], shape: dict[str, Any]) -> nn.Module:

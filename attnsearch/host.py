@@ -92,8 +92,10 @@ class ResNet(nn.Module):
         count = len(arch.stages)
         channels = [arch.host.channels(i) for i in range(count)][-NECK_LEVELS:]
         name, preset = registry.expand(arch.neck.name)
+        options = {**preset, **dict(arch.neck.options)}
+        registry.check_options(registry.info(name, slot="neck"), options)
         with _seeded(seed, "neck"):
-            return registry.load(name)(channels, **preset, **dict(arch.neck.options))
+            return registry.load(name)(channels, **options)
 
     def _initialise(self, seed: int | None) -> None:
         """He initialisation of the host's own layers (fan out, as torchvision); blocks keep the one they define."""
@@ -101,6 +103,8 @@ class ResNet(nn.Module):
         for name, module in self.named_modules():
             if any(name == block or name.startswith(f"{block}.") for block in inside):
                 continue
+            if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
+                continue  # no values to give, and torch would import its compiler for it: seconds
             with _seeded(seed, name):
                 if isinstance(module, nn.Conv2d):
                     nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
