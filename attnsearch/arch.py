@@ -315,7 +315,7 @@ def _values(cls: type[Any], given: Mapping[str, Any], where: str) -> dict[str, A
 
 def _check_value(key: str, value: Any, where: str, *, of_host: bool) -> None:
     """Raise `UsageError` for a word or number that no host or stage takes; None leaves a host's value to its name."""
-    if of_host and value is None:
+    if of_host and value is None and getattr(Host, key) is None:
         return
     if key in _WORDS and value not in _WORDS[key]:
         words = _WORDS[key]
