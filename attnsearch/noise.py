@@ -15,7 +15,9 @@ Floats = NDArray[np.float64]
 
 NOISY = 1.5  # a variant whose own residual sd is over this many pooled ones is judged by its own pairs
 CHANCE = 0.04  # level of the F test that the baseline must pass as well
-KEPT = 0.89  # quantile of a plain variant's variance at which a noisy one's part in the pool is cut
+KEPT = (
+    2.4  # sets where a noisy variant's part in the pool is cut: at 1 + KEPT / (blocks - 1) pooled variances
+)
 
 
 def residuals(errors: ArrayLike) -> Floats:
@@ -43,13 +45,12 @@ def variant_variances(errors: ArrayLike) -> Floats:
 def pooled_variance(errors: ArrayLike, baseline: int | None = None) -> tuple[Floats, NDArray[np.bool_]]:
     """Pooled residual variance (...) and which variants are too noisy for it (..., variants).
 
-    Noisy is a variant whose own residual sd is over 1.5 pooled ones; its comparisons go by paired
-    differences. The baseline, which would take every comparison with it, must pass an F test against the
-    others at 4 % too. A noisy variant still counts in the pool, cut at the 0.89 quantile of what a plain one
-    shows: to drop it would make the pool too small where it was only chance (family-wise coverage .89 at 3
-    blocks and 11 variants), to keep it whole would blunt the other comparisons (per-comparison coverage .975
-    under t3 noise). The two constants were chosen so that T1 to T3 of `benchmarks/simulate.py` hold together
-    at 3 blocks.
+    Noisy is a variant whose own residual sd is over 1.5 pooled ones: its comparisons go by paired differences.
+    The baseline, which would take every comparison with it, must pass an F test against the others at 4 % too.
+    A noisy variant still counts in the pool, cut at 1 + 2.4 / (blocks - 1) pooled variances. To drop it would
+    make the pool too small where it was only chance (family-wise coverage .89 at 3 blocks and 11 variants), to
+    keep it whole would blunt the other comparisons (per-comparison coverage .975 under t3 noise). The two
+    constants were chosen so that T1 to T3 of `benchmarks/simulate.py` hold together at 3 and 5 blocks.
     """
     y = np.asarray(errors, dtype=float)
     k, n = y.shape[-2:]
@@ -63,7 +64,7 @@ def pooled_variance(errors: ArrayLike, baseline: int | None = None) -> tuple[Flo
         others = (k * pooled[..., 0] - own[..., baseline]) / (k - 1)
         by_chance = float(special.fdtri(n - 1, (k - 2) * (n - 1), 1 - CHANCE))
         noisy[..., baseline] &= own[..., baseline] > by_chance * others
-    cut = float(special.chdtri(n - 1, 1 - KEPT)) / (n - 1) * pooled
+    cut = (1 + KEPT / (n - 1)) * pooled
     return np.where(noisy, np.minimum(own, cut), own).mean(axis=-1), np.asarray(noisy)
 
 

@@ -45,7 +45,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Audit:
-    """What the pairs say; intervals are 95 % percentile bootstraps over archs.
+    """What the pairs say; intervals are 95 % percentile bootstraps over archs, within bands.
 
     Args:
         archs: how many; bands: groups of like cost that regret is taken in.
@@ -147,7 +147,7 @@ def audit(found: Sequence[Pair], *, draws: int = 2_000, seed: int = 0) -> Audit:
     sd, _ = pooled_sd([pair.long for pair in found])
     bands = _bands(cost)
     ranks = Ranks.of(short, long, cost)
-    counts = np.random.default_rng(seed).multinomial(len(found), [1 / len(found)] * len(found), size=draws)
+    counts = _resampled(bands, draws, seed)
     everything = np.ones((1, len(found)))
     taus, partials, _ = ranks.taus(counts)
     regrets = _regrets(short, long, bands, counts)
@@ -227,6 +227,15 @@ def _bands(cost: Floats) -> list[NDArray[np.int64]]:
     return [np.asarray(band) for band in np.array_split(order, max(1, len(cost) // PER_BAND))]
 
 
+def _resampled(bands: Sequence[NDArray[np.int64]], draws: int, seed: int) -> NDArray[np.int64]:
+    """(draws, archs): how often each arch is drawn, each band keeping its size as it had in the choice."""
+    rng = np.random.default_rng(seed)
+    counts = np.zeros((draws, sum(map(len, bands))), dtype=np.int64)
+    for band in bands:
+        counts[:, band] = rng.multinomial(len(band), [1 / len(band)] * len(band), size=draws)
+    return counts
+
+
 def _regrets(short: Floats, long: Floats, bands: Sequence[NDArray[np.int64]], counts: ArrayLike) -> Floats:
     """(draws, archs) counts -> (draws, 2): points lost with the proxy's best, and with its best three.
 
@@ -240,9 +249,8 @@ def _regrets(short: Floats, long: Floats, bands: Sequence[NDArray[np.int64]], co
         before = np.cumsum(here, axis=1) - here
         errors = np.where(here > 0, long[ranked], np.inf)
         taken = [np.where(before < k, errors, np.inf).min(axis=1) for k in (1, 3)]
-        with np.errstate(invalid="ignore"):  # a band of which nothing was drawn is left out
-            lost.append(np.stack(taken, axis=1) - errors.min(axis=1)[:, None])
-    return np.asarray(np.nanmean(lost, axis=0))
+        lost.append(np.stack(taken, axis=1) - errors.min(axis=1)[:, None])
+    return np.asarray(np.mean(lost, axis=0))
 
 
 def _ceiling(long: Floats, sd: float, seed: int, draws: int = 200) -> float:

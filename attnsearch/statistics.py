@@ -297,9 +297,8 @@ def _without_twins(table: Table) -> tuple[Table, dict[str, str]]:
     twins: dict[str, str] = {}
     for name, row in zip(table.variants, table.errors, strict=True):
         of = first.setdefault(row.tobytes(), name)
-        if (
-            of != name and len(set(row[np.isfinite(row)])) > 1
-        ):  # at one value throughout, all may be at a limit
+        varies = len(set(row[np.isfinite(row)])) > 1  # else both may stand at one limit, such as 0 % error
+        if of != name and varies:
             twins[name] = of
     return table.take([i for i, name in enumerate(table.variants) if name not in twins]), twins
 

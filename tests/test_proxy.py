@@ -63,6 +63,13 @@ def test_a_proxy_with_costly_misses_needs_re_evaluation():
     assert judged.verdict == "use with re-evaluation"
 
 
+def test_a_proxy_that_hardly_beats_cost_is_not_yet_trusted():
+    judged = audit(made(30, seed=3, noise=2.5))
+    assert 0 < judged.partial_interval[0] < 0.2
+    assert judged.regret_3_interval[1] <= 0.5
+    assert judged.verdict == "use with re-evaluation"
+
+
 def test_regret_by_pencil():
     # two bands of five by cost; short ranks the best arch fourth in the first band and first in the second
     short = [1, 2, 3, 4, 5, 1, 2, 3, 4, 5]

@@ -13,6 +13,7 @@ from attnsearch.dunnett import Family, dunnett_critical
 from attnsearch.errors import NoResultError, UsageError
 from attnsearch.noise import equal_noise, residuals, seed_correlation, variant_variances
 from attnsearch.statistics import Table, anova, compare, contrasts, factor_effects, fit, holm
+from attnsearch.trial import TrialResult
 
 # Montgomery, Design and Analysis of Experiments, 8th ed., table 4.3: vascular grafts, pressure by batch.
 GRAFTS = np.array(
@@ -320,6 +321,16 @@ def test_table_of_rows_keeps_the_last_and_marks_failures():
     found = Table.of(pd.DataFrame(rows, columns=["variant", "block", "error"]))
     assert (found.variants, found.blocks) == (("a", "b"), (0, 1))
     np.testing.assert_array_equal(found.errors, [[4, 6], [np.nan, 7]])
+
+
+def test_table_of_trials_takes_complete_runs_of_named_archs():
+    def trial(key, seed, error, state="complete"):
+        return TrialResult(key, key, seed, 8, state, error=error, role="design")
+
+    rows = [trial("k1", 0, 5.0), trial("k2", 1, 4.0), trial("k2", 0, None, "failed"), trial("k3", 0, 1.0)]
+    found = Table.of_trials(rows, {"k1": "plain", "k2": "se"})
+    assert (found.variants, found.blocks) == (("plain", "se"), (0, 1))
+    np.testing.assert_array_equal(found.errors, [[5, np.nan], [np.nan, 4]])
 
 
 def test_holm_by_pencil():
