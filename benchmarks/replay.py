@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from optuna.trial import TrialState
 from scipy.stats import kendalltau
 
 from attnsearch.pruning import NeverStop, Pruner, Run
-from attnsearch.samplers import Dedup, Domain, PoolEHVI, Uniform
+from attnsearch.samplers import Dedup, Domain, Exhausted, PoolEHVI, Uniform
 from attnsearch.samplers.ehvi import hypervolume
 from benchmarks.tables import Codes, Floats, Sites
 
@@ -125,14 +126,18 @@ class Search:
         self.study = optuna.create_study(directions=["minimize"] * 2, sampler=sampler)
         self.random = np.random.default_rng([7, seed])
         self.trace = Trace()
+        self._running: list[tuple[optuna.Trial, int]] = []
         self._points: list[tuple[float, float]] = []
 
     def run(self, units: float) -> Trace:
-        """Train until `units` are spent; with several workers the oldest trial ends first."""
-        running = [self._ask() for _ in range(self.workers)]
-        while self._spent < units - 1e-9:
-            self._finish(running.pop(0))
-            running.append(self._ask())
+        """Train until `units` are spent or nothing is left; of several workers' trials the oldest ends first."""
+        with contextlib.suppress(Exhausted):
+            while self._spent < units - 1e-9:
+                while len(self._running) < self.workers:
+                    self._running.append(self._ask())
+                self._finish(self._running.pop(0))
+        while self._running and self._spent < units - 1e-9:
+            self._finish(self._running.pop(0))
         return self.trace
 
     @property

@@ -295,7 +295,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out"))
     parser.add_argument("--parts", nargs="+", default=["search", "pruning", "overhead"])
     parser.add_argument("--repetitions", type=int, default=10)
-    parser.add_argument("--gp-repetitions", type=int, default=2, help="of Optuna's GPSampler (slow); 0 leaves it out")
+    parser.add_argument(
+        "--gp-repetitions", type=int, default=2, help="of Optuna's GPSampler (slow); 0 leaves it out"
+    )
     parser.add_argument("--trainings", type=int, default=100)
     parser.add_argument("--audits", type=int, default=100, help="runs for the audit's coverage")
     parser.add_argument("--tau", type=float, default=0.6, help="of synthetic rungs")

@@ -9,13 +9,17 @@ A packed table is a CSV file with one row per (architecture, seed):
     error       final error in percent
     rung:SHARE  optional, any number of them: error after that share of the epochs, as in rung:0.06
 
-Combinations that are not listed do not exist (over budget, say). `Table.read` and `Table.write` go both ways.
+Combinations that are not listed do not exist (over budget, say). `Table.read` reads such a file, `pack` writes one from
+the trials of a study:
+
+    python -m benchmarks.tables STUDY table.csv [--storage URL] [--cost macs]
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +29,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from attnsearch.samplers.ehvi import hypervolume
+from attnsearch.trial import TrialResult
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -143,6 +148,19 @@ class Table:
         seeds = np.isfinite(self.errors).sum(1)
         spread = np.nansum((self.errors - np.nanmean(self.errors, axis=1, keepdims=True)) ** 2)
         return float(np.sqrt(spread / max((seeds - 1).sum(), 1)))
+
+
+def pack(trials: Iterable[TrialResult], cost: str) -> pd.DataFrame:
+    """A packed table of the complete trials of a study; every epoch of a curve but the last is a rung."""
+    rows = []
+    for trial in trials:
+        if trial.state != "complete" or not trial.sites:
+            continue
+        row: dict[str, str | float | None] = {f"site:{site}": option for site, option in trial.sites.items()}
+        row |= {"key": trial.key, "cost": trial.costs[cost], "seed": str(trial.seed), "error": trial.error}
+        row |= {f"rung:{point.epoch / trial.epochs:.4g}": point.val_error for point in trial.curve[:-1]}
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def nas_bench_macro(path: Path) -> Table:
@@ -278,3 +296,20 @@ def _spread(table: Floats, sites: tuple[int, ...]) -> NDArray[np.float32]:
     """A table over the options of some sites, shaped to broadcast over all six."""
     shape = [16 if site in sites else 1 for site in range(6)]
     return table.reshape(shape).astype(np.float32)
+
+
+def main() -> None:
+    from attnsearch import open_study
+
+    parser = argparse.ArgumentParser(description="Write the trials of a study as a packed table.")
+    parser.add_argument("study")
+    parser.add_argument("table", type=Path)
+    parser.add_argument("--storage")
+    parser.add_argument("--cost", default="macs")
+    options = parser.parse_args()
+    record = open_study(options.study, options.storage).record
+    pack(record.trials, options.cost).to_csv(options.table, index=False)
+
+
+if __name__ == "__main__":
+    main()

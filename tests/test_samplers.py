@@ -44,9 +44,11 @@ def chosen(study):
     return [tuple(sorted(trial.params.items())) for trial in study.trials]
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize(
+    "name", [name for name in SAMPLERS if name != "gp"]
+)  # gp: with three objectives below
 def test_no_arch_is_proposed_twice(name):
-    trials = {"pool": 60, "gp": 14, "tpe": 50}.get(name, 100)
+    trials = {"pool": 50, "tpe": 50}.get(name, 100)
     seen = chosen(search(make_sampler(name, SITES, cost, seed=1), trials))
     assert len(set(seen)) == trials
 
@@ -55,7 +57,7 @@ def test_pool_proposes_no_arch_twice_in_500_trials(monkeypatch):
     monkeypatch.setattr(
         "attnsearch.samplers.pool.FIT_ROWS", 40
     )  # a quick fit; what is checked is the identity
-    seen = chosen(search(PoolEHVI(SITES, cost, seed=1), 500))
+    seen = chosen(search(PoolEHVI(SITES, cost, seed=1, epsilon=0.6), 500))
     assert len(set(seen)) == 500
 
 

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from attnsearch.trial import Epoch, TrialResult
+from benchmarks.replay import SAMPLERS, Curve, Search
+from benchmarks.search import Claim
+from benchmarks.tables import Attn6, Table, nas_bench_macro, pack
+
+PACKED = """site:a,site:b,key,cost,seed,rung:0.1,error
+x,p,k1,10,0,50,30
+x,p,k1,10,1,52,32
+x,q,k2,20,0,40,20
+y,p,k2,20,0,40,20
+y,q,k3,30,0,45,25
+"""
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "packed.csv"
+    path.write_text(PACKED)
+    return Table.read(path)
+
+
+def test_a_packed_table_knows_spellings_of_one_network(table):
+    codes = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    rows = table.rows(codes)
+    assert rows[1] == rows[2]  # k2 is spelled twice
+    assert table.allowed(codes).tolist() == [True, True, False, True]
+    assert table.archs == 3
+    assert table.costs(codes).tolist() == [10, 20, 20, 30]
+    assert table.true_error(rows[:1].tolist())[0] == 31  # mean over two seeds
+    assert table.noise == pytest.approx(np.sqrt(2))  # one arch with seeds 30 and 32
+    assert table.rung(int(rows[1]), 0, 0.06) == 40
+
+
+def test_hypervolume_of_a_packed_table_by_pencil(table):
+    # errors 31, 20, 25 at cost 10, 20, 30; reference (25, log10 30): only k2 counts
+    assert table.whole == pytest.approx(5 * np.log10(30 / 20))
+
+
+def test_trials_of_a_study_become_a_table(tmp_path):
+    curve = tuple(Epoch(e, 1.0, 1.0, 60.0 - e, 1.0) for e in (1, 2))
+    trials = [
+        TrialResult("k", "plain", seed, 2, "complete", error=58.0 + seed, costs={"macs": 5.0}, curve=curve,
+                    sites={"stage1": option})
+        for option in ("none", "se, ratio=4") for seed in (0, 1)
+    ]  # fmt: skip
+    pack([*trials, TrialResult("z", "failed", 0, 2, "failed")], "macs").to_csv(
+        tmp_path / "t.csv", index=False
+    )
+    table = Table.read(tmp_path / "t.csv")
+    assert table.sites == {"stage1": ("none", "se, ratio=4")}
+    assert list(table.rungs) == [0.5]
+    assert np.nanmin(table.errors) == 58.0
+
+
+def test_nas_bench_macro_is_read(tmp_path):
+    path = tmp_path / "macro.json"
+    rows = {"01": {"test_acc": [90.0, 92.0], "flops": 7}, "21": {"test_acc": [95.0, 95.0], "flops": 9}}
+    path.write_text(json.dumps(rows))
+    table = nas_bench_macro(path)
+    assert table.errors.tolist() == [[10.0, 8.0], [5.0, 5.0]]
+    assert table.rows(np.array([[2, 1]]))[0] == 1
+
+
+def test_attn6_front_agrees_with_plain_formulas():
+    """Enumeration by broadcasting against arch by arch."""
+    problem = Attn6(0)
+    codes = np.random.default_rng(0).integers(0, 16, (5, 6))
+    for row, expected in zip(problem.rows(codes), problem.true_errors(codes), strict=True):
+        assert problem.true_error([int(row)])[0] == expected
+    assert (problem.archs, problem.noise) == (16_777_216, 0.4)
+
+
+def test_a_replayed_search_spends_what_it_says(table):
+    trace = Search(table, SAMPLERS["random"](table, 0), 0).run(3)
+    assert (trace.spent, len(set(trace.rows))) == ([1.0, 2.0, 3.0], 3)
+    assert trace.volume[-1] == pytest.approx(1.0)
+    assert trace.reaches(2.0) == np.inf
+
+
+def test_synthetic_curves_have_the_stated_rank_correlation():
+    from scipy.stats import kendalltau
+
+    problem, random = Attn6(1), np.random.default_rng(1)
+    curve = Curve(problem, 0.06, tau=0.6)
+    errors = [problem.train(row, random)[0] for row in problem.sample(600, random)]
+    rungs = [curve(0, 0, error, random) for error in errors]
+    assert kendalltau(rungs, errors)[0] == pytest.approx(0.6, abs=0.06)
+
+
+def test_claims_say_kept_or_missed():
+    assert "kept" in str(Claim("S1", "x", 1.2, 1.15))
+    assert "MISSED" in str(Claim("O1", "x", 400, 300, at_least=False))
