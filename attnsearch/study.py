@@ -300,7 +300,7 @@ class Coordinator:
         self.running[row.number] = time.monotonic()
         self.observer.trial_began(row)
         rungs = self.rungs if row.role == "search" else ()
-        self.engine.submit(Job(row.number, row.spec, row.seed, self.recipe, rungs, row.attempt))
+        self.engine.submit(Job(row.number, row.spec, row.seed, self.recipe, rungs))
 
     def _hear(self, message: Progress | Outcome) -> None:
         if message.number not in self.running:

@@ -25,8 +25,7 @@ class Job:
     """One training: plain values that travel to a worker.
 
     Args:
-        number: of the trial in the study.
-        attempt: how often its training was lost before; a late message of an earlier attempt is thrown away by it.
+        number: of the trial in the study; a training that is run again has a new one, so a late message is known by it.
         spec: `Arch.to_dict()`.
         rungs: epochs after which the worker waits for the word to go on.
     """
@@ -36,7 +35,6 @@ class Job:
     seed: int
     recipe: Recipe
     rungs: tuple[int, ...] = ()
-    attempt: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,10 @@ class Engine(Protocol):
         """Start a job; only called while fewer than `slots` are running."""
 
     def wait(self, seconds: float) -> list[Message]:
-        """What happened, waiting at most so long for something to happen."""
+        """What happened, waiting at most so long for something to happen.
+
+        Raises `DataError` or `EnvironmentFault` where no worker can start.
+        """
 
     def answer(self, number: int, go: bool) -> None:
         """Let a waiting job go on, or stop it."""

@@ -2,53 +2,112 @@
 
 On small proxies several one-thread workers beat one many-threaded process by far; each keeps its own copy of torch and
 shares the images through the page cache. Processes are spawned, never forked: a fork would copy locks and a device.
+
+A worker may die or stand still at any moment. One that dies is replaced; a job that it had begun is reported as lost,
+one that it had not goes to its successor. Every worker gives a sign of life each few seconds, and holds its job on a
+lease: after a minute of silence it is killed and its job is lost. A killed worker cannot answer late, and a job that is
+run again has a new number, so no result is ever counted twice.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from typing import Any
 
 from attnsearch.engines import DataSource, Job, Message, Outcome, Progress
+from attnsearch.errors import AttnsearchError, DataError, EnvironmentFault
+
+LEASE = 60.0  # seconds of silence after which a worker is taken for stopped
+BEAT = 5.0  # seconds between two signs of life
+STARTING = 5  # leases that a worker may take to give its first: importing torch on a busy disk is slow
+STILLBORN = 3  # workers in a row that die before they are ready: the fault is not theirs
 
 _SPAWN = multiprocessing.get_context("spawn")
+_OURS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}  # for the coordinator, which decides what ends
+
+
+@dataclass(frozen=True)
+class _Sign:
+    """A sign of life: the worker is `ready` for jobs, has `began` one, or just lives."""
+
+    ready: bool = False
+    began: bool = False
+
+
+@dataclass(frozen=True)
+class _Unfit:
+    """A worker cannot do its work, for a reason that its user can mend."""
+
+    reason: str
+    data: bool
 
 
 @dataclass
 class _Place:
     process: SpawnProcess
     pipe: Connection
-    job: Job | None = None
     device: str = "cpu"
-    doomed: str = ""  # why it was killed, where that was us
-    answered: set[int] = field(default_factory=set)
+    job: Job | None = None
+    ready: bool = False
+    began: bool = False  # the job, by this worker
+    doomed: str = ""  # why its job was ended by us
+    silent: bool = False  # killed because its lease was over
+    unfit: _Unfit | None = None
+    heard: float = field(default_factory=time.monotonic)
 
 
 class LocalPool:
-    """`workers` processes over the given devices, in turn; see `engines.Engine`."""
+    """`workers` processes over the given devices, in turn; see `engines.Engine`.
+
+    Args:
+        lease: seconds of silence after which a worker is given up.
+
+    `wait` raises `DataError` or `EnvironmentFault` when workers cannot even start.
+    """
 
     def __init__(
-        self, source: DataSource, *, workers: int, devices: Sequence[str], plugins: Sequence[Path] = ()
+        self,
+        source: DataSource,
+        *,
+        workers: int,
+        devices: Sequence[str],
+        plugins: Sequence[Path] = (),
+        lease: float = LEASE,
     ) -> None:
         self.slots = workers
-        self._source, self._plugins = source, tuple(plugins)
+        self._source, self._plugins, self._lease = source, tuple(plugins), lease
         self._threads = (
             max(1, len(os.sched_getaffinity(0)) // workers) if workers < len(os.sched_getaffinity(0)) else 1
         )
-        self._places = [self._start(devices[i % len(devices)]) for i in range(workers)]
+        self._stillborn = 0  # workers in a row that died before they were ready
+        self._waited = time.monotonic()
+        self._places: list[_Place] = []
+        resource_tracker.ensure_running()  # else the first start does it, and unblocks the signals blocked there
+        try:
+            for i in range(workers):
+                self._places.append(self._start(devices[i % len(devices)]))
+        except BaseException:
+            self.close()
+            raise
 
     def submit(self, job: Job) -> None:
         place = next(place for place in self._places if place.job is None)
-        place.job = job
-        place.pipe.send(job)
+        place.job, place.began = job, False
+        self._send(place, job)
 
     def wait(self, seconds: float) -> list[Message]:
+        self._give_up_silent()
         ready = set(
             wait([p.pipe for p in self._places] + [p.process.sentinel for p in self._places], seconds)
         )
@@ -59,12 +118,15 @@ class LocalPool:
         return messages
 
     def answer(self, number: int, go: bool) -> None:
-        self._place_of(number).pipe.send(go)
+        for place in self._places:
+            if place.job is not None and place.job.number == number and place.began:
+                self._send(place, go)
 
     def cancel(self, number: int, reason: str) -> None:
-        place = self._place_of(number)
-        place.doomed = reason
-        place.process.kill()
+        for place in self._places:
+            if place.job is not None and place.job.number == number:
+                place.doomed = reason
+                place.process.kill()
 
     def close(self) -> None:
         for place in self._places:
@@ -73,60 +135,146 @@ class LocalPool:
             place.process.join(5)
             place.pipe.close()
 
+    def _send(self, place: _Place, message: Job | bool) -> None:
+        with contextlib.suppress(OSError):  # it has died: `wait` finds out, and what becomes of the job
+            place.pipe.send(message)
+
+    def _give_up_silent(self) -> None:
+        """Kill workers whose lease is over; not after a time in which this process itself stood still."""
+        now = time.monotonic()
+        asleep = now - self._waited > self._lease / 2
+        self._waited = now
+        for place in self._places:
+            if asleep or place.pipe.poll():
+                place.heard = now
+            if now - place.heard > self._lease * (1 if place.ready else STARTING):
+                place.silent = True
+                place.process.kill()
+
     def _read(self, i: int, place: _Place) -> list[Message]:
         messages: list[Message] = []
         try:
             while place.pipe.poll():
                 message = place.pipe.recv()
-                messages.append(message)
+                place.heard = time.monotonic()
+                if isinstance(message, Progress | Outcome):
+                    messages.append(message)
+                else:
+                    self._note(place, message)
                 if isinstance(message, Outcome):
-                    place.job = None
+                    place.job, place.began = None, False
+            if not place.process.is_alive() and not place.pipe.poll():
+                raise EOFError  # a child of its own may hold the pipe open
         except (EOFError, OSError):
-            place.process.join(5)
-            code = place.process.exitcode
-            if place.job is not None:
-                died = (
-                    f"killed by signal {-code}"
-                    if code is not None and code < 0
-                    else f"worker ended with exit code {code}"
-                )
-                reason = place.doomed or died
-                messages.append(Outcome(place.job.number, "failed", reason=reason, lost=not place.doomed))
-            place.pipe.close()
-            self._places[i] = self._start(place.device)
+            messages.extend(self._replace(i, place))
         return messages
+
+    def _note(self, place: _Place, sign: _Sign | _Unfit) -> None:
+        if isinstance(sign, _Unfit):
+            place.unfit = sign
+        elif sign.ready:
+            place.ready, self._stillborn = True, 0
+        elif sign.began:
+            place.began = True
+
+    def _replace(self, i: int, place: _Place) -> list[Message]:
+        """A new worker where one has died, and what is lost with the old one."""
+        place.process.join(5)
+        place.pipe.close()
+        why = self._death(place)
+        if not place.ready:
+            self._stillborn += 1
+            if self._stillborn >= STILLBORN:
+                fault = DataError if place.unfit and place.unfit.data else EnvironmentFault
+                raise fault(f"workers cannot start: {why}")
+        self._places[i] = new = self._start(place.device)
+        job = place.job
+        if job is not None and not (place.began or place.doomed):
+            new.job = job
+            self._send(new, job)
+        elif job is not None:
+            return [Outcome(job.number, "failed", reason=place.doomed or why, lost=not place.doomed)]
+        return []
+
+    def _death(self, place: _Place) -> str:
+        code = place.process.exitcode
+        if place.unfit is not None:
+            return place.unfit.reason
+        if place.silent:
+            return f"no sign of life for {self._lease:g} s"
+        return (
+            f"killed by signal {-code}"
+            if code is not None and code < 0
+            else f"worker ended with exit code {code}"
+        )
 
     def _start(self, device: str) -> _Place:
         ours, theirs = _SPAWN.Pipe()
         arguments = (theirs, self._source, device, self._threads, self._plugins)
         process = _SPAWN.Process(target=_serve, args=arguments, daemon=True, name="attnsearch-worker")
-        process.start()
+        with _blocked(_OURS):  # inherited: Ctrl-C goes to all processes of a terminal
+            process.start()
         theirs.close()  # so that a dead worker reads as end of file
-        return _Place(process, ours, device=device)
+        return _Place(process, ours, device)
 
-    def _place_of(self, number: int) -> _Place:
-        return next(place for place in self._places if place.job is not None and place.job.number == number)
+
+@contextlib.contextmanager
+def _blocked(signals: set[signal.Signals]) -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Line:
+    """The worker's end of its pipe, which two threads write to."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe, self._lock = pipe, threading.Lock()
+
+    def send(self, message: Any) -> None:
+        with self._lock:
+            self._pipe.send(message)
+
+    def recv(self) -> Any:
+        return self._pipe.recv()
+
+    def beat(self) -> None:
+        """Signs of life until the coordinator is gone; then this process ends at once, whatever it is doing."""
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        with contextlib.suppress(OSError):
+            while not wait([parent.sentinel], BEAT):
+                self.send(_Sign())
+        os._exit(1)
 
 
 def _serve(pipe: Connection, source: DataSource, device: str, threads: int, plugins: Sequence[Path]) -> None:
     """The worker process: wait for a job, train it, say what came of it, until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the coordinator, which decides what ends
+    line = _Line(pipe)
+    threading.Thread(target=line.beat, daemon=True).start()
     import torch
 
     from attnsearch import registry
     from attnsearch.engines.work import Worker
 
     torch.set_num_threads(threads)
-    for path in plugins:
-        registry.add_plugin(path)
-    worker = Worker(source, device)
+    try:
+        for path in plugins:
+            registry.add_plugin(path)
+        worker = Worker(source, device)
+    except AttnsearchError as error:
+        line.send(_Unfit(str(error), isinstance(error, DataError)))
+        return
 
     def tell(progress: Progress) -> bool:
-        pipe.send(progress)
-        return bool(pipe.recv()) if progress.waits else True
+        line.send(progress)
+        return bool(line.recv()) if progress.waits else True
 
-    try:
+    with contextlib.suppress(EOFError, OSError):
+        line.send(_Sign(ready=True))
         while True:
-            pipe.send(worker.run(pipe.recv(), tell))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return
+            job = line.recv()
+            line.send(_Sign(began=True))
+            line.send(worker.run(job, tell))

@@ -67,7 +67,7 @@ class Worker:
             return "stopped", "beaten at this rung by an arch that costs no more"
         except Diverged as error:
             return "failed", str(error)
-        except torch.OutOfMemoryError as error:
+        except (torch.OutOfMemoryError, MemoryError) as error:
             return "failed", f"oom: {_first_line(error)}"
         except RuntimeError as error:
             memory = "can't allocate memory" in str(error) or "not enough memory" in str(error)
