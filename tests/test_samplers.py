@@ -70,6 +70,28 @@ def test_over_budget_is_never_proposed(name):
     assert max(trial.values[1] for trial in study.trials) <= 20
 
 
+@pytest.mark.parametrize("name", ["pool", "random"])
+def test_a_needle_in_a_haystack(name):
+    """1,711 feasible archs of 2 billion: chance finds none, edits of what is known do."""
+    sites = {f"site{i}": tuple("abcdef") for i in range(12)}
+
+    def price(codes):
+        return 10.0 + codes.sum(1)
+
+    def allowed(codes):
+        return (codes > 0).sum(1) <= 2
+
+    plain = dict.fromkeys(sites, "a")
+    sampler = make_sampler(name, sites, price, allowed=allowed, initial=[plain])
+    study = optuna.create_study(directions=["minimize"] * 2, sampler=sampler)
+    for _ in range(25):
+        trial = study.ask(sampler.domain.distributions)
+        codes = sampler.domain.encode(trial.params)[None]
+        assert allowed(codes)[0]
+        study.tell(trial, [30.0 - codes.sum(), float(price(codes)[0])])
+    assert len(set(chosen(study))) == 25
+
+
 def test_exhaustive_visits_everything_then_says_so():
     sites = {"a": ("x", "y", "z"), "b": ("x", "y")}
     sampler = make_sampler("exhaustive", sites, cost)

@@ -87,13 +87,19 @@ class ArchSampler(optuna.samplers.BaseSampler):
         return fresh
 
     def any_unseen(self, past: list[Past], banned: Codes) -> Codes:
-        """A uniform unseen feasible arch; raises `Exhausted` where none is left."""
+        """A uniform unseen feasible arch; raises `Exhausted` where none is left.
+
+        Where the space is too large to list and chance finds nothing feasible, an edit of what is known.
+        """
         random, fresh = self.random(past, banned), self.unseen(past, banned)
         if self.domain.everything is not None:
             left = self.domain.everything[fresh(self.domain.everything)]
         else:
             left = self.domain.sample(100, random)
             left = left[fresh(left)]
+            if len(left) == 0 and past:
+                near = self.domain.edits(np.array([entry.codes for entry in past]), 5000, random)
+                left = near[fresh(near)]
         if len(left) == 0:
             raise Exhausted("every architecture of the space has been tried")
         return np.asarray(left[random.integers(len(left))])

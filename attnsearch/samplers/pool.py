@@ -163,7 +163,7 @@ class Belief:
             self._posterior = self._posterior.believing(running, self._z(running))
         self._set_front(np.vstack([codes[complete], running]))
         limit = np.median(errors[complete][:START]) if reference_error is None else reference_error
-        self.reference = (float(scale(np.array([limit]))[0]), self._dearest())
+        self.reference = (float(scale(np.array([limit]))[0]), self._dearest(codes))
 
     def ehvi(self, codes: Codes) -> Floats:
         mean, sd = self._posterior(codes, self._z(codes))
@@ -175,11 +175,12 @@ class Belief:
         on = np.isin(cost, self.points[1]) & np.isin(mean, self.points[0])
         self.front = tried[on]
 
-    def _dearest(self) -> float:
+    def _dearest(self, known: Codes) -> float:
         """Just beyond the highest cost that the space allows (2 %), in log10."""
         everything = self._domain.everything
-        some = self._domain.sample(2000, np.random.default_rng(0)) if everything is None else everything
-        return float(self._domain.log_cost(some).max() + np.log10(1.02))
+        if everything is None:
+            everything = np.vstack([self._domain.sample(2000, np.random.default_rng(0)), known])
+        return float(self._domain.log_cost(everything).max() + np.log10(1.02))
 
     def _z(self, codes: Codes) -> Floats:
         z: Floats = (self._domain.log_cost(codes) - self._centre) / self._spread
