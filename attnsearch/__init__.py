@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from attnsearch.cost import measure
     from attnsearch.create import create_block, create_model, create_neck
+    from attnsearch.inserting import insert, load_weights
     from attnsearch.space import load_space
     from attnsearch.studies import open_study
     from attnsearch.study import run
@@ -19,13 +20,25 @@ _LAZY = {
     "create_block": "create",
     "create_model": "create",
     "create_neck": "create",
+    "insert": "inserting",
     "load_space": "space",
+    "load_weights": "inserting",
     "measure": "cost",
     "open_study": "studies",
     "run": "study",
 }
 
-__all__ = ["create_block", "create_model", "create_neck", "load_space", "measure", "open_study", "run"]
+__all__ = [
+    "create_block",
+    "create_model",
+    "create_neck",
+    "insert",
+    "load_space",
+    "load_weights",
+    "measure",
+    "open_study",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:

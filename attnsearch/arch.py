@@ -29,6 +29,7 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "position": POSITIONS,
     "init": INITS,
     "convs": ("second", "both"),
+    "control": ("none", "null", "frozen"),
     "stem": ("cifar", "imagenet", "deep"),
     "unit": ("basic", "bottleneck", "single"),
     "shortcut": ("conv", "pool"),

@@ -83,6 +83,8 @@ def block(name: str, *, slot: Slot = "attention") -> Callable[[T], T]:
     A file may say `PRESETS = {"article": {"ratio": 8}}`, the options of named variants, a literal too:
     `se.article` builds it where a block's name is asked.
 
+    A gate whose class or instance says `starts_as_identity = True` gives back its input until it is trained.
+
     A class may define `resolve(channels, options) -> options` (static), which returns constructor options
     that build the very same block, with inert options at their defaults and derived sizes in one spelling.
     """
@@ -138,6 +140,17 @@ def complete(name: str, channels: int, options: Mapping[str, Value]) -> dict[str
     full.update({key: tuple(value) if isinstance(value, list) else value for key, value in options.items()})
     resolve = getattr(load(name), "resolve", None)
     return full if resolve is None else dict(resolve(channels, full))
+
+
+def starts_as_identity(name: str, channels: int, options: Mapping[str, Value]) -> bool:
+    """Whether a gate gives back its input until it is trained, so that `init: identity` would change nothing."""
+    cls = load(name)
+    if not hasattr(cls, "starts_as_identity"):
+        return False
+    import torch
+
+    with torch.device("meta"):
+        return bool(cls(channels, **options).starts_as_identity)
 
 
 def check_options(facts: BlockInfo, options: Mapping[str, Any]) -> None:

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from attnsearch import registry, yaml_file
 from attnsearch.arch import CONV3X3, INITS, NONE, POSITIONS, UNITS, Arch, Block, Host, Stage, plain
@@ -258,8 +258,8 @@ def canonical_stage(host: Host, index: int, stage: Stage) -> Stage:
     count = (host.units or ())[index]
     conv = _complete(stage.conv, host.conv_channels(index))
     convs = stage.convs if conv and host.unit == "basic" else "second"
-    after_conv = stage.position == "after_conv"
-    attention = _complete(stage.attention, host.conv_channels(index) if after_conv else host.channels(index))
+    channels = host.conv_channels(index) if stage.position == "after_conv" else host.channels(index)
+    attention = _complete(stage.attention, channels)
     if not attention or (stage.position != "after_stage" and not stage.indices(count)):
         return Stage(conv=conv, convs=convs)
     indices = stage.indices(count)
@@ -268,7 +268,13 @@ def canonical_stage(host: Host, index: int, stage: Stage) -> Stage:
     )
     if units == (count - 1,):
         units = "last"  # readable, and still one spelling
-    return Stage(attention, stage.position, units, stage.init, stage.control, conv, convs)
+    position = stage.position
+    if position == "after_add" and indices == (count - 1,):
+        position, units = "after_stage", "all"  # the last unit's output is the stage's
+    init: Literal["default", "identity"] = stage.init
+    if init == "identity" and registry.starts_as_identity(attention.name, channels, dict(attention.options)):
+        init = "default"
+    return Stage(attention, position, units, init, stage.control, conv, convs)
 
 
 def _complete(block: Block, channels: int) -> Block:

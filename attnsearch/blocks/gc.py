@@ -44,6 +44,11 @@ class GC(nn.Module):
             nn.init.zeros_(self.expand.weight)
             nn.init.zeros_(self.expand.bias)
 
+    @property
+    def starts_as_identity(self) -> bool:
+        """Whether nothing is added at first: the last layer is zero."""
+        return self.fusion == "add"
+
     @staticmethod
     def resolve(channels: int, options: dict[str, Any]) -> dict[str, Any]:
         """Ratio and floor matter only through the hidden width."""

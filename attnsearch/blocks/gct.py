@@ -24,6 +24,8 @@ class GCT(nn.Module):
         channels: C.
     """
 
+    starts_as_identity = True  # gamma and beta are 0
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.alpha = nn.Parameter(torch.ones(1, channels, 1, 1))

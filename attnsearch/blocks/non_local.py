@@ -33,6 +33,7 @@ class NonLocal(nn.Module):
     """
 
     inert_parameters = ("key.bias",)  # adds one number to all scores of a place, which softmax ignores
+    starts_as_identity = True  # the norm's weight is 0
 
     def __init__(self, channels: int, *, ratio: int = 8, scale: bool = True) -> None:
         super().__init__()

@@ -1,0 +1,193 @@
+"""Blocks inserted into foreign ResNets, and the start as the identity."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from attnsearch import create_model, insert, load_weights, registry
+from attnsearch.arch import POSITIONS
+from attnsearch.errors import BlockError, UsageError
+from tests.foreign_resnets import ForeignResNet, TimmUnit, TorchvisionUnit
+
+LAYOUTS = {"torchvision": TorchvisionUnit, "timm": TimmUnit}
+GATES = [name for name, facts in registry.blocks().items() if facts.slot == "attention"]
+CONVS = [name for name, facts in registry.blocks().items() if facts.slot == "conv"]
+FITTING: dict[str, dict[str, Any]] = {"psa": {"fit_groups": True}}
+
+
+def network(layout: str = "torchvision", *, expansion: int = 1, width: int = 8) -> ForeignResNet:
+    torch.manual_seed(0)
+    return ForeignResNet(LAYOUTS[layout], expansion=expansion, width=width).eval()
+
+
+def images() -> Tensor:
+    return torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_every_gate_can_start_as_the_identity(gate: str) -> None:
+    """The output at step 0 stays, no parameter is renamed, and a gradient reaches what was inserted."""
+    model = network(expansion=2)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    wanted = model(images())
+    assert insert(model, gate, init="identity") is model
+    torch.testing.assert_close(model(images()), wanted, atol=1e-6, rtol=0)
+    after = model.state_dict()
+    torch.testing.assert_close({key: after[key] for key in before}, before)
+    model.train()(images()).square().sum().backward()
+    inserted = [p for name, p in model.named_parameters() if ".attention." in name]
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in inserted)
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_in_our_own_host_too(gate: str) -> None:
+    plain = create_model({"host": "resnet8"}).eval()
+    ours = create_model({"host": "resnet8", "stages": [{"attention": gate, "init": "identity"}]}).eval()
+    report = load_weights(ours, plain.state_dict())
+    assert not report.unexpected
+    assert all(".attention." in key for key in report.missing)
+    x = images()
+    torch.testing.assert_close(ours(x), plain(x), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("expansion", [1, 4])
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("units", ["all", "last"])
+def test_gates_stand_where_our_host_puts_them(layout: str, expansion: int, position: str, units: str) -> None:
+    """The same weights in our network of that arch, whose names are the same, give the same output."""
+    model = insert(
+        network(layout, expansion=expansion), "cbam", units=units, position=position, stages=(2, 4)
+    ).eval()
+    seen, empty = {"attention": "cbam", "position": position, "units": units}, {}
+    host = {"name": "resnet18", "width": 8, "unit": "bottleneck" if expansion == 4 else "basic"}
+    ours = create_model({"host": host, "stages": [empty, seen, empty, seen]}, num_classes=5).eval()
+    with torch.no_grad():  # away from the start, where half of CBAM is a constant
+        for name, parameter in model.named_parameters():
+            if ".attention." in name:
+                parameter.normal_(std=0.5)
+    assert load_weights(ours, model.state_dict()).complete
+    torch.testing.assert_close(ours(images()), model(images()))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("expansion", [1, 4])
+@pytest.mark.parametrize("block", CONVS)
+def test_conv_blocks_stand_for_conv2_as_in_our_host(layout: str, expansion: int, block: str) -> None:
+    options = FITTING.get(block, {})
+    model = insert(network(layout, expansion=expansion, width=16), block, stages=4, **options).eval()
+    host = {"name": "resnet18", "width": 16, "unit": "bottleneck" if expansion == 4 else "basic"}
+    arch = {"host": host, "stages": [{}, {}, {}, {"conv": {"block": block, **options}}]}
+    ours = create_model(arch, num_classes=5).eval()
+    assert load_weights(ours, model.state_dict()).complete
+    torch.testing.assert_close(ours(images()), model(images()))
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+def test_a_deep_copy_has_gates_of_its_own(position: str) -> None:
+    model = insert(network(), "se", position=position)
+    twin = copy.deepcopy(model)
+    wanted = model(images())
+    torch.testing.assert_close(twin(images()), wanted)
+    with torch.no_grad():
+        for name, parameter in twin.named_parameters():
+            if ".attention." in name:
+                parameter.add_(1.0)
+    assert not torch.allclose(twin(images()), wanted)
+    torch.testing.assert_close(model(images()), wanted)
+
+
+@pytest.mark.parametrize("position", ["before_add", "after_stage"])
+def test_export(position: str) -> None:
+    model = insert(network("timm"), "cbam", position=position, init="identity").eval()
+    program = torch.export.export(model, (images(),))
+    torch.testing.assert_close(program.module()(images()), model(images()))
+
+
+def test_what_is_inserted_is_like_the_model() -> None:
+    model = insert(network().to(torch.float64).train(), "se", stages=1)
+    assert {p.dtype for p in model.parameters()} == {torch.float64}
+    assert model.layer1[0].attention.training
+    assert not any("attention" in name for name, _ in model.layer2.named_modules())
+
+
+def test_weights_and_what_became_of_them(tmp_path: Path) -> None:
+    plain = network()
+    torch.save(
+        {"state_dict": {f"module.{k}": v for k, v in plain.state_dict().items()}}, tmp_path / "plain.pth"
+    )
+    safetensors.torch.save_file(plain.state_dict(), tmp_path / "plain.safetensors")
+    for file in ("plain.pth", "plain.safetensors"):
+        model = insert(ForeignResNet(TorchvisionUnit), "se", stages=4, init="identity").eval()
+        report = load_weights(model, tmp_path / file)
+        assert len(report.loaded) == len(plain.state_dict())
+        assert report.missing == tuple(k for k in model.state_dict() if ".attention." in k)
+        assert (report.unexpected, report.mismatched, report.complete) == ((), (), False)
+        torch.testing.assert_close(model(images()), plain(images()), atol=1e-6, rtol=0)
+    other = insert(ForeignResNet(TorchvisionUnit, classes=7), "dsconv", stages=1)
+    report = load_weights(other, plain.state_dict())
+    assert report.mismatched == ("fc.weight", "fc.bias")
+    assert report.unexpected == ("layer1.0.conv2.weight", "layer1.1.conv2.weight")
+    assert "2 unexpected: layer1.0.conv2.weight, layer1.1.conv2.weight" in str(report)
+
+
+def test_files_that_are_no_weights(tmp_path: Path) -> None:
+    (tmp_path / "torn.pth").write_bytes(b"not a file of torch")
+    (tmp_path / "torn.safetensors").write_bytes(b"\xff" * 20)
+    torch.save([1, 2], tmp_path / "list.pth")
+    torch.save(network(), tmp_path / "whole.pth")  # a pickled module, which weights_only refuses
+    for file in ("torn.pth", "torn.safetensors", "list.pth", "whole.pth", "gone.pth"):
+        with pytest.raises(UsageError, match=file):
+            load_weights(network(), tmp_path / file)
+    with pytest.raises(UsageError, match="No tensor of the checkpoint fits"):
+        load_weights(network(), {"encoder.weight": torch.zeros(3)})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"block": "cbma"}, "Did you mean 'cbam'"),
+        ({"block": "cbam", "position": "before_ad"}, "Did you mean 'before_add'"),
+        ({"block": "cbam", "init": "identiti"}, "Did you mean 'identity'"),
+        ({"block": "cbam", "units": "frist"}, "Did you mean 'first'"),
+        ({"block": "cbam", "units": [-1]}, "indices from 0"),
+        ({"block": "cbam", "stages": (0,)}, "from 1 to 4"),
+        ({"block": "cbam", "stages": 5}, "from 1 to 4"),
+        ({"block": "pmfs"}, "neck"),
+        ({"block": "dsconv", "init": "identity"}, "conv block"),
+        ({"block": "dsconv", "position": "after_stage"}, "conv block"),
+    ],
+)
+def test_wrong_words(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        insert(network(), **arguments)
+
+
+def test_a_block_that_fits_nowhere_changes_nothing() -> None:
+    model = network()
+    before = list(model.state_dict())
+    with pytest.raises(BlockError, match="layer1"):
+        insert(model, "psa")
+    with pytest.raises(BlockError, match="no option 'rato'"):
+        insert(model, "cbam", rato=4)
+    assert list(model.state_dict()) == before
+
+
+def test_a_place_taken_and_a_model_of_another_make() -> None:
+    model = insert(network(), "se", position="after_conv")
+    with pytest.raises(UsageError, match="already"):
+        insert(model, "eca")
+    with pytest.raises(UsageError, match="before gates"):
+        insert(model, "dsconv")
+    with pytest.raises(
+        UsageError, match=r"No ResNet found in Sequential: looked for children layer1, layer2"
+    ):
+        insert(nn.Sequential(nn.Conv2d(3, 8, 3)), "se")
+    assert insert(nn.Sequential(network()), "se") is not None  # a ResNet inside another module is found
