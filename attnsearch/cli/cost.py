@@ -1,0 +1,147 @@
+"""`attnsearch cost ARCH`: what a network costs, counted and not trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from attnsearch.cli.common import (
+    Json,
+    Plugins,
+    add_plugins,
+    image_shape,
+    show_json,
+    show_table,
+    show_text,
+    whole,
+)
+
+if TYPE_CHECKING:
+    from attnsearch.arch import Arch
+    from attnsearch.cost import Cost
+    from attnsearch.reports.table import Table
+
+ArchArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="ARCH",
+        help="A network's name (resnet50, cbam_resnet18_cifar) or a JSON or YAML file of an arch.",
+    ),
+]
+Image = Annotated[
+    str | None,
+    typer.Option(
+        "--image",
+        metavar="CxHxW",
+        callback=lambda text: None if text is None else "x".join(map(str, image_shape(text))),
+        help="Shape of an image; 3x224x224, or 3x32x32 with a CIFAR stem.",
+    ),
+]
+Classes = Annotated[
+    int | None,
+    typer.Option("--classes", parser=whole, metavar="N", help="Outputs; 1000, or 10 with a CIFAR stem."),
+]
+
+
+def cost(
+    arch: ArchArgument,
+    image: Image = None,
+    classes: Classes = None,
+    plugin: Plugins = [],  # noqa: B006  typer copies it
+    as_json: Json = False,
+) -> None:
+    """Count parameters, MACs, FLOPs, activations and bytes of a network, and the share of its blocks."""
+    from attnsearch.cost import measure
+    from attnsearch.host import build
+    from attnsearch.presets import read_arch
+
+    add_plugins(plugin)
+    network = read_arch(arch)
+    shape, outputs = setting(network, image, classes)
+    counted = measure(build(network, classes=outputs, in_channels=shape[0]), shape)
+    if as_json:
+        show_json(facts(network, counted, shape, outputs))
+        return
+    show_text(f"{arch}: {network.host.name}, {network}", "bold")
+    show_text(f"Image {'×'.join(map(str, shape))}, {outputs} classes, batch 1, eval mode.")
+    show_text()
+    show_table(_totals(counted))
+    for table in [_shares(counted)] if counted.by_block else []:
+        show_text()
+        show_table(table)
+    show_text()
+    show_text(f"Counted as no arithmetic: {_calls(counted.uncounted)}.")
+    show_text(f"fvcore leaves out: {_calls(counted.fvcore_uncounted)}.")
+
+
+def setting(arch: Arch, image: str | None, classes: int | None) -> tuple[tuple[int, int, int], int]:
+    """Shape and classes as asked for, or those that the stem was made for."""
+    small = arch.host.filled().stem == "cifar"
+    shape = image_shape(image) if image else (3, 32, 32) if small else (3, 224, 224)
+    return shape, classes or (10 if small else 1000)
+
+
+def facts(arch: Arch, counted: Cost, shape: tuple[int, int, int], classes: int) -> dict[str, Any]:
+    """Plain JSON values."""
+    from dataclasses import asdict
+
+    from attnsearch.space import canonical
+    from attnsearch.units import COSTS
+
+    totals = counted.as_dict(fvcore=True)
+    return {
+        "arch": str(arch),
+        "key": canonical(arch).key,
+        "image": list(shape),
+        "classes": classes,
+        **totals,
+        "uncounted": dict(counted.uncounted),
+        "fvcore_uncounted": dict(counted.fvcore_uncounted),
+        "by_block": {path: asdict(share) for path, share in counted.by_block.items()},
+        "conventions": {name: COSTS[name].description for name in totals},
+    }
+
+
+def _totals(counted: Cost) -> Table:
+    from attnsearch.reports.table import Column, Table
+    from attnsearch.units import COSTS
+
+    rows = tuple(
+        (name, value, f"{value:,}", COSTS[name].description)
+        for name, value in counted.as_dict(fvcore=True).items()
+    )
+    columns = (
+        Column("cost", "cost"),
+        Column("value", "value", "quantity"),
+        Column("exact", "exact"),
+        Column("convention", "convention"),
+    )
+    return Table("costs", "Costs", columns, rows)
+
+
+def _shares(counted: Cost) -> Table:
+    """Blocks of one name and stage together."""
+    from attnsearch.reports.table import Column, Table, Value
+
+    together: dict[tuple[str, str], list[Any]] = {}
+    for path, share in counted.by_block.items():
+        together.setdefault((path.split(".")[0], share.block), []).append(share)
+    rows: list[tuple[Value, ...]] = []
+    for (place, block), shares in together.items():
+        params, macs, moved = (sum(getattr(s, n) for s in shares) for n in ("params", "macs", "bytes_moved"))
+        of = (100 * params / counted.params, 100 * macs / counted.macs, 100 * moved / counted.bytes_moved)
+        rows.append((f"{place}: {len(shares)} × {block}", params, of[0], macs, of[1], of[2]))
+    columns = (
+        Column("place", "blocks"),
+        Column("params", "params", "quantity"),
+        Column("params_pct", "% of params", "number", 1, short="%"),
+        Column("macs", "MACs", "quantity"),
+        Column("macs_pct", "% of MACs", "number", 1, short="%"),
+        Column("bytes_pct", "% of bytes moved", "number", 1, short="% bytes"),
+    )
+    return Table("by_block", "Share of the blocks", columns, tuple(rows))
+
+
+def _calls(uncounted: Any) -> str:
+    return ", ".join(f"{name} ×{calls}" for name, calls in uncounted.items()) or "nothing"

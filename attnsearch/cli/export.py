@@ -1,0 +1,46 @@
+"""`attnsearch export STUDY`: a network of a study, to use without attnsearch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attnsearch.cli.common import Out, Plugins, Storage, StudyArgument, add_plugins, note, show_text
+
+
+def export(
+    study: StudyArgument = None,
+    trial: Annotated[
+        str, typer.Option("--trial", metavar="best|N", help="best: least mean error; or a trial's number.")
+    ] = "best",
+    format: Annotated[
+        str, typer.Option("--format", metavar="LIST", help="Of py, safetensors, pt2, onnx, by comma.")
+    ] = "py,safetensors",
+    train: Annotated[
+        bool, typer.Option("--train", help="Repeat the trial's training; else weights are untrained.")
+    ] = False,
+    plugin: Plugins = [],  # noqa: B006  typer copies it
+    storage: Storage = None,
+    out: Out = Path("results"),
+) -> None:
+    """Write a network as plain PyTorch, weights or a graph. Each file is compared with the network."""
+    from attnsearch.export import check_formats, choose, pack
+    from attnsearch.studies import open_study
+
+    formats = [word.strip() for word in format.split(",")]
+    check_formats(formats)
+    add_plugins(plugin)
+    opened = open_study(study, storage, out=out)
+    row = choose(opened.record, trial)
+    show_text(f"Trial {row.number} of {opened.name}: {row.arch}, seed {row.seed}.")
+    name = "best" if trial == "best" else ""
+    folder = out / opened.name / "export"
+    package = pack(row, opened.record.facts, folder, name=name, formats=formats, train=train, tell=note)
+    for kind, file in package.files.items():
+        show_text(f"{file}: output within {package.differences[kind]:.1g} of the network's", hanging=2)
+    if package.error is not None and row.error is not None:
+        show_text(f"Trained again: validation error {package.error:.2f} %, in the study {row.error:.2f} %.")
+    if not train:
+        note("the weights are untrained; --train repeats the trial's training first")

@@ -1,0 +1,60 @@
+"""`attnsearch latency ARCH`: how long a forward pass takes on this machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from attnsearch.cli.common import Json, Plugins, add_plugins, show_json, show_text, whole
+from attnsearch.cli.cost import ArchArgument, Classes, Image, setting
+from attnsearch.errors import UsageError, did_you_mean
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def _dtype(name: str) -> str:
+    if name not in DTYPES:
+        raise UsageError(f"Unknown dtype '{name}'.{did_you_mean(name, DTYPES)} Known: {', '.join(DTYPES)}")
+    return name
+
+
+def latency(
+    arch: ArchArgument,
+    image: Image = None,
+    classes: Classes = None,
+    device: Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda or cuda:1.")] = "cpu",
+    batch: Annotated[int, typer.Option("--batch", parser=whole, metavar="N", help="Images per pass.")] = 1,
+    dtype: Annotated[
+        str, typer.Option("--dtype", callback=_dtype, metavar="TYPE", help=f"One of {', '.join(DTYPES)}.")
+    ] = "float32",
+    repeats: Annotated[int, typer.Option("--repeats", parser=whole, metavar="N", help="Timed passes.")] = 30,
+    plugin: Plugins = [],  # noqa: B006  typer copies it
+    as_json: Json = False,
+) -> None:
+    """Time forward passes of a network in eval mode: median and quartiles, with what they hold for."""
+    from dataclasses import asdict
+
+    import torch
+
+    from attnsearch.cost import latency as measure_latency
+    from attnsearch.host import build
+    from attnsearch.presets import read_arch
+
+    add_plugins(plugin)
+    network = read_arch(arch)
+    shape, outputs = setting(network, image, classes)
+    model = build(network, classes=outputs, in_channels=shape[0])
+    found = measure_latency(
+        model, shape, device=device, batch=batch, dtype=getattr(torch, dtype), repeats=repeats
+    )
+    if as_json:
+        show_json({"arch": str(network), "image": list(shape), **asdict(found)})
+        return
+    show_text(
+        f"{arch}: {found.median_ms:.2f} ms per pass of {batch}, {found.median_ms / batch:.2f} ms per image",
+        "bold",
+    )
+    show_text(f"Half of {found.n} passes took {found.q25_ms:.2f} to {found.q75_ms:.2f} ms.")
+    threads = "" if device.startswith("cuda") else f", {found.threads} threads"
+    show_text(f"{found.device}{threads}, {found.dtype}, image {'×'.join(map(str, shape))}, eval mode, eager.")
