@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +128,9 @@ def pack(
     for kind in formats:
         file = folder / f"{name}.{kind}"
         head = _head(name, row, facts, opened, trained=train) if kind == "py" else ""
-        out = _WRITERS[kind](network, images, file, head)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch about its own serialisation
+            out = _WRITERS[kind](network, images, file, head)
         files[kind], differences[kind] = file, _difference(kind, out, expected)
     record = folder / f"{name}.json"
     package = Package(name, files, differences, record, train, error)

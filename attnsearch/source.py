@@ -133,7 +133,8 @@ class _Writer:
         if hasattr(module, "called"):
             name = self.collector.add(type(module))
             self.blocks += [name] if name not in self.blocks else []
-            args, options = module.called
+            called: Any = module.called
+            args, options = called
             return _call(name, [*map(repr, args), *(f"{k}={v!r}" for k, v in options.items())], indent)
         if isinstance(module, nn.Sequential):
             inner = [self.expression(child, indent + 4) for child in module.children()]

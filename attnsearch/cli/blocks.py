@@ -23,7 +23,10 @@ def blocks(
     plugin: Plugins = [],  # noqa: B006  typer copies it
     as_json: Json = False,
 ) -> None:
-    """List all blocks, or show one: formula, differences from its paper, options, presets and costs."""
+    """List all blocks, or show one.
+
+    One by name: formula, differences from its paper, options, presets, costs, widths it refuses.
+    """
     add_plugins(plugin)
     if name is not None:
         _show(name, as_json)

@@ -25,7 +25,10 @@ def check(
     ] = 64,
     as_json: Json = False,
 ) -> None:
-    """Audit a block: shapes, gradients, state, modes, precision, export, cost. Exit code 2 if a property fails."""
+    """Audit a block of yours, or a shipped one.
+
+    Shapes, gradients, state, modes, precision, export, cost; exit code 2 if a property fails.
+    """
     from dataclasses import asdict
 
     names = _names(what)  # before the audit, which imports torch

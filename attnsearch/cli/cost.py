@@ -51,7 +51,10 @@ def cost(
     plugin: Plugins = [],  # noqa: B006  typer copies it
     as_json: Json = False,
 ) -> None:
-    """Count parameters, MACs, FLOPs, activations and bytes of a network, and the share of its blocks."""
+    """Count what a network costs: params, MACs, FLOPs, bytes.
+
+    With the convention of each count, the share of the blocks, and what is left uncounted.
+    """
     from attnsearch.cost import measure
     from attnsearch.host import build
     from attnsearch.presets import read_arch

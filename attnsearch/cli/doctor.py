@@ -10,7 +10,10 @@ from attnsearch.cli.common import Json, Out, Storage, show_json, show_text
 
 
 def doctor(out: Out = Path("results"), storage: Storage = None, as_json: Json = False) -> None:
-    """Look at versions, devices, folders, extras and studies. Exit code 4 if a run would fail here."""
+    """Tell whether this machine is ready for a run.
+
+    Versions, devices, folders, extras and studies; exit code 4 if a run would fail here.
+    """
     from dataclasses import asdict
 
     from attnsearch.doctor import examine

@@ -25,7 +25,10 @@ def export(
     storage: Storage = None,
     out: Out = Path("results"),
 ) -> None:
-    """Write a network as plain PyTorch, weights or a graph. Each file is compared with the network."""
+    """Write a network as plain PyTorch, weights or a graph.
+
+    Into OUT/STUDY/export; each file is run and compared with the network.
+    """
     from attnsearch.export import check_formats, choose, pack
     from attnsearch.studies import open_study
 

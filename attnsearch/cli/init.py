@@ -46,7 +46,7 @@ for_data:
 def init(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write, such as my_space.yaml.")],
 ) -> None:
-    """Write an example of a space file, with every line explained."""
+    """Write an example of a space file, every line explained."""
     if file.suffix not in (".yaml", ".yml"):
         raise UsageError(f"{file}: a space file ends in .yaml")
     try:

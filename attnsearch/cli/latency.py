@@ -32,7 +32,10 @@ def latency(
     plugin: Plugins = [],  # noqa: B006  typer copies it
     as_json: Json = False,
 ) -> None:
-    """Time forward passes of a network in eval mode: median and quartiles, with what they hold for."""
+    """Time a network on this machine.
+
+    Median and quartiles of forward passes in eval mode, with what they hold for.
+    """
     from dataclasses import asdict
 
     import torch

@@ -20,7 +20,10 @@ def report(
     files: Annotated[bool, typer.Option(help="Write tables, pictures and report.html too.")] = True,
     json: Json = False,
 ) -> None:  # fmt: skip
-    """Show the front of a search or the verdicts of an ablation, and write them to files."""
+    """Show the front or the verdicts of a study, finished or not.
+
+    Tables, pictures and one HTML page are written to OUT/STUDY as well.
+    """
     from attnsearch import reports
     from attnsearch.studies import open_study
 

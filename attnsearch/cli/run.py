@@ -70,7 +70,10 @@ def run(
     allow_changed_data: Annotated[bool, typer.Option("--allow-changed-data", help="Resume all the same.")] = False,
     json: Json = False,
 ) -> None:  # fmt: skip
-    """Search a space, or work off an ablation, and report what is worth its cost."""
+    """Search a space, or work off an ablation; then report.
+
+    Ends with the front of accuracy against cost, or with the verdicts of the ablation.
+    """
     from attnsearch.settings import Settings
     from attnsearch.space import load_space
 

@@ -25,7 +25,10 @@ def spaces(
     plugin: Plugins = [],  # noqa: B006  typer copies it
     as_json: Json = False,
 ) -> None:
-    """List the shipped spaces, or show one: its question, choices, number of archs and costs."""
+    """List the questions on offer, or show one.
+
+    One by name or file: its choices, number of archs and range of costs, without training.
+    """
     from attnsearch.space import load_space, parse_limits
 
     add_plugins(plugin)
