@@ -7,7 +7,12 @@ the isotropic Hamming product), DotProduct on them (additive effects) and white 
 columns; a separate curve over cost, effects shared by sites and factors need a kernel class of one's own, which is
 most of `attnsearch/samplers/gp.py`.
 
-RESULT
+Measured (5 repetitions, one busy core; Spearman on 1,000 unseen archs, and fit + predict): at 100 trainings Attn6-s0
+0.79 in 0.24 s (own) against 0.77 in 1.13 s, Attn6-s1 0.75 in 0.23 s against 0.74 in 1.13 s, NAS-Bench-Macro 0.98 in
+0.28 s against 0.98 in 1.08 s; at 25 trainings 0.43 in 0.07 s against 0.44 in 0.91 s, 0.50 in 0.06 s against 0.54 in
+0.39 s, 0.89 in 0.07 s against 0.94 in 0.32 s. So the library ranks as well, and with few observations a little better;
+the own process is kept because it is four to five times as fast and because it sees factors and what an option
+does at any site, which is worth most where sites have a hundred options each.
 """
 
 from __future__ import annotations
