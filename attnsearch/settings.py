@@ -73,6 +73,8 @@ class Settings:
             _whole(name, getattr(self, name))
         for name in ("lr", "timeout", "trial_timeout", "margin"):
             _positive(name, getattr(self, name))
+        if self.retries < 0:
+            raise UsageError(f"--retries must be 0 or more, got {self.retries}")
         if not 0 <= self.confirm < 1:
             raise UsageError(f"--confirm must be at least 0 and below 1, got {self.confirm:g}")
         for cost in self.costs:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attnsearch import storage
+from attnsearch import database, storage
 from attnsearch.errors import UsageError
 from attnsearch.names import masked
 from attnsearch.settings import Settings
@@ -47,9 +47,10 @@ def open_study(
 ) -> Study:
     """A study by name, the latest when None; raises `UsageError` for an unknown one."""
     url = Settings(storage=storage_url, out=out).url()
-    opened = storage.open_storage(url, create=False)
-    names = storage.study_names(opened)
-    if not names:
-        raise UsageError(f"No study in {masked(url)} yet: attnsearch run --space cbam_variants makes one")
-    name = name or names[-1]
-    return Study(name, storage.read_record(opened, name))
+    opened = database.open_storage(url, create=False)
+    with database.faults(url, reading=True):
+        names = storage.study_names(opened)
+        if not names:
+            raise UsageError(f"No study in {masked(url)} yet: attnsearch run --space cbam_variants makes one")
+        name = name or names[-1]
+        return Study(name, storage.read_record(opened, name))

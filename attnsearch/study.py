@@ -13,13 +13,13 @@ import platform
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from attnsearch import registry, storage
+from attnsearch import database, registry, storage
 from attnsearch.ablation import DesignAgenda
 from attnsearch.agenda import Agenda, Cell, SearchAgenda
 from attnsearch.costing import CostTable
@@ -78,35 +78,60 @@ class Run:
         self.limits: tuple[Limit, ...] = (*self.space.limits, *parse_limits(settings.budget))
 
     def go(self) -> Study:
-        settings, url = self.settings, self.settings.url()
-        devices = pick_devices(settings.device)
-        data = open_data(settings.data, **settings.data_options())
-        for warning in data.warnings:
-            self.observer.note(warning)
-        opened = storage.open_storage(url, create=True)
-        with storage.owned(url, self.name, settings.out):
-            self._check_resumable(opened, data)
-            table = CostTable(self.space, data.image, len(data.classes))
-            book = self._book(opened, data, table, devices)
-            agenda = self._agenda(table, book)
-            self._write_facts(book, agenda, table)
-            engine = self._engine(devices)
-            try:
-                ended = Coordinator(
-                    self.space.recipe, settings, agenda, book, table, engine, self.observer
-                ).drive()
-            finally:
-                engine.close()
-                book.dead()
-                self._write_report(book.record())
-            book.facts(ended=ended)
-            self._write_report(book.record())
-            self.observer.ended(ended)
-            if not any(row.state == "complete" for row in book.results.values()):
-                raise NoResultError(
-                    f"study '{self.name}' ended without one finished training: {_reasons(book)}"
-                )
-            return Study(self.name, book.record())
+        with stopping() as stop:
+            settings, url = self.settings, self.settings.url()
+            devices = pick_devices(settings.device)
+            data = open_data(settings.data, **settings.data_options())
+            for warning in data.warnings:
+                self.observer.note(warning)
+            opened = database.open_storage(url, create=True)
+            with database.owned(url, self.name), database.faults(url):
+                with database.faults(url, reading=True):
+                    self._check_resumable(opened, data)
+                table = CostTable(self.space, data.image, len(data.classes))
+                book = self._book(opened, data, table, devices)
+                agenda = self._agenda(table, book)
+                self._write_facts(book, agenda, table)
+                ended = self._drive(agenda, book, table, devices, stop)
+                book.facts(ended=ended)
+                return self._end(book, ended)
+
+    def _drive(
+        self, agenda: Agenda, book: storage.Book, table: CostTable, devices: list[str], stop: Stop
+    ) -> str:
+        """Work off the agenda; however that ends, no worker and no running trial is left behind."""
+        url = self.settings.url()
+        book.close_dead(self.settings.retries, released=False)
+        engine = self._engine(devices)
+        try:
+            coordinator = Coordinator(
+                self.space.recipe, self.settings, agenda, book, table, engine, self.observer
+            )
+            coordinator.check_storage = database.watcher(url)
+            return coordinator.drive(stop)
+        except BaseException:
+            engine.close()
+            with (
+                contextlib.suppress(EnvironmentFault),
+                database.faults(url),
+            ):  # the first error is the one to tell
+                book.close_dead(self.settings.retries, released=True)
+                self._write_report(book.record(), pictures=False)
+            raise
+        finally:
+            engine.close()
+
+    def _end(self, book: storage.Book, ended: str) -> Study:
+        record = book.record()
+        fault = self._write_report(record)
+        self.observer.ended(ended)
+        if not any(row.state == "complete" for row in record.trials):
+            raise NoResultError(f"study '{self.name}' ended without one finished training: {_reasons(book)}")
+        if fault:
+            raise EnvironmentFault(
+                f"{fault}; the study itself is whole, `attnsearch report {self.name}` writes them again"
+            )
+        return Study(self.name, record)
 
     def _check_resumable(self, opened: Any, data: Data) -> None:
         if self.name not in storage.study_names(opened):
@@ -124,6 +149,7 @@ class Run:
             raise UsageError(
                 f"the space has changed since study '{self.name}' began: {diff}. Use another --study"
             )
+        self._check_same_settings(record.facts)
         recipe = record.facts.get("recipe")
         if recipe and _plain(recipe) != _plain(self.space.recipe.to_dict()):
             changed = [
@@ -142,12 +168,32 @@ class Run:
             moved = ", ".join(f"{k} {was.get(k)} -> {v}" for k, v in versions().items() if was.get(k) != v)
             self.observer.note(f"versions have changed since this study began: {moved}")
 
+    def _check_same_settings(self, facts: Mapping[str, Any]) -> None:
+        """What a study cannot change halfway: its seed, its costs, and what is asked of it."""
+        now = {
+            "seed": self.settings.seed,
+            "cost": ",".join(self.settings.costs),
+            "design": self.settings.design or self.space.design,
+        }
+        then = {
+            "seed": facts.get("seed", now["seed"]),
+            "cost": ",".join(facts.get("costs_chosen", self.settings.costs)),
+            "design": (facts.get("design") or {"kind": "search"})["kind"]
+            if "ended" in facts
+            else now["design"],
+        }
+        for name, value in now.items():
+            if then[name] != value:
+                raise UsageError(
+                    f"study '{self.name}' began with --{name} {then[name]}, not {value}. Use another --study"
+                )
+
     def _book(self, opened: Any, data: Data, table: CostTable, devices: list[str]) -> storage.Book:
         from attnsearch.units import COSTS
 
         sites = {site: tuple(options) for site, options in self.space.sites.items()}
         names = [f"{cost} ({COSTS[cost].unit})" for cost in self.settings.costs]
-        book = storage.Book(opened, self.name, sites, ["validation error (%)", *names])
+        book = storage.Book(opened, self.name, sites, ["validation error (%)", *names], self.settings.costs)
         book.facts(
             question=self.space.question,
             space=self.space.name,
@@ -213,17 +259,48 @@ class Run:
 
         return LocalPool(source, workers=self._workers(), devices=devices, plugins=registry.plugins())
 
-    def _write_report(self, record: StudyRecord) -> None:
+    def _write_report(self, record: StudyRecord, *, pictures: bool = True) -> str:
+        """Write tables and pictures, as far as there is anything to tell; what hindered it, in words."""
         from attnsearch import reports
 
         try:
-            reports.write(record, self.settings.out / self.name)
+            reports.write(record, self.settings.out / self.name, pictures=pictures)
         except NoResultError:
             pass
         except (EnvironmentFault, OSError) as error:
-            self.observer.note(
-                f"results could not be written ({error}); the study is safe, `attnsearch report` makes them again"
-            )
+            return f"results could not be written ({error})"
+        return ""
+
+
+class Stop:
+    """Which signal asked for the end, 0 while none did; while not `patient`, a signal raises at once."""
+
+    signal = 0
+    patient = False
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[Stop]:
+    """SIGINT, SIGTERM and SIGHUP raise `Interrupted`; once `patient` is set, the first is only noted."""
+    stop = Stop()
+
+    def handler(number: int, _: Any) -> None:
+        if stop.signal or not stop.patient:
+            raise Interrupted("stopped at once; add --resume to go on", number)
+        stop.signal = number
+
+    wanted = [
+        s for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) != signal.SIG_IGN
+    ]
+    try:
+        before = {number: signal.signal(number, handler) for number in wanted}
+    except ValueError:  # not the main thread: signals are somebody else's
+        before = {}
+    try:
+        yield stop
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 class Coordinator:
@@ -244,34 +321,32 @@ class Coordinator:
         self.pruner = make_pruner(settings.pruner, seed=settings.seed)
         self.rungs = self.pruner.rungs(recipe.epochs)
         self.running: dict[int, float] = {}  # number -> when it began
-        self.again: list[Cell] = [
-            _again(row) for row in book.dead() if row.spec and row.attempt < settings.retries
-        ]
-        self.signal = 0
+        self.again: list[Cell] = [_again(row) for row in book.unfinished()]
+        self.check_storage: Callable[[], None] = lambda: None
 
-    def drive(self) -> str:
+    def drive(self, stop: Stop) -> str:
         """Until the agenda ends, the time is over or a signal comes; the answer says which, in words."""
         deadline = time.monotonic() + (self.settings.timeout or float("inf"))
-        with self._signals():
-            while True:
-                late = time.monotonic() > deadline
-                if not late:
-                    self._fill()
-                if not self.running:
-                    return (
-                        f"the time of {self.settings.timeout:g} s is over"
-                        if late
-                        else self.agenda.ended or "nothing left to do"
-                    )
-                for message in self.engine.wait(0.5):
-                    self._hear(message)
-                self._cancel_hanging()
-                self.observer.tick()
-                if self.signal:
-                    self._release()
+        stop.patient = True
+        while True:
+            late = time.monotonic() > deadline
+            if not late:
+                self._fill(stop)
+            if not self.running and not stop.signal:
+                return (
+                    f"the time of {self.settings.timeout:g} s is over"
+                    if late
+                    else self.agenda.ended or "nothing left to do"
+                )
+            for message in self.engine.wait(0.5):
+                self._hear(message)
+            self._cancel_hanging()
+            self.observer.tick()
+            if stop.signal:
+                self._release(stop.signal)
 
-    def _fill(self) -> None:
-        while len(self.running) < self.engine.slots and not self.signal:
+    def _fill(self, stop: Stop) -> None:
+        while len(self.running) < self.engine.slots and not stop.signal:
             cell = self.again.pop(0) if self.again else self.agenda.next()
             if cell is None:
                 return
@@ -308,10 +383,8 @@ class Coordinator:
         if isinstance(message, Outcome):
             self._finish(message)
             return
-        row = self.book.results[message.number]
         rung = self.rungs.index(message.epoch.epoch) if message.epoch.epoch in self.rungs else None
-        self.book.epoch(message.number, message.epoch, rung)
-        row = self.book.results[message.number] = replace(row, curve=(*row.curve, message.epoch))
+        row = self.book.epoch(message.number, message.epoch, rung)
         self.observer.epoch(row, message)
         if message.waits and rung is not None:
             decision = self._decide(row, rung)
@@ -339,15 +412,18 @@ class Coordinator:
         )
 
     def _finish(self, outcome: Outcome) -> None:
+        self.check_storage()
         began = self.running.pop(outcome.number)
+        attempts = self.book.results[outcome.number].attempt + 1
+        if (
+            outcome.lost and attempts > self.settings.retries
+        ):  # it will not be run again, so it is no longer lost
+            outcome = replace(outcome, lost=False, reason=f"{outcome.reason}, {attempts} times")
         seconds = outcome.seconds or time.monotonic() - began
         row = self.book.finish(outcome.number, replace(outcome, seconds=seconds))
-        if outcome.lost:
-            again = row.attempt < self.settings.retries
-            if again:
-                self.again.append(_again(row))
-            fate = "it will be run again" if again else "given up"
-            self.observer.note(f"trial {row.number} lost ({outcome.reason}); {fate}")
+        if row.lost:
+            self.again.append(_again(row))
+            self.observer.note(f"trial {row.number} lost ({row.reason}); it will be run again")
         self.observer.trial_ended(row)
         ended = [
             r
@@ -367,30 +443,10 @@ class Coordinator:
             if time.monotonic() - began > self.settings.trial_timeout:
                 self.engine.cancel(number, f"timeout: longer than {self.settings.trial_timeout:g} s")
 
-    def _release(self) -> None:
+    def _release(self, number: int) -> None:
         done = sum(row.state in ("complete", "stopped") for row in self.book.results.values())
-        name = signal.Signals(self.signal).name
-        raise Interrupted(f"{name}: stopped after {done} finished trials; add --resume to go on", self.signal)
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """The first signal lets the loop end at its next turn, the second ends it where it is."""
-
-        def handler(number: int, _: Any) -> None:
-            if self.signal:
-                raise Interrupted("stopped at once; add --resume to go on", number)
-            self.signal = number
-
-        try:
-            before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not the main thread: signals are somebody else's
-            yield
-            return
-        try:
-            yield
-        finally:
-            for number, old in before.items():
-                signal.signal(number, old)
+        name = signal.Signals(number).name
+        raise Interrupted(f"{name}: stopped after {done} finished trials; add --resume to go on", number)
 
 
 def pick_devices(wanted: str) -> list[str]:
@@ -436,7 +492,7 @@ def _again(row: TrialResult) -> Cell:
         row.role,
         row.protected,
         dict(row.sites) or None,
-        attempt=row.attempt + 1,
+        attempt=row.attempt + (not row.released),
     )
 
 

@@ -67,7 +67,8 @@ class TrialResult:
         reason: one sentence when the state is failed, stopped or over_limit.
         role: what the trial was for; only `search` trials may choose, only others may claim.
         sites: the chosen option of each site of the space; empty for an arch outside it.
-        lost: the worker or the whole run died before the training ended; the cell is run again.
+        lost: the worker or the whole run ended before the training did; the cell is run again.
+        released: lost because the run ended in order, so this attempt does not count.
     """
 
     key: str
@@ -89,6 +90,7 @@ class TrialResult:
     versions: Mapping[str, str] = field(default_factory=dict)
     sites: Mapping[str, str] = field(default_factory=dict)
     lost: bool = False
+    released: bool = False
 
     @property
     def accuracy(self) -> float | None:

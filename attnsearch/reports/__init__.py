@@ -31,28 +31,46 @@ def as_json(record: StudyRecord) -> dict[str, Any]:
     return json.values(build(record))
 
 
-def write(record: StudyRecord, folder: Path) -> list[Path]:
-    """Write every file of the report into `folder`, each whole or not at all; the paths, report.html last."""
+def write(record: StudyRecord, folder: Path, *, pictures: bool = True) -> list[Path]:
+    """Write every file of the report into `folder`, each whole or not at all; the paths, report.html last.
+
+    Without `pictures` only tables, in a fraction of a second: for a run that is told to stop.
+    """
     from attnsearch.reports import atomic
 
-    return [atomic.write(folder / name, content) for name, content in files(build(record))]
+    report = build(record)
+    return [
+        atomic.write(folder / name, content)
+        for name, content in (files(report) if pictures else texts(report))
+    ]
+
+
+def texts(report: Report) -> list[tuple[str, str | bytes]]:
+    """Name and content of the tables, and of what says where they come from."""
+    from attnsearch.reports import csv, json, latex, markdown, provenance
+
+    return [
+        *(
+            (f"{table.name}.csv", csv.render(table))
+            for table in [*report.main(), report.archs, report.trials]
+        ),
+        ("front.md", markdown.render(report)),
+        ("front.tex", latex.render(report)),
+        ("report.json", json.render(report)),
+        *([("space.yaml", str(space))] if (space := report.facts.get("space_text")) else []),
+        ("provenance.json", provenance.render(report)),
+    ]
 
 
 def files(report: Report) -> list[tuple[str, str | bytes]]:
     """Name and content of every file; all are rendered before the first is written."""
-    from attnsearch.reports import csv, html, json, latex, markdown, plots, provenance
+    from attnsearch.reports import html, plots
 
-    tables = [*report.main(), report.archs, report.trials]
     pictures = plots.draw(report)
     return [
-        *((f"{table.name}.csv", csv.render(table)) for table in tables),
-        ("front.md", markdown.render(report)),
-        ("front.tex", latex.render(report)),
-        ("report.json", json.render(report)),
+        *texts(report),
         *((f"plots/{picture.name}.png", picture.png) for picture in pictures),
         *((f"plots/{picture.name}.svg", picture.svg) for picture in pictures),
-        *([("space.yaml", str(space))] if (space := report.facts.get("space_text")) else []),
-        ("provenance.json", provenance.render(report)),
         ("report.html", html.render(report, pictures)),
     ]
 

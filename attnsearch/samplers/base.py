@@ -104,6 +104,16 @@ class ArchSampler(optuna.samplers.BaseSampler):
             raise Exhausted("every architecture of the space has been tried")
         return np.asarray(left[random.integers(len(left))])
 
+    def exhausted(self, study: Study) -> bool:
+        """Whether every feasible arch has been proposed; known before a proposal only of domains that can be listed."""
+        everything = self.domain.everything
+        if everything is None:
+            return False
+        past = self._reader.read(study)
+        if len({entry.codes.tobytes() for entry in past}) < len(everything):
+            return False
+        return not self.unseen(past, np.empty((0, len(self.domain.sites)), np.int64))(everything).any()
+
     def _next(self, study: Study, trial: FrozenTrial, past: list[Past], banned: Codes) -> Codes:
         if len(self.initial):
             left = self.initial[self.unseen(past, banned)(self.initial)]

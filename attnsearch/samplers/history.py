@@ -41,7 +41,7 @@ class Reader:
         self._finished: dict[int, Past | None] = {}
 
     def read(self, study: Study, *, but: int | None = None) -> list[Past]:
-        """Search trials by number, without trial `but`; other roles (repeats, confirm) are left out."""
+        """Search trials by number, without trial `but`; other roles (repeats, confirm) and lost ones are left out."""
         past = []
         for trial in study.get_trials(deepcopy=False):
             if trial.number == but:
@@ -57,8 +57,8 @@ class Reader:
         return past
 
     def _past(self, trial: FrozenTrial) -> Past | None:
-        if trial.user_attrs.get("role", "search") != "search":
-            return None
+        if trial.user_attrs.get("role", "search") != "search" or trial.user_attrs.get("lost"):
+            return None  # a lost training is begun again, and must change nothing for those after it
         claim = trial.system_attrs.get(CLAIM)
         chosen: dict[str, Any] = trial.params or trial.system_attrs.get("fixed_params", {})
         codes = self._domain.encode(chosen)
