@@ -150,15 +150,15 @@ def _extras() -> Iterator[Sign]:
 
 def _studies(url: str, out: Path) -> Iterator[Sign]:
     """The database, and trials that are RUNNING in it although nobody runs their study."""
-    from attnsearch import storage
+    from attnsearch import database, storage
 
     yield Sign("sqlite", sqlite3.sqlite_version)
-    path = storage.sqlite_path(url)
+    path = database.sqlite_path(url)
     if path is not None and not path.is_file():
         yield Sign("studies", f"none yet in {masked(url)}")
         return
     try:
-        opened = storage.open_storage(url, create=False)
+        opened = database.open_storage(url, create=False)
         names = storage.study_names(opened)
     except AttnsearchError as error:
         yield Sign("studies", str(error), "bad")

@@ -29,14 +29,14 @@ def dashboard(
 
     check_place(host, port, public=public)  # before anything heavy is imported
 
-    from attnsearch import storage as store
+    from attnsearch.database import open_storage
     from attnsearch.settings import Settings
     from attnsearch.studies import open_study
 
     opened = open_study(study, storage, out=out)
     if len(opened.record.trials) > MANY_TRIALS:
         note(f"{len(opened.record.trials):,} trials: the dashboard will be slow; `attnsearch report` is not")
-    database = store.open_storage(Settings(storage=storage, out=out).url(), create=False)
+    database = open_storage(Settings(storage=storage, out=out).url(), create=False)
     served = server(application(database), host, port, public=public)
     number = database.get_study_id_from_name(opened.name)
     if public:
