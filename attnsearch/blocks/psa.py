@@ -104,9 +104,12 @@ class PSA(nn.Module):
         """Groups as they are built, the SE's hidden width in one spelling; refuses what cannot be built."""
         keys = ("kernels", "groups", "fit_groups", "split_input")
         groups = branch_groups(channels, channels, *(options[key] for key in keys))
+        # A unit's first convolution may have half the input channels; groups that fit those too need no fitting.
+        half = channels // 2 // len(groups) if options["split_input"] else channels // 2
+        fit = options["fit_groups"] and any(half % group for group in groups)
         width = channels // len(options["kernels"])
         ratio = canonical_hidden(width, hidden_width(width, options["ratio"]))["ratio"]
-        return {**options, "groups": groups, "ratio": ratio}
+        return {**options, "groups": groups, "fit_groups": fit, "ratio": ratio}
 
 
 def branch_groups(

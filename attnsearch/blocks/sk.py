@@ -9,6 +9,8 @@ statistics.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -55,8 +57,7 @@ class SK(nn.Module):
         part = channels // self.shares
         fitting("groups", groups, part, "input channels of a path")
         fitting("groups", groups, out, "output channels")
-        hidden_width(out, ratio, min_hidden)
-        hidden = max(rounded_width(out / ratio), min_hidden)
+        hidden = mlp_width(out, ratio, min_hidden)
         self.paths = nn.ModuleList(_path(part, out, stride, k // 2, groups) for k in kernels)
         self.mlp = nn.Sequential(
             nn.Conv2d(out, hidden, 1, bias=False),
@@ -73,6 +74,18 @@ class SK(nn.Module):
         choice: Tensor = self.mlp(paths.sum(1).mean((2, 3), keepdim=True))  # (B, P out, 1, 1)
         choice = choice.reshape(*paths.shape[:3], 1, 1).softmax(1)
         return (paths * choice).sum(1)
+
+    @staticmethod
+    def resolve(channels: int, options: dict[str, Any]) -> dict[str, Any]:
+        """The MLP's width in one spelling: the defaults where they give it, else itself as the floor."""
+        width = mlp_width(channels, options["ratio"], options["min_hidden"])
+        default = width == mlp_width(channels, 16, 8)
+        return {**options, "ratio": 16 if default else channels, "min_hidden": 8 if default else width}
+
+
+def mlp_width(out: int, ratio: int, min_hidden: int) -> int:
+    hidden_width(out, ratio, min_hidden)  # checks both
+    return max(rounded_width(out / ratio), min_hidden)
 
 
 def _path(channels: int, out: int, stride: int, dilation: int, groups: int) -> nn.Sequential:

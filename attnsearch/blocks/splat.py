@@ -16,7 +16,14 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnsearch.blocks._parts import BatchNorm, check_divides, check_odd, he_init, hidden_width
+from attnsearch.blocks._parts import (
+    BatchNorm,
+    canonical_hidden,
+    check_divides,
+    check_odd,
+    he_init,
+    hidden_width,
+)
 from attnsearch.errors import BlockError
 from attnsearch.registry import block
 
@@ -105,9 +112,10 @@ class SplAt(nn.Module):
     def resolve(channels: int, options: dict[str, Any]) -> dict[str, Any]:
         """Ratio and floor matter only through the hidden width; refuses what cannot be built."""
         sizes = [options[key] for key in ("radix", "cardinality", "ratio", "min_hidden")]
-        hidden = split_width(channels, channels, *sizes)
-        floored = hidden != channels * options["radix"] // options["ratio"]
-        return {**options, "ratio": 4} if floored and channels * options["radix"] // 4 <= hidden else options
+        hidden, splits = split_width(channels, channels, *sizes), channels * options["radix"]
+        default = hidden == hidden_width(splits, 4, 32)
+        width = {"ratio": 4, "min_hidden": 32} if default else canonical_hidden(splits, hidden, ratio=4)
+        return {**options, **width}
 
 
 def split_width(channels: int, out: int, radix: int, cardinality: int, ratio: int, min_hidden: int) -> int:
