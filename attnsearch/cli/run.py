@@ -38,7 +38,7 @@ def _count(help: str) -> Any:
 
 def run(
     space: RequiredSpace = "",
-    data: Annotated[str, _option("A data set's name, hf:NAME, a folder, a .parquet or .npz file.")] = "cluttered-digits",
+    data: Annotated[str, _option("A name, hf:NAME, a folder, a .parquet or .npz file.")] = "cluttered-digits",
     study: StudyOption = None,
     trials: Annotated[int | None, _count("Trainings in all, those before --resume counted.")] = None,
     timeout: Annotated[float | None, _option("Start nothing new after so long.", "SECONDS", positive)] = None,
@@ -57,7 +57,7 @@ def run(
     confirm: Annotated[float, _option("Share of the trials for fresh seeds on the front.", "SHARE")] = 0.35,
     cost: Annotated[str, _option("Cost axis: macs, params, flops, bytes_moved, ...")] = "macs",
     budget: Annotated[str, _option('Limits before training, as "params<=1.2x,macs<=60M".', "LIMITS")] = "",
-    workers: Annotated[int | None, _option("Processes; gpus: one per GPU.", "N", worker_count)] = None,
+    workers: Annotated[int | None, _option("Processes, or gpus.", "N", worker_count)] = None,
     device: Annotated[str, _option("auto, cpu, cuda, or cuda:0,cuda:1.")] = "auto",
     trial_timeout: Annotated[float | None, _option("End a training that takes longer.", "SECONDS", positive)] = None,
     retries: Annotated[int, _option("Times a training is begun again whose worker died.", "N")] = 2,

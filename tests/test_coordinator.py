@@ -1,0 +1,223 @@
+"""The coordinator and its agendas on an engine that answers at once, so that hundreds of trials take seconds."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import optuna
+import pytest
+
+from attnsearch.engines import Outcome, Progress
+from attnsearch.errors import Interrupted, NoResultError, UsageError
+from attnsearch.settings import Settings
+from attnsearch.space import load_space
+from attnsearch.studies import open_study
+from attnsearch.study import Observer, Run
+from attnsearch.trial import Epoch
+
+SMALL = """
+question: Where does ECA help?
+host: resnet8
+stages: {attention: [none, {block: eca, kernel: [3, 5]}, se]}
+recipe: {epochs: 4}
+"""
+
+
+class Oracle:
+    """Errors from a formula: 20 %, less 2 points for each stage with a block, plus noise by arch and seed."""
+
+    slots = 2
+
+    def __init__(self, dies: tuple[int, ...] = (), fails: bool = False) -> None:
+        self.jobs, self.messages, self.dies, self.fails = {}, [], dies, fails
+
+    def submit(self, job):
+        self.jobs[job.number] = job
+        if job.number in self.dies:
+            self.messages.append(Outcome(job.number, "failed", reason="killed by signal 9", lost=True))
+            return
+        if self.fails:
+            self.messages.append(Outcome(job.number, "failed", reason="RuntimeError: shapes"))
+            return
+        self._epochs(job, 1)
+
+    def _epochs(self, job, first):
+        blocks = sum("attention" in stage for stage in job.spec["stages"])
+        digest = hashlib.sha256(f"{job.spec}{job.seed}".encode()).digest()
+        noise = (digest[0] / 255 - 0.5) * 1.0
+        for epoch in range(first, job.recipe.epochs + 1):
+            error = 20 - 2 * blocks + noise + 10 / epoch
+            waits = epoch in job.rungs and epoch < job.recipe.epochs
+            self.messages.append(Progress(job.number, Epoch(epoch, 1.0, 1.0, error, float(epoch)), waits))
+            if waits:
+                return
+        curve = tuple(
+            Epoch(e, 1.0, 1.0, 20 - 2 * blocks + noise + 10 / e, float(e))
+            for e in range(1, job.recipe.epochs + 1)
+        )
+        self.messages.append(Outcome(job.number, "complete", curve, seconds=1.0, device="oracle"))
+
+    def wait(self, seconds):
+        messages, self.messages = self.messages, []
+        return messages
+
+    def answer(self, number, go):
+        job = self.jobs[number]
+        done = max(epoch for epoch in job.rungs)
+        if go:
+            self._epochs(replace(job, rungs=()), done + 1)
+        else:
+            self.messages.append(Outcome(number, "stopped", seconds=0.5, device="oracle"))
+
+    def cancel(self, number, reason):
+        self.messages.append(Outcome(number, "failed", reason=reason))
+
+    def close(self):
+        pass
+
+
+class OneAtATime(Oracle):
+    """One worker; interrupted as by a signal after so many finished trainings."""
+
+    slots = 1
+
+    def __init__(self, until: int | None = None) -> None:
+        super().__init__()
+        self.left = until
+
+    def wait(self, seconds):
+        messages = super().wait(seconds)
+        if self.left is not None:
+            if self.left == 0:
+                raise Interrupted("stopped", 2)
+            self.left -= any(isinstance(message, Outcome) for message in messages)
+        return messages
+
+
+@pytest.fixture
+def question(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    return load_space(path)
+
+
+def go(question, tmp_path, monkeypatch, oracle=None, **settings):
+    monkeypatch.setattr(Run, "_engine", lambda self, devices: oracle or Oracle())
+    wanted = Settings(**{"data": "digits", "out": tmp_path / "results", "device": "cpu", **settings}).check()
+    return Run(question, wanted, Observer()).go()
+
+
+def test_the_baseline_comes_first_with_as_many_seeds_as_any_rival(question, tmp_path, monkeypatch):
+    found = go(question, tmp_path, monkeypatch, trials=30)
+    rows = found.record.trials
+    baseline = found.record.facts["baseline"]
+    assert [row.key for row in rows[:3]] == [baseline] * 3
+    seeds = {key: {r.seed for r in rows if r.key == key} for key in {r.key for r in rows}}
+    assert all(rival <= seeds[baseline] for rival in seeds.values())
+
+
+def test_no_training_is_repeated(question, tmp_path, monkeypatch):
+    rows = go(question, tmp_path, monkeypatch, trials=60).record.trials
+    assert len(rows) == 60
+    assert len({(row.key, row.seed) for row in rows}) == 60
+
+
+@pytest.mark.parametrize("sampler", ["pool", "tpe", "nsga2", "random"])
+def test_samplers_propose_each_arch_once(question, tmp_path, monkeypatch, sampler):
+    rows = go(question, tmp_path, monkeypatch, trials=40, sampler=sampler, confirm=0.0).record.trials
+    search = [row.key for row in rows if row.role == "search"]
+    assert len(search) == len(set(search))
+    assert len(search) == 40 or sampler == "pool"  # the pool ends when nothing left promises an improvement
+    assert len(search) >= 20
+
+
+def test_trials_is_a_total_over_resumes(question, tmp_path, monkeypatch):
+    go(question, tmp_path, monkeypatch, trials=10)
+    with pytest.raises(UsageError, match=r"exists \(10 trials\). Use --resume or another --study"):
+        go(question, tmp_path, monkeypatch, trials=10)
+    assert len(go(question, tmp_path, monkeypatch, trials=14, resume=True).record.trials) == 14
+
+
+@pytest.mark.parametrize("after", [1, 4, 9, 15])
+def test_a_killed_and_resumed_study_does_what_an_uninterrupted_one_does(
+    question, tmp_path, monkeypatch, after
+):
+    whole = go(question, tmp_path, monkeypatch, OneAtATime(), trials=20, study="whole")
+    with pytest.raises(Interrupted):
+        go(question, tmp_path, monkeypatch, OneAtATime(until=after), trials=20, study="parts")
+    parts = go(question, tmp_path, monkeypatch, OneAtATime(), trials=20, study="parts", resume=True)
+    cells = [
+        {(r.key, r.seed, r.error) for r in found.record.trials if not r.lost} for found in (whole, parts)
+    ]
+    assert cells[0] == cells[1]
+    assert not any(row.state == "running" for row in parts.record.trials)
+
+
+def test_a_lost_training_is_run_again_with_its_seed(question, tmp_path, monkeypatch):
+    rows = go(question, tmp_path, monkeypatch, Oracle(dies=(4,)), trials=10).record.trials
+    lost = [row for row in rows if row.lost]
+    assert [row.number for row in lost] == [4]
+    again = [row for row in rows if (row.key, row.seed) == (lost[0].key, lost[0].seed) and not row.lost]
+    assert [(row.state, row.attempt) for row in again] == [("complete", 1)]
+    assert sum(not row.lost for row in rows) == 10
+
+
+def test_failures_from_the_start_end_the_run(question, tmp_path, monkeypatch):
+    with pytest.raises(NoResultError, match="10 of the first 10 trials failed: RuntimeError: shapes"):
+        go(question, tmp_path, monkeypatch, Oracle(fails=True), trials=30)
+    assert NoResultError("x").exit_code == 5
+
+
+def test_nothing_over_budget_is_trained(question, tmp_path, monkeypatch):
+    rows = go(question, tmp_path, monkeypatch, trials=20, budget="params<=1.001x").record.trials
+    baseline = next(row for row in rows if row.key == rows[0].key)
+    assert all(row.costs["params"] <= 1.001 * baseline.costs["params"] for row in rows)
+    with pytest.raises(UsageError, match="no arch of the space keeps params<=10"):
+        go(question, tmp_path, monkeypatch, trials=20, budget="params<=10", study="none")
+
+
+def test_a_changed_space_is_refused_with_the_difference(question, tmp_path, monkeypatch):
+    go(question, tmp_path, monkeypatch, trials=4, study="s")
+    path = tmp_path / "changed.yaml"
+    path.write_text(SMALL.replace("[3, 5]", "[3, 7]"))
+    with pytest.raises(UsageError, match=r"stage1: -eca\(kernel=5\) \+eca\(kernel=7\)"):
+        go(load_space(path), tmp_path, monkeypatch, trials=6, study="s", resume=True)
+
+
+def test_optuna_reads_the_study_without_attnsearch(question, tmp_path, monkeypatch):
+    go(question, tmp_path, monkeypatch, trials=12)
+    study = optuna.load_study(study_name="small", storage=f"sqlite:///{tmp_path}/results/attnsearch.db")
+    assert study.metric_names == ["validation error (%)", "macs (multiply-adds)"]
+    complete = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+    assert complete
+    for trial in complete:
+        assert trial.values[1] == trial.user_attrs["cost:macs"]
+        assert {"key", "arch", "seed", "curve", "device", "versions"} <= set(trial.user_attrs)
+        assert trial.params["stage1"] in ("none", "eca", "eca(kernel=5)", "se")
+    assert study.best_trials
+    curves = optuna.load_study(
+        study_name="small::curves", storage=f"sqlite:///{tmp_path}/results/attnsearch.db"
+    )
+    assert any(len(trial.intermediate_values) == 4 for trial in curves.trials)
+
+
+def test_a_design_runs_whole_blocks_with_its_controls(question, tmp_path, monkeypatch):
+    found = go(question, tmp_path, monkeypatch, design="swap", seeds=3, study="d")
+    rows = found.record.trials
+    variants = found.record.facts["variants"]
+    assert set(variants.values()) >= {"none", "se", "eca", "eca(kernel=5)", "null gate"}
+    # blocks follow one another: an interrupted run leaves whole ones
+    assert [row.seed for row in rows] == sorted(row.seed for row in rows)
+    assert {len({r.seed for r in rows if r.key == key}) for key in variants} == {3}
+    verdicts = found.verdicts().set_index("variant")
+    assert verdicts.loc["se", "verdict"].startswith("gain")  # 6 points by construction
+
+
+def test_a_study_can_be_opened_again(question, tmp_path, monkeypatch):
+    go(question, tmp_path, monkeypatch, trials=8)
+    again = open_study(out=tmp_path / "results")
+    assert again.name == "small"
+    assert len(again.trials()) == 8
+    with pytest.raises(UsageError, match="Did you mean 'small'"):
+        open_study("smal", out=tmp_path / "results")

@@ -1,0 +1,73 @@
+"""The additive cost table against direct counts of whole networks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from attnsearch.costing import CostTable, map_size
+from attnsearch.space import load_space, parse_limits
+
+IMAGE = (3, 32, 32)
+
+
+@pytest.fixture(scope="module")
+def table():
+    return CostTable(load_space("cbam_variants").on("cluttered-digits"), IMAGE, classes=10)
+
+
+def test_sums_are_the_direct_counts_of_fifty_archs(table):
+    assert table.additive
+    for seed in range(50):
+        arch = table.space.sample(seed)
+        assert table.of(arch, table.space.choice(arch)) == table.direct(arch)
+
+
+def test_stage_level_blocks_and_conv_blocks_are_additive_too(tmp_path):
+    path = tmp_path / "mixed.yaml"
+    path.write_text(
+        "host: {name: resnet14, width: 32}\n"
+        "stages:\n"
+        "  attention: [none, {block: bam}, se]\n"
+        "  position: [after_stage, before_add, after_conv]\n"
+        "  conv: [conv3x3, dsconv]\n"
+    )
+    table = CostTable(load_space(path), IMAGE, classes=10)
+    assert table.additive
+    for seed in range(10):
+        arch = table.space.sample(seed)
+        assert table.of(arch, table.space.choice(arch)) == table.direct(arch)
+
+
+def test_the_range_is_that_of_all_archs(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text("host: resnet8\nstages: {attention: [none, se, cbam]}\n")
+    table = CostTable(load_space(path), IMAGE, classes=10)
+    macs = table.column(table.codes(10_000), "macs")
+    assert len(macs) == 27
+    assert table.range("macs") == (macs.min(), macs.max())
+
+
+def test_nothing_over_budget_is_allowed(table):
+    limits = parse_limits("params<=1.02x,macs<=13M")
+    codes = table.codes(2_000)
+    kept = codes[table.allowed(codes, limits)]
+    assert 0 < len(kept) < len(codes)
+    assert (table.column(kept, "params") <= 1.02 * table.baseline["params"]).all()
+    assert (table.column(kept, "macs") <= 13e6).all()
+
+
+def test_map_sizes_halve_as_the_network_does():
+    # 224 px: 7x7/2 to 112, max-pool to 56, then 56, 28, 14, 7 (He et al. 2016, table 1).
+    host = load_space("cbam_variants").host
+    assert [map_size(host, IMAGE, i) for i in (-1, 0, 1, 2)] == [(32, 32), (32, 32), (16, 16), (8, 8)]
+    from attnsearch.arch import Host
+
+    assert [map_size(Host("resnet18"), (3, 224, 224), i)[0] for i in (-1, 0, 1, 2, 3)] == [56, 56, 28, 14, 7]
+
+
+def test_columns_follow_the_codes(table):
+    codes = table.codes(100)
+    doubled = np.concatenate([codes, codes])
+    column = table.column(doubled, "flops")
+    assert (column[:100] == column[100:]).all()
