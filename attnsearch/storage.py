@@ -273,6 +273,7 @@ def to_result(trial: FrozenTrial) -> TrialResult:
         sites=dict(trial.params),
         lost=kept.get("lost", False),
         released=kept.get("released", False),
+        audited=bool(kept.get("audited")),
     )
 
 

@@ -25,10 +25,16 @@ from attnsearch.agenda import Agenda, Cell, SearchAgenda
 from attnsearch.costing import CostTable
 from attnsearch.data import Data, open_data
 from attnsearch.engines import DataSource, Engine, Job, Outcome, Progress
-from attnsearch.errors import DataError, EnvironmentFault, Interrupted, NoResultError, UsageError
+from attnsearch.errors import (
+    AttnsearchError,
+    DataError,
+    EnvironmentFault,
+    Interrupted,
+    NoResultError,
+    UsageError,
+)
 from attnsearch.names import check_study_name
-from attnsearch.pruning import Decision, make_pruner
-from attnsearch.pruning import Run as Seen
+from attnsearch.rungs import Rungs
 from attnsearch.settings import Settings
 from attnsearch.space import Limit, Space, load_space, parse_limits
 from attnsearch.studies import Study
@@ -93,7 +99,6 @@ class Run:
                 agenda = self._agenda(table, book)
                 self._write_facts(book, agenda, table)
                 ended = self._drive(agenda, book, table, devices, stop)
-                book.facts(ended=ended)
                 return self._end(book, ended)
 
     def _drive(
@@ -108,14 +113,17 @@ class Run:
                 self.space.recipe, self.settings, agenda, book, table, engine, self.observer
             )
             coordinator.check_storage = database.watcher(url)
-            return coordinator.drive(stop)
-        except BaseException:
+            ended = coordinator.drive(stop)
+            book.facts(ended=ended, false_stops=coordinator.rungs.false_stops(book.results.values()))
+            return ended
+        except BaseException as error:
             engine.close()
             with (
                 contextlib.suppress(EnvironmentFault),
                 database.faults(url),
             ):  # the first error is the one to tell
                 book.close_dead(self.settings.retries, released=True)
+                book.facts(ended=str(error) or type(error).__name__)
                 self._write_report(book.record(), pictures=False)
             raise
         finally:
@@ -318,8 +326,8 @@ class Coordinator:
     ) -> None:
         self.recipe, self.settings, self.agenda, self.book = recipe, settings, agenda, book
         self.table, self.engine, self.observer = table, engine, observer
-        self.pruner = make_pruner(settings.pruner, seed=settings.seed)
-        self.rungs = self.pruner.rungs(recipe.epochs)
+        self.rungs = Rungs(settings.pruner, cost=settings.costs[0], epochs=recipe.epochs, seed=settings.seed)
+        self.stopped: dict[int, str] = {}  # number -> why
         self.running: dict[int, float] = {}  # number -> when it began
         self.again: list[Cell] = [_again(row) for row in book.unfinished()]
         self.check_storage: Callable[[], None] = lambda: None
@@ -374,7 +382,7 @@ class Coordinator:
             row = self.book.describe(replace(row, number=cell.number), cell.choice or {})
         self.running[row.number] = time.monotonic()
         self.observer.trial_began(row)
-        rungs = self.rungs if row.role == "search" else ()
+        rungs = self.rungs.epochs if row.role == "search" else ()
         self.engine.submit(Job(row.number, row.spec, row.seed, self.recipe, rungs))
 
     def _hear(self, message: Progress | Outcome) -> None:
@@ -387,29 +395,13 @@ class Coordinator:
         row = self.book.epoch(message.number, message.epoch, rung)
         self.observer.epoch(row, message)
         if message.waits and rung is not None:
-            decision = self._decide(row, rung)
+            decision = self.rungs.judge(row, rung, self.book.results.values())
             if decision.audited:
-                self.book.note(message.number, audited=decision.reason)
-            self.engine.answer(message.number, not decision.stop)
-
-    def _decide(self, row: TrialResult, rung: int) -> Decision:
-        """Whether a trial that has reached a rung is stopped, in view of all other search trials."""
-        cost = self.settings.costs[0]
-        others = [
-            Seen(
-                key=other.key,
-                cost=other.costs[cost],
-                rungs=tuple(other.curve[e - 1].val_error for e in self.rungs if len(other.curve) >= e),
-                error=other.error,
-                protected=other.protected,
-                stopped=other.state == "stopped",
-            )
-            for other in self.book.results.values()
-            if other.role == "search" and other.state != "failed" and other.number != row.number
-        ]
-        return self.pruner.decide(
-            rung, row.costs[cost], row.curve[-1].val_error, others, key=row.key, protected=row.protected
-        )
+                self.book.results[row.number] = replace(row, audited=True)
+                self.book.note(row.number, audited=decision.reason)
+            if decision.stop:
+                self.stopped[row.number] = decision.reason
+            self.engine.answer(row.number, not decision.stop)
 
     def _finish(self, outcome: Outcome) -> None:
         self.check_storage()

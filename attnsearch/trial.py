@@ -69,6 +69,8 @@ class TrialResult:
         sites: the chosen option of each site of the space; empty for an arch outside it.
         lost: the worker or the whole run ended before the training did; the cell is run again.
         released: lost because the run ended in order, so this attempt does not count.
+        audited: a stop at a rung that was let run, to learn how often stops are false.
+        lost: the worker or the whole run died before the training ended; the cell is run again.
     """
 
     key: str
@@ -91,6 +93,7 @@ class TrialResult:
     sites: Mapping[str, str] = field(default_factory=dict)
     lost: bool = False
     released: bool = False
+    audited: bool = False
 
     @property
     def accuracy(self) -> float | None:
