@@ -6,6 +6,7 @@ the rows of an ablation, block by block.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,10 +23,12 @@ from attnsearch.space import Limit, Space
 from attnsearch.storage import Book
 from attnsearch.trial import Role, TrialResult
 
-TRIALS = 36  # about two minutes on two cores with the embedded data
+TRIALS = 40  # about two minutes on two cores with the embedded data
 HOMOGENEOUS_SHARE = (
     0.25  # of the search's trials at most: with many options "each one everywhere" would eat them all
 )
+REPORT_SEEDS = 3  # of the last block, which alone is claimed: the runs that settled the front flatter it
+REPORT_FROM = 900  # seed blocks from here on are kept for it
 BASELINE_SEEDS = 3  # trained at once: their spread is the noise that everything else is held against
 LEAST_PROMISE = 0.01  # of the hypervolume: below it the rest of the budget buys certainty instead of archs
 DRAWS = 4000  # for a decision between archs, not for a printed probability
@@ -96,6 +99,8 @@ class SearchAgenda:
                 return proposed
         if not self.settings.confirm:
             return None
+        if self._last_block_is_due():
+            return self._last_block()
         # A front that is decided early leaves trials over: they look for a better one.
         return self._confirm() or (self._propose() if self._sure and not self._exhausted else None)
 
@@ -141,10 +146,44 @@ class SearchAgenda:
             repeat += 1
         spec = next(row.spec for row in rows if row.key == pick)
         if not self._has(self.baseline.key, repeat):
-            return self._cell(
-                self.baseline, repeat, "confirm", protected=True
-            )  # the same seeds as its rivals
+            # the same seeds as its rivals
+            return self._cell(self.baseline, repeat, "confirm", protected=True)
         return self._cell(Arch.from_dict(spec), repeat, "confirm")
+
+    def _last_block_is_due(self) -> bool:
+        """When the trials left are what the confirmed archs and the baseline need, or the front is sure."""
+        if self.book.fact("frozen"):
+            return True
+        left = self.total - len(self._counted())
+        over = self._sure and bool(self._exhausted)
+        return over or left <= REPORT_SEEDS * len(self._confirmed())
+
+    def _last_block(self) -> Cell | None:
+        """The frozen archs, each once in every seed of a block that had no say in choosing them."""
+        if not self.book.fact("frozen"):
+            if any(row.state == "running" for row in self.book.results.values()):
+                return None  # what is running may still change the front
+            used = {row.seed for row in self.book.results.values()}
+            fresh = (repeat for repeat in itertools.count(REPORT_FROM) if self._seed(repeat) not in used)
+            self.book.facts(
+                frozen=self._confirmed(), report_blocks=[next(fresh) for _ in range(REPORT_SEEDS)]
+            )
+        specs = {row.key: row.spec for row in self.book.results.values()}
+        for repeat in self.book.fact("report_blocks"):
+            for key in self.book.fact("frozen"):
+                if not self._has(key, repeat):
+                    return self._cell(Arch.from_dict(specs[key]), repeat, "report", protected=True)
+        self.book.facts(frozen=[])  # done; a resumed study with more trials may settle on other archs
+        self._sure = True
+        self._exhausted = self._exhausted or "the last block of seeds is done"
+        return None
+
+    def _confirmed(self) -> list[str]:
+        """Keys of the baseline and of the archs that are on the front with P(front) of at least 0.9."""
+        done = [row for row in self._counted() if row.state == "complete"]
+        standing = front.assess(front.candidates(done, [self.settings.costs[0]]), draws=DRAWS)
+        sure = [row.candidate.key for row in standing.standings if row.status == "confirmed"]
+        return list(dict.fromkeys([self.baseline.key, *sure]))
 
     def _least_certain(self, rows: Sequence[TrialResult]) -> str | None:
         """The arch whose place on the front is least certain for its number of seeds; None when all are decided."""
@@ -157,15 +196,17 @@ class SearchAgenda:
         return next((key for key in cells if key not in waiting and runs[key] <= most), None)
 
     def _cell(self, arch: Arch, repeat: int, role: Role, protected: bool = False) -> Cell:
-        seed = seed_of(self.settings.seed, repeat)
-        return Cell(arch, seed, role, protected, choice=self.space.choice(arch))
+        return Cell(arch, self._seed(repeat), role, protected, choice=self.space.choice(arch))
 
     def _has(self, key: str, repeat: int, but: int | None = None) -> bool:
-        seed = seed_of(self.settings.seed, repeat)
+        seed = self._seed(repeat)
         return any(
             r.key == key and r.seed == seed and not r.lost and r.number != but
             for r in self.book.results.values()
         )
+
+    def _seed(self, repeat: int) -> int:
+        return seed_of(self.settings.seed, repeat)
 
     def _counted(self) -> list[TrialResult]:
         return [row for row in self.book.results.values() if not row.lost]

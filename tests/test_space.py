@@ -140,7 +140,10 @@ def test_a_conditional_option_is_asked_only_under_its_parent(tmp_path):
 
 def test_options_that_build_the_same_block_are_one(tmp_path):
     # At 16 channels ratio 16 and 12 both leave one hidden channel: 16 // 16 = 16 // 12 = 1.
-    text = "host: resnet20\nstages:\n- attention: [none, {block: se, ratio: [12, 16]}]\n- {attention: se}\n- {attention: se}"
+    text = (
+        "host: resnet20\nstages:\n- attention: [none, {block: se, ratio: [12, 16]}]\n"
+        + "- {attention: se}\n" * 2
+    )
     assert space_of(tmp_path, text).size() == 2
 
 
