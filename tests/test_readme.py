@@ -58,6 +58,10 @@ def test_the_block_of_ten_lines_is_found_and_works(tmp_path):
     try:
         x = torch.randn(2, 32, 7, 5)
         assert create_block(facts.name, 32)(x).shape == x.shape
+        row = re.search(rf'"{facts.name}": \(([\d_]+), ([\d_]+)\)', README)
+        assert row is not None
+        counts = [sum(p.numel() for p in create_block(facts.name, c).parameters()) for c in (64, 512)]
+        assert counts == [int(row[1]), int(row[2])]
     finally:
         registry._PLUGINS.clear()
 
