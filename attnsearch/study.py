@@ -26,7 +26,6 @@ from attnsearch.costing import CostTable
 from attnsearch.data import Data, open_data
 from attnsearch.engines import DataSource, Engine, Job, Outcome, Progress
 from attnsearch.errors import (
-    AttnsearchError,
     DataError,
     EnvironmentFault,
     Interrupted,
@@ -391,7 +390,7 @@ class Coordinator:
         if isinstance(message, Outcome):
             self._finish(message)
             return
-        rung = self.rungs.index(message.epoch.epoch) if message.epoch.epoch in self.rungs else None
+        rung = self.rungs.of(message.epoch.epoch)
         row = self.book.epoch(message.number, message.epoch, rung)
         self.observer.epoch(row, message)
         if message.waits and rung is not None:
@@ -407,12 +406,11 @@ class Coordinator:
         self.check_storage()
         began = self.running.pop(outcome.number)
         attempts = self.book.results[outcome.number].attempt + 1
-        if (
-            outcome.lost and attempts > self.settings.retries
-        ):  # it will not be run again, so it is no longer lost
+        if outcome.lost and attempts > self.settings.retries:  # it will not be run again: no longer lost
             outcome = replace(outcome, lost=False, reason=f"{outcome.reason}, {attempts} times")
         seconds = outcome.seconds or time.monotonic() - began
-        row = self.book.finish(outcome.number, replace(outcome, seconds=seconds))
+        reason = self.stopped.pop(outcome.number, outcome.reason)
+        row = self.book.finish(outcome.number, replace(outcome, seconds=seconds, reason=reason))
         if row.lost:
             self.again.append(_again(row))
             self.observer.note(f"trial {row.number} lost ({row.reason}); it will be run again")

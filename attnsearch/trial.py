@@ -70,7 +70,6 @@ class TrialResult:
         lost: the worker or the whole run ended before the training did; the cell is run again.
         released: lost because the run ended in order, so this attempt does not count.
         audited: a stop at a rung that was let run, to learn how often stops are false.
-        lost: the worker or the whole run died before the training ended; the cell is run again.
     """
 
     key: str

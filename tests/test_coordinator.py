@@ -194,7 +194,7 @@ def test_optuna_reads_the_study_without_attnsearch(question, tmp_path, monkeypat
     for trial in complete:
         assert trial.values[1] == trial.user_attrs["cost:macs"]
         assert {"key", "arch", "seed", "curve", "device", "versions"} <= set(trial.user_attrs)
-        assert trial.params["stage1"] in ("none", "eca", "eca(kernel=5)", "se")
+        assert trial.params["stage1"] in ("none", "eca(kernel=3)", "eca(kernel=5)", "se")
     assert study.best_trials
     curves = optuna.load_study(
         study_name="small::curves", storage=f"sqlite:///{tmp_path}/results/attnsearch.db"
@@ -206,7 +206,7 @@ def test_a_design_runs_whole_blocks_with_its_controls(question, tmp_path, monkey
     found = go(question, tmp_path, monkeypatch, design="swap", seeds=3, study="d")
     rows = found.record.trials
     variants = found.record.facts["variants"]
-    assert set(variants.values()) >= {"none", "se", "eca", "eca(kernel=5)", "null gate"}
+    assert set(variants.values()) >= {"none", "se", "eca(kernel=3)", "eca(kernel=5)", "null gate"}
     # blocks follow one another: an interrupted run leaves whole ones
     assert [row.seed for row in rows] == sorted(row.seed for row in rows)
     assert {len({r.seed for r in rows if r.key == key}) for key in variants} == {3}
