@@ -128,7 +128,9 @@ def test_a_fresh_network_starts_as_ours_does(tmp_path):
     written = network_of(
         source(Arch.from_dict({"host": HOST, "stages": [{"attention": "cbam"}]})), tmp_path
     )()
-    assert float(written.layer1[0].conv1.weight.detach().std()) == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.02)
+    assert float(written.layer1[0].conv1.weight.detach().std()) == pytest.approx(
+        (2 / (9 * 64)) ** 0.5, rel=0.02
+    )
     assert written.layer1[0].attention.spatial.body[1].weight.item() == 0.0  # the block keeps its own
 
 
@@ -204,7 +206,9 @@ def test_every_format_is_compared_with_the_network(tmp_path):
 
 
 def test_a_file_that_computes_something_else_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setitem(export._WRITERS, "py", lambda network, images, file, head: network(images) + 0.01)
+    monkeypatch.setitem(
+        export._WRITERS, "py", lambda network, images, file, head: network(images).detach() + 0.01
+    )
     with pytest.raises(
         NoResultError, match=r"the py file computes something else: its output differs by 0\.01"
     ):
