@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function, has_torch_function_unary
 
 from attnsearch import registry
 from attnsearch.arch import Arch, Block, Host, Stage
@@ -53,7 +54,7 @@ class ResNet(nn.Module):
         self._initialise(seed)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.maxpool(torch.relu(self.bn1(self.conv1(x))))
+        x = self.maxpool(norm_relu(self.bn1, self.conv1(x)))
         maps = []
         for layer in self.layers():
             x = layer(x)
@@ -141,17 +142,30 @@ class Unit(nn.Module):
                 else getattr(self, conv)(out)
             )
             if norm:
-                out = getattr(self, norm)(out)
-                if step < len(self.branch) - 1 or self.activate_last:
-                    out = torch.relu(out)
+                activated = step < len(self.branch) - 1 or self.activate_last
+                out = norm_relu(getattr(self, norm), out) if activated else getattr(self, norm)(out)
             if conv == self.slot and self.pool is not None:
                 out = self.pool(out)
         out = self._gated("before_add", out)
-        out = torch.relu(out + (x if self.downsample is None else self.downsample(x)))
+        out = add_relu(out, x if self.downsample is None else self.downsample(x))
         return self._gated("after_add", out)
 
     def _gated(self, position: str, x: Tensor) -> Tensor:
         return self.attention(x) if self.attention is not None and self.position == position else x
+
+
+def norm_relu(norm: nn.Module, x: Tensor) -> Tensor:
+    """relu(norm(x)), where `attnsearch.fast` may take hold."""
+    if has_torch_function_unary(x):
+        return handle_torch_function(norm_relu, (x,), norm, x)
+    return torch.relu(norm(x))
+
+
+def add_relu(x: Tensor, other: Tensor) -> Tensor:
+    """relu(x + other), where `attnsearch.fast` may take hold."""
+    if has_torch_function((x, other)):
+        return handle_torch_function(add_relu, (x, other), x, other)
+    return torch.relu(x + other)
 
 
 class IdentityStart(nn.Module):

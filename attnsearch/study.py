@@ -465,7 +465,7 @@ def pick_devices(wanted: str) -> list[str]:
 
 def versions() -> dict[str, str]:
     """What numbers may depend on."""
-    packages = ("attnsearch", "torch", "optuna", "numpy", "scipy")
+    packages = ("attnsearch", "torch", "optuna", "numpy", "numba", "scipy")
     found = {"python": platform.python_version()}
     for package in packages:
         with contextlib.suppress(metadata.PackageNotFoundError):

@@ -11,7 +11,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attnsearch import fast
 from attnsearch.data import Data, subset
 from attnsearch.data.batches import augment, normalise, on_device
 from attnsearch.errors import AttnsearchError
@@ -75,7 +76,7 @@ def fit(
     began = time.monotonic()
     for epoch in range(1, recipe.epochs + 1):
         loss = _train_epoch(model, optimizer, batches, schedule, recipe, dtype, averaged)
-        with averaged.applied() if averaged else _nothing():
+        with averaged.applied() if averaged else nullcontext():
             val_loss, val_error = evaluate(model, data.val_images, data.val_labels, data, dtype)
         if not (math.isfinite(loss) and math.isfinite(val_loss)):
             raise Diverged(f"diverged in epoch {epoch}: training loss {loss:g}, validation loss {val_loss:g}")
@@ -150,7 +151,7 @@ def _train_epoch(
         lr = next(schedule)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        with _autocast(batches.device, dtype):
+        with _autocast(batches.device, dtype), _fused(batches.device):
             logits = model(x)
         loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
         optimizer.zero_grad(set_to_none=True)
@@ -226,6 +227,7 @@ def _autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     )
 
 
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
+def _fused(device: torch.device) -> AbstractContextManager[object]:
+    """The compiled kernels, which know one thread of a CPU."""
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    return fast.Fast() if alone and fast.available() else nullcontext()

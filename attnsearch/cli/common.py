@@ -96,8 +96,7 @@ def required_space(value: str) -> str:
         return value
     from attnsearch.space import shipped_spaces
 
-    known = sorted(shipped_spaces(), key=lambda name: name != "cbam_variants")  # the one to begin with first
-    raise UsageError(f"Missing option '--space' (choose from: {', '.join(known)}, or a YAML file)")
+    raise UsageError(f"Missing option '--space' (choose from: {', '.join(shipped_spaces())}, or a YAML file)")
 
 
 WIDE = 120  # columns from which a table shows its wide columns too

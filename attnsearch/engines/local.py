@@ -17,7 +17,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -51,6 +51,16 @@ class _Unfit:
 
     reason: str
     data: bool
+
+
+# glibc reads these once, when a process starts. A step allocates and frees some hundred maps of megabytes: kept in the
+# process and on huge pages, they cost no page faults (5,000 of them a step; a ResNet-20 step is 15 % shorter without).
+_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**32),
+    "MALLOC_TOP_PAD_": str(2**26),
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
 
 
 @dataclass
@@ -212,7 +222,8 @@ class LocalPool:
         ours, theirs = _SPAWN.Pipe()
         arguments = (theirs, self._source, device, self._threads, self._plugins)
         process = _SPAWN.Process(target=_serve, args=arguments, daemon=True, name="attnsearch-worker")
-        with _blocked(_OURS):  # inherited: Ctrl-C goes to all processes of a terminal
+        surroundings = _environment({"OMP_NUM_THREADS": str(self._threads), **_MEMORY})
+        with surroundings, _blocked(_OURS):  # inherited: Ctrl-C goes to all processes of a terminal
             process.start()
         theirs.close()  # so that a dead worker reads as end of file
         return _Place(process, ours, device)
@@ -248,6 +259,18 @@ class _Line:
             while not wait([parent.sentinel], BEAT):
                 self.send(_Sign())
         os._exit(1)
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """The environment that a process started inside inherits; what the user has set stays as it is."""
+    added = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
 
 
 def _serve(pipe: Connection, source: DataSource, device: str, threads: int, plugins: Sequence[Path]) -> None:

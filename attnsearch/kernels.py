@@ -1,0 +1,326 @@
+"""Loops over feature maps that torch would run as many passes over memory, compiled by Numba on their first use.
+
+On a CPU a small convolution takes less time than the norm, the activation and the gate behind it, because each of their
+torch operations reads and writes the whole map. Here one pass does what can be done while a value is in a register.
+All arrays are maps in channels-last order, (rows, width x channels) or (images, rows, width x channels): the inner loop
+runs over a whole row of pixels, long enough for vector instructions even at 16 channels. A map is float32, or uint16
+that holds bfloat16; sums are float32. Nothing here allocates beyond one row or runs in more than one thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numba import njit, types
+from numba.extending import overload
+
+F32, U16, U32 = np.float32, np.uint16, np.uint32
+Function = TypeVar("Function", bound=Callable[..., None])
+
+
+def compiled(function: Function) -> Function:
+    """Numba's, cached on the disk; sums in any order, but NaN and infinity stay what they are."""
+    return cast("Function", njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})(function))
+
+
+def load(value: Any) -> Any:
+    """A map's element as float32."""
+
+
+def store(value: Any, like: Any) -> Any:
+    """A float32 as the element of a map such as `like`, rounded to even."""
+
+
+def _load(value: Any) -> Any:
+    def widened(value: Any) -> Any:
+        return U32(U32(value) << U32(16)).view(F32)
+
+    def same(value: Any) -> Any:
+        return value
+
+    return widened if isinstance(value, types.Integer) else same
+
+
+def _store(value: Any, like: Any) -> Any:
+    def rounded(value: Any, like: Any) -> Any:
+        bits = F32(value).view(U32)
+        up = U32(U32(0x7FFF) + ((bits >> U32(16)) & U32(1)))
+        # Rounding up would turn some NaNs into infinity or zero.
+        return U16(U32(bits + up) >> U32(16)) if value == value else U16(0x7FC0)
+
+    def same(value: Any, like: Any) -> Any:
+        return F32(value)
+
+    return rounded if isinstance(like, types.Integer) else same
+
+
+overload(load, inline="always")(_load)
+overload(store, inline="always")(_store)
+
+
+@compiled
+def norm_sums(x: Any, pivot: Any, total: Any, squares: Any) -> None:
+    """Add to each column its sum and its sum of squares, both of x - pivot: near the mean little cancels."""
+    rows, columns = x.shape
+    for i in range(rows):
+        for j in range(columns):
+            v = load(x[i, j]) - pivot[j]
+            total[j] += v
+            squares[j] += v * v
+
+
+@compiled
+def norm_apply(x: Any, scale: Any, shift: Any, out: Any, relu: bool) -> None:
+    """Out = x * scale + shift, through a ReLU or not."""
+    rows, columns = x.shape
+    for i in range(rows):
+        for j in range(columns):
+            v = load(x[i, j]) * scale[j] + shift[j]
+            if relu:
+                v = F32(0) if v < F32(0) else v
+            out[i, j] = store(v, x[i, j])
+
+
+@compiled
+def norm_back_sums(g: Any, x: Any, y: Any, mean: Any, total: Any, products: Any, relu: bool) -> None:
+    """Add to each column the sums of d and of d * (x - mean), d being g where the ReLU let pass."""
+    rows, columns = x.shape
+    for i in range(rows):
+        for j in range(columns):
+            d = load(g[i, j])
+            if relu:
+                d = d if load(y[i, j]) > F32(0) else F32(0)
+            total[j] += d
+            products[j] += d * (load(x[i, j]) - mean[j])
+
+
+@compiled
+def norm_back(g: Any, x: Any, y: Any, mean: Any, a: Any, b: Any, c: Any, out: Any, relu: bool) -> None:
+    """Out = d * a + (x - mean) * b + c, d as above."""
+    rows, columns = x.shape
+    for i in range(rows):
+        for j in range(columns):
+            d = load(g[i, j])
+            if relu:
+                d = d if load(y[i, j]) > F32(0) else F32(0)
+            out[i, j] = store(d * a[j] + (load(x[i, j]) - mean[j]) * b[j] + c[j], x[i, j])
+
+
+@compiled
+def add_relu(x: Any, other: Any, out: Any) -> None:
+    """Out = relu(x + other)."""
+    rows, columns = x.shape
+    for i in range(rows):
+        for j in range(columns):
+            v = load(x[i, j]) + load(other[i, j])
+            out[i, j] = store(F32(0) if v < F32(0) else v, x[i, j])
+
+
+@compiled
+def place_pools(x: Any, mean: Any, largest: Any) -> None:
+    """Mean and maximum over the places of each channel: x (B, H, W C) -> both (B, C)."""
+    images, height, columns = x.shape
+    channels = mean.shape[1]
+    total, most = np.empty(columns, F32), np.empty(columns, F32)
+    for i in range(images):
+        total[:] = F32(0)
+        most[:] = F32(-np.inf)
+        for h in range(height):
+            for j in range(columns):
+                v = load(x[i, h, j])
+                total[j] += v
+                most[j] = v if v > most[j] or v != v else most[j]
+        mean[i, :] = F32(0)
+        largest[i, :] = F32(-np.inf)
+        for j in range(0, columns, channels):
+            for c in range(channels):
+                mean[i, c] += total[j + c]
+                v = most[j + c]
+                largest[i, c] = v if v > largest[i, c] or v != v else largest[i, c]
+        for c in range(channels):
+            mean[i, c] /= F32(height * columns // channels)
+
+
+@compiled
+def place_pools_back(x: Any, largest: Any, g: Any, g_mean: Any, g_largest: Any, out: Any) -> None:
+    """Out = g + g_mean / (H W) + g_largest shared among the places that reach the maximum."""
+    images, height, columns = x.shape
+    channels = largest.shape[1]
+    top, ties = np.empty(columns, F32), np.empty(columns, F32)
+    every, share, count = np.empty(columns, F32), np.empty(columns, F32), np.empty(channels, F32)
+    for i in range(images):
+        for j in range(0, columns, channels):
+            for c in range(channels):
+                top[j + c] = largest[i, c]
+                every[j + c] = g_mean[i, c] / F32(height * columns // channels)
+        ties[:] = F32(0)
+        for h in range(height):
+            for j in range(columns):
+                ties[j] += F32(1) if load(x[i, h, j]) == top[j] else F32(0)
+        count[:] = F32(0)
+        for j in range(0, columns, channels):
+            for c in range(channels):
+                count[c] += ties[j + c]
+        for j in range(0, columns, channels):
+            for c in range(channels):
+                share[j + c] = g_largest[i, c] / max(count[c], F32(1))
+        for h in range(height):
+            for j in range(columns):
+                v = load(g[i, h, j]) + every[j]
+                v += share[j] if load(x[i, h, j]) == top[j] else F32(0)
+                out[i, h, j] = store(v, x[i, h, j])
+
+
+@compiled
+def scale_channels(x: Any, gate: Any, out: Any) -> None:
+    """Out = x * gate: x (B, H, W C), gate (B, C)."""
+    images, height, columns = x.shape
+    channels = gate.shape[1]
+    wide = np.empty(columns, F32)
+    for i in range(images):
+        for j in range(columns):
+            wide[j] = gate[i, j % channels]
+        for h in range(height):
+            for j in range(columns):
+                out[i, h, j] = store(load(x[i, h, j]) * wide[j], x[i, h, j])
+
+
+@compiled
+def scale_channels_back(g: Any, x: Any, gate: Any, out: Any, g_gate: Any) -> None:
+    """Out = g * gate; g_gate (B, C) = sum over places of g * x."""
+    images, height, columns = x.shape
+    channels = gate.shape[1]
+    wide, total = np.empty(columns, F32), np.empty(columns, F32)
+    for i in range(images):
+        for j in range(columns):
+            wide[j] = gate[i, j % channels]
+        total[:] = F32(0)
+        for h in range(height):
+            for j in range(columns):
+                d = load(g[i, h, j])
+                total[j] += d * load(x[i, h, j])
+                out[i, h, j] = store(d * wide[j], x[i, h, j])
+        g_gate[i, :] = F32(0)
+        for j in range(0, columns, channels):
+            for c in range(channels):
+                g_gate[i, c] += total[j + c]
+
+
+@compiled
+def channel_pools(x: Any, mean: Any, largest: Any) -> None:
+    """Mean and maximum over the channels of each place: x (P, C) -> both (P,)."""
+    places, channels = x.shape
+    for p in range(places):
+        total, most = F32(0), F32(-np.inf)
+        for c in range(channels):
+            v = load(x[p, c])
+            total += v
+            most = max(most, v)
+        mean[p] = total / F32(channels)
+        largest[p] = most if total == total else total
+
+
+@compiled
+def channel_pools_back(x: Any, largest: Any, g: Any, g_mean: Any, g_largest: Any, out: Any) -> None:
+    """Out = g + g_mean / C + g_largest shared among the channels that reach the maximum."""
+    places, channels = x.shape
+    for p in range(places):
+        top, every, ties = largest[p], g_mean[p] / F32(channels), F32(0)
+        for c in range(channels):
+            ties += F32(1) if load(x[p, c]) == top else F32(0)
+        share = g_largest[p] / max(ties, F32(1))
+        for c in range(channels):
+            v = load(g[p, c]) + every
+            v += share if load(x[p, c]) == top else F32(0)
+            out[p, c] = store(v, x[p, c])
+
+
+@compiled
+def scale_places(x: Any, gate: Any, out: Any) -> None:
+    """Out = x * gate: x (P, C), gate (P,)."""
+    places, channels = x.shape
+    for p in range(places):
+        by = gate[p]
+        for c in range(channels):
+            out[p, c] = store(load(x[p, c]) * by, x[p, c])
+
+
+@compiled
+def scale_places_back(g: Any, x: Any, gate: Any, out: Any, g_gate: Any) -> None:
+    """Out = g * gate; g_gate (P,) = sum over channels of g * x."""
+    places, channels = x.shape
+    for p in range(places):
+        by, total = gate[p], F32(0)
+        for c in range(channels):
+            d = load(g[p, c])
+            total += d * load(x[p, c])
+            out[p, c] = store(d * by, x[p, c])
+        g_gate[p] = total
+
+
+@compiled
+def planes_conv(x: Any, weight: Any, out: Any) -> None:
+    """Convolution of few maps to one, zeros around: x (B, C, H, W), weight (C, k, k), out (B, H, W), all float32.
+
+    A padded image is one long row, in which a shift by (u, v) is an offset: the inner loop runs over all of it.
+    """
+    images, maps, height, width = x.shape
+    kernel, pad = weight.shape[1], weight.shape[1] // 2
+    line = width + 2 * pad
+    padded, total = np.zeros((maps, (height + 2 * pad) * line + kernel), F32), np.empty(height * line, F32)
+    for i in range(images):
+        _pad(x[i], padded, pad)
+        total[:] = F32(0)
+        for m in range(maps):
+            for u in range(kernel):
+                for v in range(kernel):
+                    w, shifted = weight[m, u, v], padded[m, u * line + v :]
+                    for j in range(height * line):
+                        total[j] += w * shifted[j]
+        for h in range(height):
+            for j in range(width):
+                out[i, h, j] = total[h * line + j]
+
+
+@compiled
+def planes_conv_back(g: Any, x: Any, weight: Any, g_x: Any, g_weight: Any) -> None:
+    """Gradients of the above into g_x, and added to g_weight."""
+    images, maps, height, width = x.shape
+    kernel, pad = weight.shape[1], weight.shape[1] // 2
+    line = width + 2 * pad
+    size = (height + 2 * pad) * line + kernel
+    padded, back, wide = (
+        np.zeros((maps, size), F32),
+        np.empty((maps, size), F32),
+        np.zeros(height * line, F32),
+    )
+    for i in range(images):
+        _pad(x[i], padded, pad)
+        back[:] = F32(0)
+        for h in range(height):
+            for j in range(width):
+                wide[h * line + j] = g[i, h, j]
+        for m in range(maps):
+            for u in range(kernel):
+                for v in range(kernel):
+                    w, dot = weight[m, u, v], F32(0)
+                    shifted, returned = padded[m, u * line + v :], back[m, u * line + v :]
+                    for j in range(height * line):
+                        dot += wide[j] * shifted[j]
+                    for j in range(height * line):
+                        returned[j] += w * wide[j]
+                    g_weight[m, u, v] += dot
+            for h in range(height):
+                for j in range(width):
+                    g_x[i, m, h, j] = back[m, (h + pad) * line + pad + j]
+
+
+@compiled
+def _pad(image: Any, padded: Any, pad: int) -> None:
+    maps, height, width = image.shape
+    for m in range(maps):
+        for h in range(height):
+            for j in range(width):
+                padded[m, (h + pad) * (width + 2 * pad) + pad + j] = image[m, h, j]

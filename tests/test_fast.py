@@ -1,0 +1,166 @@
+"""The compiled kernels against torch, in float32 to rounding, and in bfloat16 to one of its steps."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from attnsearch.arch import Arch
+from attnsearch.host import add_relu, build, norm_relu
+from attnsearch.train import DeviceData, fit
+from attnsearch.trial import Recipe
+
+pytest.importorskip("numba")
+from attnsearch.fast import Fast
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def feature_map(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
+    drawn = torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return drawn.to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
+
+
+def conv() -> nn.Module:
+    torch.manual_seed(3)
+    return nn.Conv2d(2, 1, 7, padding=3, bias=False)
+
+
+def gated(x: Tensor) -> Tensor:
+    """Both kinds of pool and both kinds of product, on one map and on its product."""
+    y = x * (x.mean((2, 3), keepdim=True) - x.amax((2, 3), keepdim=True)).sigmoid()
+    return y * (y.mean(1, keepdim=True) + 2 * y.amax(1, keepdim=True)).sigmoid() + x * x.mean(1, keepdim=True)
+
+
+OPERATIONS = {
+    "norm": (lambda: nn.BatchNorm2d(6), (5, 6, 7, 4), 0.0),
+    "norm far from zero": (lambda: nn.BatchNorm2d(6), (5, 6, 7, 4), 100.0),
+    "gates": (lambda: gated, (3, 6, 5, 4), 0.0),
+    "one channel": (lambda: gated, (3, 1, 5, 4), 0.0),
+    "one place": (lambda: gated, (3, 6, 1, 1), 0.0),
+    "convolution of planes": (conv, (3, 2, 9, 8), 0.0),
+}
+
+
+def values_and_gradients(operation: object, x: Tensor, fast: bool) -> list[Tensor]:
+    assert callable(operation)
+    with Fast() if fast else nullcontext():
+        y = operation(x)
+    weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(y)
+    parameters = list(operation.parameters()) if isinstance(operation, nn.Module) else []
+    buffers = [b.double() for b in operation.buffers()] if isinstance(operation, nn.Module) else []
+    return [y.detach(), *torch.autograd.grad((y * weights).sum(), [x, *parameters]), *buffers]
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_values_and_gradients_are_torchs(name: str) -> None:
+    make, shape, offset = OPERATIONS[name]
+    x = (feature_map(*shape).detach() + offset).requires_grad_()
+    ours = values_and_gradients(make(), x, fast=True)
+    exact = make().double() if isinstance(make(), nn.Module) else make()
+    reference = values_and_gradients(exact, x.detach().double().requires_grad_(), fast=False)
+    for a, b in zip(ours, reference, strict=True):
+        torch.testing.assert_close(a.double(), b.double(), rtol=1e-5, atol=1e-5 if offset == 0 else 1e-3)
+
+
+def test_the_kernels_are_what_computes() -> None:
+    x = feature_map(4, 6, 5, 4)
+    norm = nn.BatchNorm2d(6)
+    with Fast():
+        made = [
+            norm(x),
+            norm_relu(norm, x),
+            add_relu(x, x),
+            x.mean((2, 3)),
+            x * x.amax((2, 3), True),
+        ]
+        made.append(conv()(feature_map(3, 2, 9, 8)))
+    names = [str(y.grad_fn) for y in made]
+    for name, ours in zip(names, ("Norm", "Norm", "AddRelu", "Squeeze", "Scale", "PlanesConv"), strict=True):
+        assert ours in name
+
+
+def test_ties_share_the_gradient_of_a_maximum() -> None:
+    x = torch.tensor([[3.0, 3.0, 1.0, 3.0]]).view(1, 1, 2, 2).contiguous(memory_format=torch.channels_last)
+    x.requires_grad_()
+    with Fast():
+        (x.amax((2, 3)) * 6).sum().backward()
+    assert x.grad is not None
+    assert x.grad.flatten().tolist() == [2.0, 2.0, 0.0, 2.0]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_not_finite_stays_visible(bad: float, dtype: torch.dtype) -> None:
+    x = feature_map(2, 4, 3, 3, dtype=dtype).detach()
+    x[1, 2, 1, 1] = bad
+    x.requires_grad_()
+    with Fast():
+        results = [
+            norm_relu(nn.BatchNorm2d(4), x),
+            add_relu(x, x),
+            x.mean(1),
+            x.amax((2, 3)),
+            x.amax(1),
+        ]
+    assert [not bool(y.isfinite().all()) for y in results] == [True] * len(results)
+
+
+def test_bfloat16_agrees_to_one_step() -> None:
+    x = feature_map(8, 16, 6, 6, dtype=torch.bfloat16)
+    norm = nn.BatchNorm2d(16)
+    ours = values_and_gradients(copy.deepcopy(norm), x, fast=True)
+    torchs = values_and_gradients(copy.deepcopy(norm), x, fast=False)
+    for a, b in zip(ours, torchs, strict=True):
+        torch.testing.assert_close(a.double(), b.double(), rtol=2**-7, atol=2**-7)
+
+
+def images() -> DeviceData:
+    drawn = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (160, 3, 16, 16), dtype=torch.uint8, generator=drawn)
+    labels = torch.randint(0, 4, (160,), generator=drawn)
+    halves = pixels[:128], labels[:128], pixels[128:], labels[128:]
+    return DeviceData(*halves, mean=(0.5,) * 3, std=(0.25,) * 3, augment=("flip", "crop"))
+
+
+def small(block: str) -> nn.Module:
+    stage = {"attention": {"block": block}}
+    return build(Arch.from_dict({"host": {"name": "resnet8"}, "stages": [stage] * 3}), classes=4, seed=5)
+
+
+@pytest.mark.parametrize("block", ["cbam", "se", "eca", "simam", "coordatt", "triplet"])
+def test_a_network_trains_as_without(block: str) -> None:
+    """First gradients agree with those in float64 as well as torch's own float32 does, times ten."""
+    gradients = []
+    for dtype, fast in ((torch.float64, False), (torch.float32, False), (torch.float32, True)):
+        model = small(block).to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        x = feature_map(8, 3, 16, 16).detach().to(dtype, memory_format=torch.channels_last)
+        with Fast() if fast else nullcontext():
+            loss = model(x).square().sum()
+        gradients.append(
+            torch.cat([g.double().flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
+        )
+    exact, torchs, ours = gradients
+    assert (ours - exact).norm() <= 10 * (torchs - exact).norm() + 1e-6 * exact.norm()
+
+
+def test_a_trial_is_the_same_twice_and_after_another() -> None:
+    recipe, data = Recipe(epochs=2, batch_size=32, lr=0.05), images()
+
+    def trial(block: str) -> list[float]:
+        return [e.train_loss for e in fit(small(block), data, recipe, seed=7)]
+
+    first = trial("cbam")
+    trial("se")
+    assert trial("cbam") == first
