@@ -48,10 +48,13 @@ def blocks(
 
 
 def _show(name: str, as_json: bool) -> None:
-    from attnsearch import catalogue, registry
+    from attnsearch import registry
+
+    base, _ = registry.expand(name)  # before anything heavy is imported
+
+    from attnsearch import catalogue
     from attnsearch.reports.json import table_of
 
-    base, _ = registry.expand(name)
     facts, refused = registry.info(base), catalogue.refused_widths(name)
     tables = [catalogue.options(facts), catalogue.presets(facts), catalogue.block_costs(name)]
     if as_json:

@@ -96,7 +96,8 @@ def required_space(value: str) -> str:
         return value
     from attnsearch.space import shipped_spaces
 
-    raise UsageError(f"Missing option '--space' (choose from: {', '.join(shipped_spaces())}, or a YAML file)")
+    known = sorted(shipped_spaces(), key=lambda name: name != "cbam_variants")  # the one to begin with first
+    raise UsageError(f"Missing option '--space' (choose from: {', '.join(known)}, or a YAML file)")
 
 
 WIDE = 120  # columns from which a table shows its wide columns too

@@ -24,7 +24,7 @@ def dashboard(
         bool, typer.Option("--i-know-it-is-public", help="Allow a --host that others can reach.")
     ] = False,
 ) -> None:
-    """Serve Optuna's dashboard of a study, read-only, on this machine."""
+    """Serve Optuna's dashboard, read-only, on this machine."""
     from attnsearch.dashboard import MANY_TRIALS, application, check_place, server
 
     check_place(host, port, public=public)  # before anything heavy is imported

@@ -30,11 +30,13 @@ def export(
     Into OUT/STUDY/export; each file is run and compared with the network.
     """
     from attnsearch.export import check_formats, choose, pack
-    from attnsearch.studies import open_study
 
     formats = [word.strip() for word in format.split(",")]
     check_formats(formats)
-    add_plugins(plugin)
+    add_plugins(plugin)  # both before anything heavy is imported
+
+    from attnsearch.studies import open_study
+
     opened = open_study(study, storage, out=out)
     row = choose(opened.record, trial)
     show_text(f"Trial {row.number} of {opened.name}: {row.arch}, seed {row.seed}.")
