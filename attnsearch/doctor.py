@@ -26,7 +26,6 @@ EXTRAS = {  # extra -> module that it brings
     "onnx": "onnxscript",
     "postgres": "psycopg",
     "hf": "datasets",
-    "ray": "ray",
 }
 SHARED = ("nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "fuse.sshfs", "beegfs", "ceph", "9p")
 ROOM = 1e9  # bytes: decoded CIFAR-10 takes 0.2 GB, a study of 10,000 trials 0.02 GB

@@ -25,6 +25,7 @@ class Settings:
     Args:
         data: a data set's name or path; data_seed, image_size and bad_images go to `data.open_data`.
         study: its name; the space's when None. storage: database URL; `OUT/attnsearch.db` when None.
+        extend: name of a study whose finished trials are taken over, as far as the space has their archs.
         trials: trainings in all, a total that `resume` counts on; None takes the design's own number.
         timeout: seconds after which nothing new is started.
         reference: option that a design adds to, or leaves out of, every site; the first that is not the
@@ -44,6 +45,7 @@ class Settings:
     storage: str | None = None
     out: Path = Path("results")
     resume: bool = False
+    extend: str | None = None
     trials: int | None = None
     timeout: float | None = None
     trial_timeout: float | None = None

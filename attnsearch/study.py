@@ -95,10 +95,21 @@ class Run:
                     self._check_resumable(opened, data)
                 table = CostTable(self.space, data.image, len(data.classes))
                 book = self._book(opened, data, table, devices)
+                if self.settings.extend and not book.results:
+                    self._extend(opened, book, data)
                 agenda = self._agenda(table, book)
                 self._write_facts(book, agenda, table)
                 ended = self._drive(agenda, book, table, devices, stop)
                 return self._end(book, ended)
+
+    def _extend(self, opened: Any, book: storage.Book, data: Data) -> None:
+        from attnsearch.extending import replay
+
+        old = storage.read_record(opened, str(self.settings.extend))
+        settings, recipe = self.settings, self.space.recipe
+        rungs = Rungs(settings.pruner, cost=settings.costs[0], epochs=recipe.epochs, seed=settings.seed)
+        taken = replay(old, book, self.space, data, rungs)
+        self.observer.note(f"{taken} finished trials taken over from study '{old.name}'")
 
     def _drive(
         self, agenda: Agenda, book: storage.Book, table: CostTable, devices: list[str], stop: Stop

@@ -221,3 +221,16 @@ def test_a_study_can_be_opened_again(question, tmp_path, monkeypatch):
     assert len(again.trials()) == 8
     with pytest.raises(UsageError, match="Did you mean 'small'"):
         open_study("smal", out=tmp_path / "results")
+
+
+def test_a_changed_space_takes_over_what_is_known(question, tmp_path, monkeypatch):
+    old = go(question, tmp_path, monkeypatch, trials=14, study="old")
+    path = tmp_path / "wider.yaml"
+    path.write_text(SMALL.replace("kernel: [3, 5]", "kernel: [3, 7]"))
+    wider = load_space(path)
+    new = go(wider, tmp_path, monkeypatch, trials=20, study="new", extend="old")
+    kept = {(r.key, r.seed, r.error) for r in old.record.trials if "kernel=5" not in r.arch}
+    assert kept <= {(r.key, r.seed, r.error) for r in new.record.trials}
+    assert len({(r.key, r.seed) for r in new.record.trials}) == len(new.record.trials) == 20
+    with pytest.raises(UsageError, match="another recipe"):
+        go(wider, tmp_path, monkeypatch, trials=20, study="newer", extend="old", epochs=5)

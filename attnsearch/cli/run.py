@@ -67,6 +67,7 @@ def run(
     storage: Storage = None,
     out: Out = Path("results"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a study that exists.")] = False,
+    extend: Annotated[str | None, _option("Take over what another study found out.", "STUDY")] = None,
     allow_changed_data: Annotated[bool, typer.Option("--allow-changed-data", help="Resume all the same.")] = False,
     json: Json = False,
 ) -> None:  # fmt: skip

@@ -1,0 +1,51 @@
+"""A changed space asks a new study; what an earlier study found out about archs of both is taken over.
+
+Optuna's categorical parameters cannot change within a study, so options are never added to one: its finished trials are
+replayed into another, each with the parameters that its arch has there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from attnsearch.arch import Arch
+from attnsearch.data import Data
+from attnsearch.engines import Outcome
+from attnsearch.errors import DataError, UsageError
+from attnsearch.rungs import Rungs
+from attnsearch.space import Space
+from attnsearch.storage import Book
+from attnsearch.trial import StudyRecord
+
+
+def replay(old: StudyRecord, book: Book, space: Space, data: Data, rungs: Rungs) -> int:
+    """Take every finished trial of `old` whose arch the space has; the answer is their number.
+
+    Raises:
+        DataError: the images were others. UsageError: the recipe was another.
+    """
+    if (old.facts.get("data") or {}).get("fingerprint") != data.fingerprint:
+        raise DataError(f"study '{old.name}' saw other images: its results say nothing about these")
+    recipe = space.recipe.to_dict()
+    changed = [key for key, was in (old.facts.get("recipe") or {}).items() if was != _listed(recipe.get(key))]
+    if changed:
+        raise UsageError(f"study '{old.name}' trained by another recipe ({', '.join(changed)})")
+    taken = 0
+    for row in old.trials:
+        if row.lost or row.state not in ("complete", "stopped") or row.role == "audit":
+            continue
+        choice = space.choice(Arch.from_dict(row.spec))
+        if choice is None and row.key != space.baseline().key:
+            continue
+        begun = book.begin(replace(row, state="running", curve=(), error=None, sites=choice or {}), choice)
+        reached = [epoch.val_error for epoch in row.curve if epoch.epoch in rungs.epochs]
+        known = {f"rung:{i}": error for i, error in enumerate(reached)} | {"replayed_from": old.name}
+        outcome = Outcome(begun.number, row.state, row.curve, row.reason, row.seconds, row.device)
+        book.finish(begun.number, outcome, known)
+        taken += 1
+    return taken
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
