@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from attnsearch import designs
-from attnsearch.agenda import Cell, seed_of
+from attnsearch.agenda import Cell, counted, seed_of
 from attnsearch.arch import Arch, Host, plain
 from attnsearch.cost import measure
 from attnsearch.costing import CostTable
@@ -41,6 +41,8 @@ class Variant:
 class DesignAgenda:
     """Works off a design in whole seed blocks, the order random within each."""
 
+    aside = False
+
     def __init__(self, space: Space, table: CostTable, book: Book, settings: Settings) -> None:
         self.book, self.settings = book, settings
         self.kind = settings.design or space.design
@@ -62,7 +64,7 @@ class DesignAgenda:
 
     def next(self) -> Cell | None:
         names = {variant.arch.key: name for name, variant in self.variants.items()}
-        done = {(names[r.key], r.seed) for r in self.book.results.values() if not r.lost and r.key in names}
+        done = {(names[r.key], r.seed) for r in counted(self.book) if r.key in names}
         if len(done) >= self.total:
             return None
         order = self.design.order(done, seed=self.settings.seed)
@@ -75,7 +77,7 @@ class DesignAgenda:
     @property
     def ended(self) -> str:
         whole = f"{len(self.variants)} variants x {len(self.design.blocks)} seed blocks"
-        done = sum(not row.lost for row in self.book.results.values())
+        done = len(counted(self.book))
         return f"all {self.total} trials of {whole} are done" if done >= self.total else ""
 
     def facts(self) -> dict[str, object]:

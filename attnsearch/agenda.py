@@ -32,12 +32,18 @@ REPORT_FROM = 900  # seed blocks from here on are kept for it
 BASELINE_SEEDS = 3  # trained at once: their spread is the noise that everything else is held against
 LEAST_PROMISE = 0.01  # of the hypervolume: below it the rest of the budget buys certainty instead of archs
 DRAWS = 4000  # for a decision between archs, not for a printed probability
+
 LEAST_BEFORE_EARLY_END = 20  # archs known before "no improvement left" is believed
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One training to do. `number` is set where the trial is already in the study (a sampler asked for it)."""
+    """One training to do.
+
+    Args:
+        epochs: where they are not the recipe's.
+        number: set where the trial is already in the study (a sampler asked for it).
+    """
 
     arch: Arch
     seed: int
@@ -46,12 +52,14 @@ class Cell:
     choice: Mapping[str, str] | None = None
     number: int | None = None
     attempt: int = 0
+    epochs: int | None = None
 
 
 class Agenda(Protocol):
-    """What the coordinator drives."""
+    """What the coordinator drives; one that is `aside` answers another question than the study's, and ends nothing."""
 
     total: int
+    aside: bool
 
     def next(self) -> Cell | None:
         """The next cell; None when there is none now, or ever: then `ended` says why once nothing runs."""
@@ -66,8 +74,15 @@ def seed_of(study_seed: int, repeat: int) -> int:
     return 1000 * study_seed + repeat
 
 
+def counted(book: Book) -> list[TrialResult]:
+    """Trainings that count for a run: those of an audit come on top, lost ones are run again."""
+    return [row for row in book.results.values() if not row.lost and row.role != "audit"]
+
+
 class SearchAgenda:
     """Baseline, then what the sampler proposes on one common seed, then fresh seeds for undecided archs."""
+
+    aside = False
 
     def __init__(
         self, space: Space, table: CostTable, book: Book, settings: Settings, limits: Sequence[Limit]
@@ -83,7 +98,7 @@ class SearchAgenda:
         self._sure = False
 
     def next(self) -> Cell | None:
-        done = self._counted()
+        done = counted(self.book)
         if len(done) >= self.total:
             return None
         for repeat in range(
@@ -106,7 +121,7 @@ class SearchAgenda:
 
     @property
     def ended(self) -> str:
-        if len(self._counted()) >= self.total:
+        if len(counted(self.book)) >= self.total:
             return f"all {self.total} trials are done"
         if self._sure and self._exhausted:
             return f"{self._exhausted}; the front is decided as far as fresh seeds can decide it"
@@ -115,7 +130,7 @@ class SearchAgenda:
         return ""
 
     def _propose(self) -> Cell | None:
-        if isinstance(self.sampler, PoolEHVI) and len(self._counted()) >= LEAST_BEFORE_EARLY_END:
+        if isinstance(self.sampler, PoolEHVI) and len(counted(self.book)) >= LEAST_BEFORE_EARLY_END:
             outlook = self.sampler.outlook(self.book.study)
             if outlook is not None and outlook.share < LEAST_PROMISE:
                 self._exhausted = "no arch left promises 1 % more hypervolume"
@@ -136,7 +151,7 @@ class SearchAgenda:
         return replace(self._cell(arch, repeat, role, protected), choice=choice, number=number)
 
     def _confirm(self) -> Cell | None:
-        rows = [row for row in self.book.results.values() if not row.lost]
+        rows = counted(self.book)
         pick = self._least_certain(rows)
         self._sure = pick is None and not any(row.state == "running" for row in rows)
         if pick is None:
@@ -154,7 +169,7 @@ class SearchAgenda:
         """When the trials left are what the confirmed archs and the baseline need, or the front is sure."""
         if self.book.fact("frozen"):
             return True
-        left = self.total - len(self._counted())
+        left = self.total - len(counted(self.book))
         over = self._sure and bool(self._exhausted)
         return over or left <= REPORT_SEEDS * len(self._confirmed())
 
@@ -180,7 +195,7 @@ class SearchAgenda:
 
     def _confirmed(self) -> list[str]:
         """Keys of the baseline and of the archs that are on the front with P(front) of at least 0.9."""
-        done = [row for row in self._counted() if row.state == "complete"]
+        done = [row for row in counted(self.book) if row.state == "complete"]
         standing = front.assess(front.candidates(done, [self.settings.costs[0]]), draws=DRAWS)
         sure = [row.candidate.key for row in standing.standings if row.status == "confirmed"]
         return list(dict.fromkeys([self.baseline.key, *sure]))
@@ -200,16 +215,10 @@ class SearchAgenda:
 
     def _has(self, key: str, repeat: int, but: int | None = None) -> bool:
         seed = self._seed(repeat)
-        return any(
-            r.key == key and r.seed == seed and not r.lost and r.number != but
-            for r in self.book.results.values()
-        )
+        return any(r.key == key and r.seed == seed and r.number != but for r in counted(self.book))
 
     def _seed(self, repeat: int) -> int:
         return seed_of(self.settings.seed, repeat)
-
-    def _counted(self) -> list[TrialResult]:
-        return [row for row in self.book.results.values() if not row.lost]
 
     def _sampler(self, limits: Sequence[Limit]) -> tuple[ArchSampler, str, str]:
         name, reason = self.settings.sampler, "chosen by --sampler"

@@ -11,9 +11,9 @@ correlation given cost, and the regret among archs of like cost.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -75,6 +75,11 @@ class Audit:
     front_kept: float
     run_sd: float | None
 
+    @classmethod
+    def of(cls, kept: Mapping[str, Any]) -> Audit:
+        """From the plain values that a study keeps."""
+        return cls(**{field.name: kept[field.name] for field in fields(cls)})
+
     @property
     def beats_cost(self) -> bool:
         """Whether the proxy tells more than cost alone: the partial tau's interval is above 0."""
@@ -104,7 +109,9 @@ def choose(costs: ArrayLike, short: ArrayLike, size: int = 30, *, bands: int = 6
 
 
 def pairs(trials: Iterable[TrialResult], cost: str) -> list[Pair]:
-    """Complete `audit` trials with the complete shorter trial of the same arch that has the lowest number.
+    """Complete long `audit` trials, each with the first complete shorter trial of the same arch.
+
+    The short one may be of any role: an audit also trains archs that the study had not.
 
     Raises:
         UsageError: a trial lacks the cost.
@@ -117,7 +124,7 @@ def pairs(trials: Iterable[TrialResult], cost: str) -> list[Pair]:
     found = []
     for key, runs in long.items():
         length = max(run.epochs for run in runs)
-        short = [t for t in done if t.key == key and t.role != "audit" and t.epochs < length]
+        short = [t for t in done if t.key == key and t.epochs < length]
         if short:
             first = min(short, key=lambda trial: trial.number)
             if cost not in first.costs:

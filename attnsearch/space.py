@@ -220,6 +220,11 @@ def load_space(name_or_path: str | Path) -> Space:
     raise UsageError(unknown("space", name, shipped))
 
 
+def read_space(text: str, name: str) -> Space:
+    """A space from the text of its file; every mistake is in the one `SpaceError` raised."""
+    return _Reader(yaml_file.parse(text, name), name).space()
+
+
 def shipped_spaces() -> dict[str, Path]:
     """Names and files of the spaces that come with attnsearch, in a checkout and in a wheel alike."""
     packaged = Path(str(resources.files("attnsearch"))) / "search_spaces"

@@ -80,6 +80,13 @@ class Book:
             r.number: r for r in map(to_result, self.study.get_trials(deepcopy=False))
         }
 
+    @classmethod
+    def reopen(cls, storage: _CachedStorage, name: str) -> Book:
+        """The book of a study that exists, with the sites and objectives that it began with."""
+        study = optuna.load_study(study_name=name, storage=storage)
+        kept = study.user_attrs
+        return cls(storage, name, kept["sites"], study.metric_names or [], kept["costs_chosen"])
+
     def begin(self, row: TrialResult, sites: Mapping[str, str] | None) -> TrialResult:
         """Write a trial as RUNNING with all that is known before training; gives it back with its number."""
         trial_id = self.storage.create_new_trial(self.study._study_id)
@@ -191,8 +198,8 @@ class Book:
     def unfinished(self) -> list[TrialResult]:
         """The last row of each cell whose training was lost and has not been begun again."""
         rows = [self.results[number] for number in sorted(self.results)]
-        standing = {(row.key, row.seed) for row in rows if not row.lost}
-        last = {(row.key, row.seed): row for row in rows if row.lost and row.spec}
+        standing = {(row.key, row.seed, row.epochs) for row in rows if not row.lost}
+        last = {(row.key, row.seed, row.epochs): row for row in rows if row.lost and row.spec}
         return [row for cell, row in last.items() if cell not in standing]
 
     def record(self) -> StudyRecord:

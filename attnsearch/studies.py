@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attnsearch import database, storage
 from attnsearch.errors import UsageError
 from attnsearch.names import masked
 from attnsearch.settings import Settings
-from attnsearch.trial import StudyRecord
+from attnsearch.space import Space, read_space
+from attnsearch.trial import Recipe, StudyRecord
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,3 +55,41 @@ def open_study(
             raise UsageError(f"No study in {masked(url)} yet: attnsearch run --space cbam_variants makes one")
         name = name or names[-1]
         return Study(name, storage.read_record(opened, name))
+
+
+def space_of(record: StudyRecord) -> Space:
+    """The space that a study asks about, on the study's data and with its recipe.
+
+    Raises:
+        UsageError: the study does not say, or blocks of its space are not what they were.
+    """
+    text, data = record.facts.get("space_text"), (record.facts.get("data") or {}).get("name")
+    if not text or not data:
+        raise UsageError(f"study '{record.name}' does not say what space it asks about")
+    space = read_space(str(text), str(record.facts["space"])).on(str(data))
+    if space.fingerprint() != record.facts.get("fingerprint"):
+        raise UsageError(f"the blocks of the space have changed since study '{record.name}' began")
+    return replace(space, recipe=recipe_of(record))
+
+
+def recipe_of(record: StudyRecord) -> Recipe:
+    """The recipe by which a study trains."""
+    given = dict(record.facts["recipe"])
+    if given.get("augment") is not None:
+        given["augment"] = tuple(given["augment"])
+    return Recipe(**given)
+
+
+def settings_of(record: StudyRecord, **changes: Any) -> Settings:
+    """Settings that go on with a study's data, seed and cost axes; `changes` are further fields."""
+    options = dict(record.facts.get("data_options") or {})
+    return Settings(
+        data=str(record.facts["data"]["name"]),
+        data_seed=options.get("seed", 0),
+        bad_images=options.get("on_bad_image", "fail"),
+        image_size=options.get("image_size"),
+        study=record.name,
+        seed=int(record.facts.get("seed", 0)),
+        costs=tuple(record.facts["costs_chosen"]),
+        **changes,
+    ).check()

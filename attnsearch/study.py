@@ -114,34 +114,20 @@ class Run:
     def _drive(
         self, agenda: Agenda, book: storage.Book, table: CostTable, devices: list[str], stop: Stop
     ) -> str:
-        """Work off the agenda; however that ends, no worker and no running trial is left behind."""
-        url = self.settings.url()
-        book.close_dead(self.settings.retries, released=False)
-        engine = self._engine(devices)
-        try:
-            coordinator = Coordinator(
-                self.space.recipe, self.settings, agenda, book, table, engine, self.observer
-            )
-            coordinator.check_storage = database.watcher(url)
-            ended = coordinator.drive(stop)
-            book.facts(ended=ended, false_stops=coordinator.rungs.false_stops(book.results.values()))
-            return ended
-        except BaseException as error:
-            engine.close()
-            with (
-                contextlib.suppress(EnvironmentFault),
-                database.faults(url),
-            ):  # the first error is the one to tell
-                book.close_dead(self.settings.retries, released=True)
-                book.facts(ended=str(error) or type(error).__name__)
-                self._write_report(book.record(), pictures=False)
-            raise
-        finally:
-            engine.close()
+        settings = self._without_an_untrusted_proxy(book)
+        return train_all(agenda, book, table, self.space.recipe, settings, self.observer, devices, stop)
+
+    def _without_an_untrusted_proxy(self, book: storage.Book) -> Settings:
+        """The settings; the pruner is off where an audit found that the short training cannot rank."""
+        if self.settings.pruner == "none" or (book.fact("audit") or {}).get("verdict") != "do not trust":
+            return self.settings
+        self.observer.note("the audit of the proxy says: do not trust; no training is stopped early")
+        book.facts(pruner="none, since the audit does not trust the proxy")
+        return replace(self.settings, pruner="none")
 
     def _end(self, book: storage.Book, ended: str) -> Study:
         record = book.record()
-        fault = self._write_report(record)
+        fault = write_report(record, self.settings.out)
         self.observer.ended(ended)
         if not any(row.state == "complete" for row in record.trials):
             raise NoResultError(f"study '{self.name}' ended without one finished training: {_reasons(book)}")
@@ -249,7 +235,7 @@ class Run:
             self._write_search_facts(book, agenda, table)
         else:
             book.facts(**agenda.facts(), margin=self.settings.margin)
-        self.observer.began(dict(book.study.user_attrs), agenda.total, self._workers())
+        self.observer.began(dict(book.study.user_attrs), agenda.total, worker_count(self.settings))
 
     def _write_search_facts(self, book: storage.Book, agenda: SearchAgenda, table: CostTable) -> None:
         over = self.space.size() - agenda.feasible
@@ -268,26 +254,63 @@ class Run:
                 f"only {agenda.feasible} distinct architectures; will stop at {agenda.feasible}"
             )
 
-    def _workers(self) -> int:
-        return self.settings.workers or len(os.sched_getaffinity(0))
 
-    def _engine(self, devices: list[str]) -> Engine:
-        source = DataSource(self.settings.data, self.settings.data_options())
-        from attnsearch.engines.local import LocalPool
+def train_all(
+    agenda: Agenda,
+    book: storage.Book,
+    table: CostTable,
+    recipe: Recipe,
+    settings: Settings,
+    observer: Observer,
+    devices: list[str],
+    stop: Stop,
+) -> str:
+    """Work off an agenda on an engine of its own; however that ends, no worker and no running trial is left behind."""
+    from attnsearch.engines.local import LocalPool
 
-        return LocalPool(source, workers=self._workers(), devices=devices, plugins=registry.plugins())
+    url = settings.url()
+    book.close_dead(settings.retries, released=False)
+    source = DataSource(settings.data, settings.data_options())
+    workers = worker_count(settings)
+    engine: Engine = LocalPool(source, workers=workers, devices=devices, plugins=registry.plugins())
+    try:
+        coordinator = Coordinator(recipe, settings, agenda, book, table, engine, observer)
+        coordinator.check_storage = database.watcher(url)
+        ended = coordinator.drive(stop)
+        if not agenda.aside:
+            book.facts(ended=ended, false_stops=coordinator.rungs.false_stops(book.results.values()))
+        return ended
+    except BaseException as error:
+        engine.close()
+        with (
+            contextlib.suppress(EnvironmentFault),
+            database.faults(url),
+        ):  # the first error is the one to tell
+            book.close_dead(settings.retries, released=True)
+            if not agenda.aside:
+                book.facts(ended=str(error) or type(error).__name__)
+            write_report(book.record(), settings.out, pictures=False)
+        raise
+    finally:
+        engine.close()
 
-    def _write_report(self, record: StudyRecord, *, pictures: bool = True) -> str:
-        """Write tables and pictures, as far as there is anything to tell; what hindered it, in words."""
-        from attnsearch import reports
 
-        try:
-            reports.write(record, self.settings.out / self.name, pictures=pictures)
-        except NoResultError:
-            pass
-        except (EnvironmentFault, OSError) as error:
-            return f"results could not be written ({error})"
-        return ""
+def worker_count(settings: Settings) -> int:
+    """The workers asked for, else one for each core."""
+    return settings.workers or len(os.sched_getaffinity(0))
+
+
+def write_report(record: StudyRecord, out: Path, *, pictures: bool = True) -> str:
+    """Write tables and pictures, as far as there is anything to tell; what hindered it, in words."""
+    from attnsearch import reports
+
+    try:
+        reports.write(record, out / record.name, pictures=pictures)
+    except NoResultError:
+        pass
+    except (EnvironmentFault, OSError) as error:
+        return f"results could not be written ({error})"
+    return ""
 
 
 class Stop:
@@ -372,11 +395,12 @@ class Coordinator:
 
     def _begin(self, cell: Cell) -> None:
         arch = cell.arch
+        recipe = replace(self.recipe, epochs=cell.epochs or self.recipe.epochs)
         row = TrialResult(
             key=arch.key,
             arch=str(arch),
             seed=cell.seed,
-            epochs=self.recipe.epochs,
+            epochs=recipe.epochs,
             state="running",
             spec=arch.to_dict(),
             costs=self.table.of(arch, cell.choice),
@@ -393,7 +417,7 @@ class Coordinator:
         self.running[row.number] = time.monotonic()
         self.observer.trial_began(row)
         rungs = self.rungs.epochs if row.role == "search" else ()
-        self.engine.submit(Job(row.number, row.spec, row.seed, self.recipe, rungs))
+        self.engine.submit(Job(row.number, row.spec, row.seed, recipe, rungs))
 
     def _hear(self, message: Progress | Outcome) -> None:
         if message.number not in self.running:
@@ -447,7 +471,8 @@ class Coordinator:
     def _release(self, number: int) -> None:
         done = sum(row.state in ("complete", "stopped") for row in self.book.results.values())
         name = signal.Signals(number).name
-        raise Interrupted(f"{name}: stopped after {done} finished trials; add --resume to go on", number)
+        how = "the same command goes on" if self.agenda.aside else "add --resume to go on"
+        raise Interrupted(f"{name}: stopped after {done} finished trials; {how}", number)
 
 
 def pick_devices(wanted: str) -> list[str]:
@@ -494,6 +519,7 @@ def _again(row: TrialResult) -> Cell:
         row.protected,
         dict(row.sites) or None,
         attempt=row.attempt + (not row.released),
+        epochs=row.epochs,
     )
 
 

@@ -1,0 +1,58 @@
+"""`attnsearch validate`: does the short proxy rank like a long training?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from attnsearch.cli.common import (
+    Json,
+    Out,
+    Plugins,
+    Storage,
+    StudyArgument,
+    add_plugins,
+    positive,
+    show_json,
+    whole,
+)
+from attnsearch.cli.common import workers as worker_count
+
+
+def _option(help: str, metavar: str, parser: Any) -> Any:
+    return typer.Option(help=help, metavar=metavar, parser=parser)
+
+
+def validate(
+    study: StudyArgument = None,
+    archs: Annotated[int, _option("Archs trained long; at least 8.", "N", whole)] = 30,
+    factor: Annotated[int, _option("How many times longer.", "N", whole)] = 4,
+    timeout: Annotated[float | None, _option("Start nothing new after so long.", "SECONDS", positive)] = None,
+    workers: Annotated[int | None, _option("Processes; gpus: one per GPU.", "N", worker_count)] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, or cuda:0,cuda:1.")] = "auto",
+    plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
+    storage: Storage = None,
+    out: Out = Path("results"),
+    json: Json = False,
+) -> None:  # fmt: skip
+    """Train some archs of a study much longer, and say whether its short proxy ranks them alike."""
+    from attnsearch import explain, proxy, validation
+    from attnsearch.cli.common import show_text
+    from attnsearch.progress import observer
+
+    add_plugins(plugin)
+    watcher = observer()
+    try:
+        done = validation.validate(
+            study, archs=archs, factor=factor, storage_url=storage, out=out, observer=watcher,
+            timeout=timeout, workers=workers, device=device,
+        )  # fmt: skip
+    finally:
+        watcher.close()
+    outcome = done.record.facts["audit"]
+    if json:
+        show_json(outcome)
+    else:
+        show_text(explain.audit_sentence(proxy.Audit.of(outcome)))
