@@ -81,7 +81,7 @@ class Book:
         }
 
     @classmethod
-    def reopen(cls, storage: _CachedStorage, name: str) -> Book:
+    def reopen(cls, storage: Any, name: str) -> Book:
         """The book of a study that exists, with the sites and objectives that it began with."""
         study = optuna.load_study(study_name=name, storage=storage)
         kept = study.user_attrs
