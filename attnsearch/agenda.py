@@ -32,7 +32,6 @@ REPORT_FROM = 900  # seed blocks from here on are kept for it
 BASELINE_SEEDS = 3  # trained at once: their spread is the noise that everything else is held against
 LEAST_PROMISE = 0.01  # of the hypervolume: below it the rest of the budget buys certainty instead of archs
 DRAWS = 4000  # for a decision between archs, not for a printed probability
-
 LEAST_BEFORE_EARLY_END = 20  # archs known before "no improvement left" is believed
 
 

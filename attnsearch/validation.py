@@ -29,7 +29,7 @@ from attnsearch.trial import StudyRecord, TrialResult
 ARCHS = 30  # with as many the interval of a good proxy's partial tau stays above 0.2 in nine of ten audits
 FACTOR = 4
 REPEATED = 8
-REPEAT = 900  # audits draw seeds of this many and on, which no search or design reaches
+REPEAT = 950  # audits draw seeds from here on, which no search, report or design reaches
 
 
 @dataclass(frozen=True)
