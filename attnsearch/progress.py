@@ -19,9 +19,9 @@ FRONT_ROWS = 8
 
 def observer(*, quiet: bool = False) -> Observer:
     """A live screen if stderr is a terminal that can move its cursor, else lines."""
-    from rich.console import Console
+    from attnsearch import screen
 
-    console = Console(stderr=True, highlight=False)
+    console = screen.console(sys.stderr)
     if quiet:
         return Observer()
     return Screen(console) if console.is_terminal and not console.is_dumb_terminal else Lines()
@@ -94,7 +94,7 @@ class Screen(Observer):
 
     def began(self, facts: dict[str, Any], total: int, workers: int) -> None:
         self.facts, self.clock.total, self.clock.workers = facts, total, workers
-        self.live.console.print(f"[bold]{facts['question']}[/bold]")
+        self.live.console.print(facts["question"], style="bold")
         self.live.start()
 
     def trial_began(self, row: TrialResult) -> None:

@@ -110,17 +110,15 @@ def _totals(counted: Cost) -> Table:
     from attnsearch.reports.table import Column, Table
     from attnsearch.units import COSTS
 
-    rows = tuple(
-        (name, value, f"{value:,}", COSTS[name].description)
-        for name, value in counted.as_dict(fvcore=True).items()
-    )
+    totals = counted.as_dict(fvcore=True)
+    rows = tuple((name, value, f"{value:>16,}") for name, value in totals.items())
     columns = (
         Column("cost", "cost"),
         Column("value", "value", "quantity"),
-        Column("exact", "exact"),
-        Column("convention", "convention"),
+        Column("exact", f"{'exact':>16}"),
     )
-    return Table("costs", "Costs", columns, rows)
+    conventions = tuple(f"{name}: {COSTS[name].description}" for name in totals)
+    return Table("costs", "Costs", columns, rows, conventions)
 
 
 def _shares(counted: Cost) -> Table:

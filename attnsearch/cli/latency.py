@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
-from attnsearch.cli.common import Json, Plugins, add_plugins, show_json, show_text, whole
+from attnsearch.cli.common import Json, Plugins, add_plugins, note, show_json, show_text, whole
 from attnsearch.cli.cost import ArchArgument, Classes, Image, setting
 from attnsearch.errors import UsageError, did_you_mean
 
@@ -51,6 +52,8 @@ def latency(
     found = measure_latency(
         model, shape, device=device, batch=batch, dtype=getattr(torch, dtype), repeats=repeats
     )
+    if (load := os.getloadavg()[0]) > (os.cpu_count() or 1):
+        note(f"the machine is busy (load {load:.1f} on {os.cpu_count()} cores), so these times mean little")
     if as_json:
         show_json({"arch": str(network), "image": list(shape), **asdict(found)})
         return
