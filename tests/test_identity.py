@@ -69,6 +69,26 @@ def test_equal_keys_are_equal_networks_and_unequal_ones_are_not(name: str) -> No
     assert (false_merges, false_splits) == ([], [])
 
 
+@pytest.mark.parametrize("name", shipped_spaces())
+def test_a_site_has_as_many_options_as_networks(name: str) -> None:
+    """Every spelling of a site's options built, the rest of the network plain: none counted twice, none lost."""
+    space = load_space(name).on("cluttered-digits")
+    sites = list(space.choices)
+    for site in {sites[0], sites[-1]}:  # the narrowest stage and the widest, or the neck
+        networks = {fingerprint(alone(space, site, candidate)) for candidate in space.choices[site]}
+        assert len(networks) == len(space.sites[site])
+
+
+def alone(space: Space, site: str, candidate: Stage | Block) -> Arch:
+    stages = [Stage()] * len(space.host.units or ())
+    if isinstance(candidate, Block):
+        return Arch(space.host, tuple(stages), candidate)
+    if site == "stages":
+        return Arch(space.host, (candidate,) * len(stages))
+    stages[int(site.removeprefix("stage")) - 1] = candidate
+    return Arch(space.host, tuple(stages))
+
+
 def test_the_pairs_are_a_thousand() -> None:
     assert len(shipped_spaces()) * PER_SPACE * (PER_SPACE - 1) // 2 >= 1000
 
