@@ -46,16 +46,8 @@ class DesignAgenda:
     def __init__(self, space: Space, table: CostTable, book: Book, settings: Settings) -> None:
         self.book, self.settings = book, settings
         self.kind = settings.design or space.design
-        blocks = [seed_of(settings.seed, repeat) for repeat in range(settings.seeds or BLOCKS)]
-        self.design = plan_design(space, self.kind, settings.reference, blocks)
-        self.variants = {
-            name: Variant(name, space.arch(choice), choice) for name, choice in self.design.variants.items()
-        }
-        wanted = [] if settings.controls == "none" else settings.controls.split(",")
-        for variant in controls(list(self.variants.values()), self.design.baseline, wanted, table):
-            self.variants[variant.name] = variant
-        self.design = self.design.with_controls(*(v.name for v in self.variants.values() if v.control))
-        rows = len(self.variants) * len(blocks)
+        self.design, self.variants = laid_out(space, table, settings)
+        rows = len(self.variants) * len(self.design.blocks)
         self.total = min(rows, settings.trials or rows)
 
     @property
@@ -93,6 +85,17 @@ class DesignAgenda:
             "variants": {variant.arch.key: name for name, variant in self.variants.items()},
             "controls": {v.arch.key: v.control for v in self.variants.values() if v.control},
         }
+
+
+def laid_out(space: Space, table: CostTable, settings: Settings) -> tuple[designs.Design, dict[str, Variant]]:
+    """The design that is asked for, with its controls, and its variants by name."""
+    blocks = [seed_of(settings.seed, repeat) for repeat in range(settings.seeds or BLOCKS)]
+    design = plan_design(space, settings.design or space.design, settings.reference, blocks)
+    variants = {name: Variant(name, space.arch(choice), choice) for name, choice in design.variants.items()}
+    wanted = [] if settings.controls == "none" else settings.controls.split(",")
+    for variant in controls(list(variants.values()), design.baseline, wanted, table):
+        variants[variant.name] = variant
+    return design.with_controls(*(v.name for v in variants.values() if v.control)), variants
 
 
 def plan_design(space: Space, kind: str, reference: str | None, blocks: Sequence[int]) -> designs.Design:

@@ -33,6 +33,7 @@ from attnsearch.errors import (
     UsageError,
 )
 from attnsearch.names import check_study_name
+from attnsearch.planning import outlook
 from attnsearch.rungs import Rungs
 from attnsearch.settings import Settings
 from attnsearch.space import Limit, Space, load_space, parse_limits
@@ -236,6 +237,8 @@ class Run:
         else:
             book.facts(**agenda.facts(), margin=self.settings.margin)
         self.observer.began(dict(book.study.user_attrs), agenda.total, worker_count(self.settings))
+        if isinstance(agenda, DesignAgenda):
+            self.observer.note(outlook(agenda, book.record()))
 
     def _write_search_facts(self, book: storage.Book, agenda: SearchAgenda, table: CostTable) -> None:
         over = self.space.size() - agenda.feasible

@@ -36,7 +36,7 @@ from attnsearch.statistics import Table, compare
 PACKED = Path(__file__).parents[1] / "tests" / "fixtures"
 NAMES = tuple(f"plain {i}" for i in range(10))
 AA_BLOCKS = 6
-PLANTED_BLOCKS = 24
+PLANTED_BLOCKS = 20
 DIM = 5  # log2 of the strongest dimming
 
 SPACE = """\
@@ -140,7 +140,7 @@ def planted_runs() -> Iterator[tuple[str, int, float]]:
         (out / "planted.yaml").write_text(SPACE, encoding="utf-8")
         study = attnsearch.run(
             str(out / "planted.yaml"), data=str(out / "dimmed.npz"), out=out, design="add", controls="none",
-            seeds=PLANTED_BLOCKS, workers=1, device="cpu",
+            seeds=PLANTED_BLOCKS, workers=2, device="cpu",
         )  # fmt: skip
         for trial in sorted(study.record.trials, key=lambda trial: (trial.seed, trial.arch)):
             if trial.error is not None:

@@ -1,0 +1,127 @@
+"""`attnsearch plan`: how many seeds and hours an ablation takes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from attnsearch.cli.common import (
+    Json,
+    Out,
+    Plugins,
+    RequiredSpace,
+    Storage,
+    StudyOption,
+    add_plugins,
+    note,
+    positive,
+    show_json,
+    show_table,
+    show_text,
+    whole,
+)
+from attnsearch.errors import UsageError
+
+if TYPE_CHECKING:
+    from attnsearch.planning import Noise
+    from attnsearch.power import Plan
+    from attnsearch.reports.table import Table
+    from attnsearch.settings import Settings
+    from attnsearch.space import Space
+
+SHOWN = (3, 5, 6, 10, 20)  # seeds whose smallest visible effect is listed
+
+
+def _option(help: str, metavar: str | None = None, parser: Any = None) -> Any:
+    return typer.Option(help=help, metavar=metavar, parser=parser)
+
+
+def plan(
+    space: RequiredSpace = "",
+    effect: Annotated[float, _option("The gain or harm that must not be missed.", "POINTS", positive)] = 1.0,
+    design: Annotated[str | None, _option("loo, add, swap or factorial; else the space's own, or add.")] = None,
+    sd: Annotated[float | None, _option("Of a run over seeds, where you know it.", "POINTS", positive)] = None,
+    study: StudyOption = None,
+    measure: Annotated[int | None, _option("Train the baseline so often to know its noise.", "N", whole)] = None,
+    seeds: Annotated[int | None, _option("Seeds that you could afford.", "N", whole)] = None,
+    data: Annotated[str, _option("A name, hf:NAME, a folder, a .parquet or .npz file.")] = "cluttered-digits",
+    reference: Annotated[str | None, _option("Option that a design adds or leaves out.", "OPTION")] = None,
+    controls: Annotated[str, _option("null, width, frozen, by comma; or none.")] = "null,width",
+    epochs: Annotated[int | None, _option("Length of a proxy training.", "N", whole)] = None,
+    train_images: Annotated[int | None, _option("At most so many.", "N", whole)] = None,
+    workers: Annotated[int, _option("Trainings side by side, for the hours.", "N", whole)] = 1,
+    device: Annotated[str, _option("auto, cpu or cuda, for --measure.")] = "auto",
+    plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
+    storage: Storage = None,
+    out: Out = Path("results"),
+    json: Json = False,
+) -> None:  # fmt: skip
+    """Say how many seeds and hours an ablation takes to find the effect you want.
+
+    The noise between seeds comes from --sd, from the records of --study, or from --measure runs.
+    """
+    from attnsearch import planning, power
+    from attnsearch.explain import plan_sentence
+    from attnsearch.settings import Settings
+    from attnsearch.space import load_space
+
+    add_plugins(plugin)
+    question = load_space(space)
+    kind = design or (question.design if question.design != "search" else "add")
+    settings = Settings(
+        data=data, design=kind, reference=reference, controls=controls, epochs=epochs,
+        train_images=train_images, device=device, storage=storage, out=out,
+    ).check()  # fmt: skip
+    if kind == "search":
+        raise UsageError("a search makes no verdict to plan for; --design is loo, add, swap or factorial")
+    variants = len(planning.rows(question, settings))
+    noise = _noise(question, settings, sd, study, measure)
+    planned = power.plan(
+        effect, variants, sd=noise.sd, degrees=noise.degrees, rho=noise.rho,
+        seconds=noise.seconds, workers=workers, at_hand=seeds,
+    )  # fmt: skip
+    if json:
+        show_json(asdict(planned))
+        return
+    show_text(plan_sentence(planned))
+    show_table(_visible(planned, seeds))
+
+
+def _noise(space: Space, settings: Settings, sd: float | None, study: str | None, runs: int | None) -> Noise:
+    from attnsearch import planning
+    from attnsearch.studies import open_study
+
+    if sum(given is not None for given in (sd, study, runs)) != 1:
+        raise UsageError("Say where the noise between seeds comes from: one of --sd, --study and --measure")
+    if sd is not None:
+        return planning.Noise(sd)
+    if study is not None:
+        return planning.known(open_study(study, settings.storage, out=settings.out).record)
+    return planning.measured(space, settings, runs or 0, note)
+
+
+def _visible(planned: Plan, at_hand: int | None) -> Table:
+    """Smallest effect that so many seeds see."""
+    from attnsearch.power import mde
+    from attnsearch.reports.table import Column, Table
+
+    listed = sorted({*SHOWN, *(n for n in (planned.seeds, at_hand) if n)})
+    columns = (
+        Column("seeds", "seeds", "integer"),
+        Column("trials", "trials", "integer"),
+        Column("visible_points", "smallest visible effect (points)", "number", note="found with 80 % power"),
+        Column("is", ""),
+    )
+    rows = tuple(
+        (
+            n,
+            n * planned.variants,
+            mde(n, planned.variants, sd=planned.sd, rho=planned.rho),
+            f"enough for {planned.effect:g}" if n == planned.seeds else "",
+        )
+        for n in listed
+    )
+    return Table("plan", "What so many seeds would see", columns, rows)

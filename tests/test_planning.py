@@ -1,0 +1,119 @@
+"""Plans before an ablation: where the noise comes from, and what the command says."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+import attnsearch
+from attnsearch import planning
+from attnsearch.cli import app
+from attnsearch.errors import NoResultError, UsageError
+from attnsearch.settings import Settings
+from attnsearch.study import Observer
+from attnsearch.trial import StudyRecord, TrialResult
+from tests.instant import instead_of_workers
+
+SPACE = """
+question: Which?
+host: {name: resnet8, width: 4}
+stages: {attention: [none, simam]}
+tied: true
+recipe: {epochs: 1, batch_size: 64}
+"""
+
+
+@pytest.fixture
+def space(tmp_path):
+    (tmp_path / "which.yaml").write_text(SPACE)
+    return str(tmp_path / "which.yaml")
+
+
+def record(errors, role="design"):
+    """A study of archs `a`, `b`, ... whose rows of errors are given, a column for each seed."""
+    trials = tuple(
+        TrialResult(
+            key=key, arch=key, seed=seed, epochs=2, state="complete", error=error, role=role, seconds=3.0
+        )
+        for key, row in zip("abc", errors, strict=False)
+        for seed, error in enumerate(row)
+    )
+    return StudyRecord("s", {"recipe": {"epochs": 2}}, trials)
+
+
+def test_noise_is_pooled_over_the_archs_of_a_study():
+    noise = planning.known(record([[1.0, 2.0, 3.0], [4.0, 4.0, 7.0]], role="confirm"))
+    assert noise.sd == pytest.approx(2**0.5)  # variances 1 and 3, two degrees of freedom each
+    assert (noise.degrees, noise.rho, noise.seconds) == (4, 0.0, 3.0)
+
+
+def test_whole_seed_blocks_tell_of_the_correlation_that_pairing_reached():
+    # ICC(3,1) by hand: blocks 1, 2, 6 and 2, 4, 6: MS_block = 10.5, MS_error = 0.5, (10.5 - 0.5) / (10.5 + 0.5)
+    assert planning.known(record([[1.0, 2.0, 6.0], [2.0, 4.0, 6.0]])).rho == pytest.approx(10 / 11)
+
+
+def test_one_run_of_each_arch_tells_nothing():
+    with pytest.raises(NoResultError, match="--measure N makes some"):
+        planning.known(record([[1.0], [2.0]]))
+
+
+def test_a_plan_counts_the_controls(space):
+    settings = Settings(data="digits", design="add", controls="null")
+    assert [row.control for row in planning.rows(attnsearch.load_space(space), settings)] == [
+        "",
+        "",
+        "null gate",
+    ]
+
+
+def test_the_command_prints_what_the_power_library_says(space):
+    given = [
+        "plan",
+        "--space",
+        space,
+        "--data",
+        "digits",
+        "--controls",
+        "none",
+        "--effect",
+        "1",
+        "--sd",
+        "1",
+        "--json",
+    ]
+    said = json.loads(CliRunner().invoke(app, given).stdout)
+    # one-sample t on pairs whose sd is sqrt(2): d = 0.707 takes 18 pairs (statsmodels TTestPower: 17.7)
+    assert (said["variants"], said["seeds"], said["trials"]) == (2, 18, 36)
+
+
+def test_a_plan_wants_one_source_of_noise(space):
+    for given in ([], ["--sd", "1", "--measure", "3"]):
+        result = CliRunner().invoke(app, ["plan", "--space", space, "--data", "digits", *given])
+        assert isinstance(result.exception, UsageError)
+        assert "one of --sd, --study and --measure" in str(result.exception)
+
+
+def test_measuring_trains_the_baseline_with_seeds_of_its_own(space):
+    settings = Settings(data="digits", train_images=128, device="cpu")
+    said = []
+    noise = planning.measured(attnsearch.load_space(space), settings, 2, said.append)
+    assert noise.degrees == 1
+    assert noise.sd > 0
+    assert noise.seconds > 0
+    assert len(said) == 2
+
+
+def test_a_design_says_what_it_can_see_before_it_runs(space, tmp_path, monkeypatch):
+    class Notes(Observer):
+        said = ()
+
+        def note(self, message):
+            self.said = (*self.said, message)
+
+    instead_of_workers(monkeypatch, lambda arch, seed, epochs: 10.0 + seed)
+    monkeypatch.setattr("attnsearch.reports.write", lambda record, folder, pictures=True: [])
+    watcher = Notes()
+    attnsearch.run(space, data="digits", out=tmp_path, design="add", seeds=4, workers=1, observer=watcher)
+    assert any("3 variants x 4 seed blocks see, with 80 % power" in said for said in watcher.said)
