@@ -139,7 +139,7 @@ def test_parallel_asks_differ():
     assert len({tuple(trial.params.items()) for trial in asked}) == 8
 
 
-def test_a_claim_lost_to_a_lower_number_is_given_up():
+def test_a_claim_that_another_made_is_given_up():
     """Another process claimed the same arch between our reading and our writing."""
     sampler = PoolEHVI(SITES, cost, seed=5)
     study = search(sampler, 30)

@@ -51,12 +51,17 @@ class ArchSampler(optuna.samplers.BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
+        # Claim, then look: of two processes that claim one arch, the later writer sees the other and gives way.
         banned = np.empty((0, len(self.domain.sites)), np.int64)
-        for _ in range(RACES):
-            codes = self._next(study, trial, self._reader.read(study, but=trial.number), banned)
+        past = self._reader.read(study, but=trial.number)
+        for race in range(RACES):
+            met = race >= 2  # both gave way and met again: part by chance
+            codes = (
+                self.any_unseen(past, banned, trial.number) if met else self._next(study, trial, past, banned)
+            )
             study._storage.set_trial_system_attr(trial._trial_id, CLAIM, codes.tolist())
-            rivals = [p.codes for p in self._reader.read(study, but=trial.number) if p.number < trial.number]
-            if not _contains(rivals, codes):
+            past = self._reader.read(study, but=trial.number)
+            if not _contains([entry.codes for entry in past], codes):
                 break
             banned = np.vstack([banned, codes])
         return self.domain.decode(codes)
@@ -71,10 +76,10 @@ class ArchSampler(optuna.samplers.BaseSampler):
             study, trial, param_name, param_distribution
         )
 
-    def random(self, past: list[Past], banned: Codes) -> np.random.Generator:
+    def random(self, past: list[Past], banned: Codes, *salt: int) -> np.random.Generator:
         """Chance for the next proposal, the same whenever the same archs are known."""
         known = len({entry.codes.tobytes() for entry in past})
-        return np.random.default_rng([self.seed, known, len(banned)])
+        return np.random.default_rng([self.seed, known, len(banned), *salt])
 
     def unseen(self, past: list[Past], banned: Codes) -> Callable[[Codes], Bools]:
         """A filter on codes (n, S): neither proposed before nor banned."""
@@ -86,12 +91,12 @@ class ArchSampler(optuna.samplers.BaseSampler):
 
         return fresh
 
-    def any_unseen(self, past: list[Past], banned: Codes) -> Codes:
+    def any_unseen(self, past: list[Past], banned: Codes, *salt: int) -> Codes:
         """A uniform unseen feasible arch; raises `Exhausted` where none is left.
 
         Where the space is too large to list and chance finds nothing feasible, an edit of what is known.
         """
-        random, fresh = self.random(past, banned), self.unseen(past, banned)
+        random, fresh = self.random(past, banned, *salt), self.unseen(past, banned)
         if self.domain.everything is not None:
             left = self.domain.everything[fresh(self.domain.everything)]
         else:
