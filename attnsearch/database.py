@@ -71,6 +71,8 @@ def faults(url: str, *, reading: bool = False) -> Iterator[None]:
     """
     try:
         yield
+    except sqlalchemy.exc.IntegrityError:
+        raise  # ours, not the database's
     except _BROKEN as error:
         raise _fault(url, error) from error
     except _UNREADABLE as error:
@@ -157,7 +159,7 @@ def _check_sqlite(path: Path) -> None:
         with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=BUSY)) as database:
             found = database.execute("PRAGMA quick_check(1)").fetchone()[0]
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
-    except sqlite3.Error as error:
+    except (sqlite3.Error, ValueError) as error:  # ValueError: a damaged name is no UTF-8
         raise _fault(f"sqlite:///{path}", error) from error
     if found != "ok":
         raise _unusable(path, found.splitlines()[-1])
