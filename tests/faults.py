@@ -1,4 +1,4 @@
-"""What the tests of faults share: a tiny question, an engine that answers at once, and what must hold after any fault."""
+"""What the tests of faults share: a tiny question, an engine that answers at once, what must hold after a fault."""
 
 from __future__ import annotations
 

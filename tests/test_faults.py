@@ -15,7 +15,6 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-import optuna
 import pytest
 from faults import (
     ROOT,
@@ -54,7 +53,7 @@ def whole(tmp_path_factory):
     return run(tmp_path_factory.mktemp("whole"), trials=12)
 
 
-@pytest.mark.parametrize("commit", [0, 1, 7, *sorted(SEEDS.sample(range(20, 170), 5))])
+@pytest.mark.parametrize("commit", [1, *sorted(SEEDS.sample(range(20, 170), 4))])
 def test_a_killed_run_resumes_to_what_an_uninterrupted_one_gives(tmp_path, whole, commit):
     assert killed(tmp_path, commit, trials=12)
     acknowledged = frozenset()
@@ -79,6 +78,7 @@ def test_no_finished_trial_is_lost_or_repeated_over_many_kills(tmp_path, whole):
     assert_sound(db(tmp_path), acknowledged=frozenset(finished))
 
 
+@pytest.mark.slow
 def test_a_training_that_takes_its_run_down_is_given_up_after_its_retries(tmp_path):
     class Deadly(Instant):
         def submit(self, job):
@@ -365,7 +365,7 @@ def test_the_study_is_plain_optuna(finished):
         "t = s.best_trials[0]; assert 'attnsearch' not in sys.modules;"
         "assert s.metric_names == ['validation error (%)', 'macs (multiply-adds)'], s.metric_names;"
         "assert set(t.params) == {'stage1', 'stage2', 'stage3'};"
-        "assert all(v in ('none', 'se', 'eca', 'eca(kernel=1)', 'eca(kernel=3)') or v[:3] == 'se(' for v in t.params.values())"
+        "assert all(v.split('(')[0] in ('none', 'se', 'eca') for v in t.params.values()), t.params"
     )
     subprocess.run([sys.executable, "-c", code, f"sqlite:///{db(finished)}"], check=True)
 
@@ -380,12 +380,12 @@ def place(tmp_path):
 
 
 def test_an_eventful_run(place):
-    """A worker killed in its training, a second coordinator, SIGTERM; then, resumed, tables removed and Ctrl-C; then on."""
-    command = ("--trials", "10", "--confirm", "0", "--workers", "2")
-    first = start(place, *command, "--epochs", "30")
+    """Workers killed in their trainings, a second coordinator, SIGTERM; resumed, tables gone, Ctrl-C; resumed."""
+    command = ("--trials", "7", "--confirm", "0", "--workers", "2")
+    first = start(place, *command, "--epochs", "12")
     await_rows(db(place), ("RUNNING",), 2)
     _kill_a_worker(place, first.pid)
-    second = start(place, *command, "--epochs", "30", "--resume")
+    second = start(place, *command, "--epochs", "12", "--resume")
     await_rows(db(place), ("COMPLETE",), 1)
     assert "is being run by pid" in second.communicate(timeout=90)[1]
     assert second.returncode == 4
@@ -393,15 +393,15 @@ def test_an_eventful_run(place):
     done = {number for number, state in rows(db(place)) if state == "COMPLETE"}
     assert "RUNNING" not in {state for _, state in rows(db(place))}
     shutil.rmtree(place / "results" / "tiny", ignore_errors=True)
-    third = start(place, *command, "--epochs", "30", "--resume")
+    third = start(place, *command, "--epochs", "12", "--resume")
     await_rows(db(place), ("COMPLETE",), len(done) + 1)
     assert _ended(third, signal.SIGINT, group=True) == 130
     assert "Traceback" not in third.stderr.read()
-    last = start(place, *command, "--epochs", "30", "--resume")
-    output, errors = last.communicate(timeout=240)
+    last = start(place, *command, "--epochs", "12", "--resume")
+    _, errors = last.communicate(timeout=240)
     assert last.returncode == 0, errors
     found = open_study("tiny", out=place / "results").record.trials
-    assert sum(not row.lost for row in found) == 10
+    assert sum(not row.lost for row in found) == 7
     assert max(row.attempt for row in found if row.state == "complete") == 1
     assert_sound(db(place), acknowledged=frozenset(done))
 
@@ -459,12 +459,11 @@ class Stuck(Same):
 """
 
 
+@pytest.mark.slow
 def test_faulty_blocks_fail_each_with_its_reason(place):
     (place / "faulty.py").write_text(FAULTY)
     blocks = "none, wrong_shape, infinite, greedy, stuck"
-    (place / "tiny.yaml").write_text(
-        TINY.replace("none, se, eca]", f"{blocks}], tie: true").replace("tie: true", "")
-    )
+    (place / "tiny.yaml").write_text(TINY.replace("none, se, eca]", f"{blocks}]"))
     arguments = (
         "--plugin",
         "faulty.py",
@@ -478,7 +477,7 @@ def test_faulty_blocks_fail_each_with_its_reason(place):
         "2",
     )
     doing = start(place, *arguments, "--trial-timeout", "20", "--sampler", "tpe", "--seed", "1")
-    output, errors = doing.communicate(timeout=280)
+    _, errors = doing.communicate(timeout=280)
     assert "Traceback" not in errors
     reasons = {
         row.reason.split(":")[0]
@@ -492,13 +491,14 @@ def test_faulty_blocks_fail_each_with_its_reason(place):
 
 
 def test_a_stopped_worker_loses_its_lease(tmp_path):
-    pool = LocalPool(DataSource("digits"), workers=1, devices=["cpu"], lease=4.0)
+    pool = LocalPool(DataSource("digits"), workers=1, devices=["cpu"], lease=8.0)
     try:
         arch = question(tmp_path).baseline()
         job = Job(7, arch.to_dict(), 0, Recipe(epochs=2000, train_images=128))
         pool.submit(job)
-        while not any(isinstance(message, Progress) for message in pool.wait(1)):
+        while not (first := pool.wait(1)):
             pass
+        assert isinstance(first[0], Progress)
         (worker,) = children(os.getpid())
         os.kill(worker, signal.SIGSTOP)
         messages: list = []
@@ -506,7 +506,7 @@ def test_a_stopped_worker_loses_its_lease(tmp_path):
         while time.monotonic() < until and not any(isinstance(m, Outcome) for m in messages):
             messages = pool.wait(1)
         (lost,) = [m for m in messages if isinstance(m, Outcome)]
-        assert (lost.number, lost.lost, lost.reason) == (7, True, "no sign of life for 4 s")
+        assert (lost.number, lost.lost, lost.reason) == (7, True, "no sign of life for 8 s")
         assert worker not in children(os.getpid())
     finally:
         pool.close()
@@ -516,11 +516,15 @@ def test_workers_that_cannot_start_end_the_run(tmp_path):
     pool = LocalPool(DataSource(str(tmp_path / "gone")), workers=1, devices=["cpu"])
     try:
         pool.submit(Job(0, {}, 0, Recipe()))
-        with pytest.raises(DataError, match="workers cannot start: .*gone"):
-            for _ in range(300):
-                pool.wait(1)
+        with pytest.raises(DataError, match=r"workers cannot start: .*gone"):
+            _wait_for_ever(pool)
     finally:
         pool.close()
+
+
+def _wait_for_ever(pool) -> None:
+    while True:
+        assert pool.wait(1) == []
 
 
 def test_workers_are_spawned_and_never_forked():

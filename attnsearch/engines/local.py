@@ -29,7 +29,7 @@ from attnsearch.engines import DataSource, Job, Message, Outcome, Progress
 from attnsearch.errors import AttnsearchError, DataError, EnvironmentFault
 
 LEASE = 60.0  # seconds of silence after which a worker is taken for stopped
-BEAT = 5.0  # seconds between two signs of life
+BEATS = 12  # signs of life in a lease
 STARTING = 5  # leases that a worker may take to give its first: importing torch on a busy disk is slow
 STILLBORN = 3  # workers in a row that die before they are ready: the fault is not theirs
 
@@ -220,7 +220,7 @@ class LocalPool:
 
     def _start(self, device: str) -> _Place:
         ours, theirs = _SPAWN.Pipe()
-        arguments = (theirs, self._source, device, self._threads, self._plugins)
+        arguments = (theirs, self._source, device, self._threads, self._plugins, self._lease / BEATS)
         process = _SPAWN.Process(target=_serve, args=arguments, daemon=True, name="attnsearch-worker")
         surroundings = _environment({"OMP_NUM_THREADS": str(self._threads), **_MEMORY})
         with surroundings, _blocked(_OURS):  # inherited: Ctrl-C goes to all processes of a terminal
@@ -251,12 +251,12 @@ class _Line:
     def recv(self) -> Any:
         return self._pipe.recv()
 
-    def beat(self) -> None:
+    def beat(self, pause: float) -> None:
         """Signs of life until the coordinator is gone; then this process ends at once, whatever it is doing."""
         parent = multiprocessing.parent_process()
         assert parent is not None
         with contextlib.suppress(OSError):
-            while not wait([parent.sentinel], BEAT):
+            while not wait([parent.sentinel], pause):
                 self.send(_Sign())
         os._exit(1)
 
@@ -273,10 +273,12 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
             del os.environ[name]
 
 
-def _serve(pipe: Connection, source: DataSource, device: str, threads: int, plugins: Sequence[Path]) -> None:
+def _serve(
+    pipe: Connection, source: DataSource, device: str, threads: int, plugins: Sequence[Path], beat: float
+) -> None:
     """The worker process: wait for a job, train it, say what came of it, until the pipe closes."""
     line = _Line(pipe)
-    threading.Thread(target=line.beat, daemon=True).start()
+    threading.Thread(target=line.beat, args=(beat,), daemon=True).start()
     import torch
 
     from attnsearch import registry
