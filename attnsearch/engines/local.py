@@ -55,7 +55,7 @@ class _Unfit:
 
 # glibc reads these once, when a process starts. A step allocates and frees some hundred maps of megabytes: kept in the
 # process and on huge pages, they cost no page faults (5,000 of them a step; a ResNet-20 step is 15 % shorter without).
-_MEMORY = {
+MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
     "MALLOC_TRIM_THRESHOLD_": str(2**32),
     "MALLOC_TOP_PAD_": str(2**26),
@@ -222,7 +222,7 @@ class LocalPool:
         ours, theirs = _SPAWN.Pipe()
         arguments = (theirs, self._source, device, self._threads, self._plugins, self._lease / BEATS)
         process = _SPAWN.Process(target=_serve, args=arguments, daemon=True, name="attnsearch-worker")
-        surroundings = _environment({"OMP_NUM_THREADS": str(self._threads), **_MEMORY})
+        surroundings = environment({"OMP_NUM_THREADS": str(self._threads), **MEMORY})
         with surroundings, _blocked(_OURS):  # inherited: Ctrl-C goes to all processes of a terminal
             process.start()
         theirs.close()  # so that a dead worker reads as end of file
@@ -262,7 +262,7 @@ class _Line:
 
 
 @contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
+def environment(values: Mapping[str, str]) -> Iterator[None]:
     """The environment that a process started inside inherits; what the user has set stays as it is."""
     added = {name: value for name, value in values.items() if name not in os.environ}
     os.environ.update(added)
