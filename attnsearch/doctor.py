@@ -92,12 +92,15 @@ def _machine() -> Iterator[Sign]:
 def _precision() -> Iterator[Sign]:
     import torch
 
+    from attnsearch.precision import calibrate
     from attnsearch.timing import device_name
-    from attnsearch.train import precision
-    from attnsearch.trial import Recipe
 
     def arithmetic(device: torch.device) -> str:
-        return str(precision(Recipe(), device)).removeprefix("torch.")
+        found = calibrate(device)
+        if found.float32_ms is None or found.bfloat16_ms is None:
+            return found.dtype
+        single, half = found.float32_ms, found.bfloat16_ms
+        return f"{found.dtype} (a small step: {single:.1f} ms in float32, {half:.1f} in bfloat16)"
 
     cpu = torch.device("cpu")
     yield Sign("cpu", f"{device_name(cpu)}; trains in {arithmetic(cpu)}")

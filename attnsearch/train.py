@@ -23,6 +23,7 @@ from attnsearch import fast
 from attnsearch.data import Data, subset
 from attnsearch.data.batches import augment, normalise, on_device
 from attnsearch.errors import AttnsearchError
+from attnsearch.precision import best
 from attnsearch.trial import Epoch, Recipe
 
 if TYPE_CHECKING:
@@ -116,12 +117,10 @@ def device_data(data: Data, recipe: Recipe, device: torch.device | str) -> Devic
 
 
 def precision(recipe: Recipe, device: torch.device) -> torch.dtype:
-    """The dtype of the arithmetic: the recipe's, or bfloat16 where the device has instructions for it."""
+    """The dtype of the arithmetic: the recipe's, or what was measured to be faster on this device."""
     if recipe.precision != "auto":
         return torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+    return best(device)
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
