@@ -110,7 +110,7 @@ def plan_design(space: Space, kind: str, reference: str | None, blocks: Sequence
     if baseline is None:
         raise UsageError("a design needs a baseline within the space: let every site offer `none`")
     if kind == "swap":
-        return _swap(sites, baseline, blocks)
+        return _renamed(_swap(sites, baseline, blocks), "none", "plain")
     if reference is None:
         chosen = {
             site: next(o for o in options if o != baseline[site])
@@ -146,6 +146,12 @@ def _swap(
     )
     variants = {name: dict.fromkeys(sites, row["every site"]) for name, row in drawn.variants.items()}
     return replace(drawn, variants=variants)
+
+
+def _renamed(design: designs.Design, name: str, other: str) -> designs.Design:
+    """The design with one variant called otherwise: the host with `none` everywhere is the plain one."""
+    variants = {other if key == name else key: row for key, row in design.variants.items()}
+    return replace(design, variants=variants, baseline=other if design.baseline == name else design.baseline)
 
 
 def controls(

@@ -272,6 +272,8 @@ class Arch:
             text = "plain" if text == "none" else f"all stages {text}"
         else:
             text = " | ".join(str(stage) for stage in self.stages)
+        if self.host.widths:
+            text += f" (widths {spell(self.host.widths)})"
         return f"{text} > {self.neck}" if self.neck else text
 
 

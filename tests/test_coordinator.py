@@ -206,7 +206,7 @@ def test_a_design_runs_whole_blocks_with_its_controls(question, tmp_path, monkey
     found = go(question, tmp_path, monkeypatch, design="swap", seeds=3, study="d")
     rows = found.record.trials
     variants = found.record.facts["variants"]
-    assert set(variants.values()) >= {"none", "se", "eca(kernel=3)", "eca(kernel=5)", "null gate"}
+    assert set(variants.values()) >= {"plain", "se", "eca(kernel=3)", "eca(kernel=5)", "null gate"}
     # blocks follow one another: an interrupted run leaves whole ones
     assert [row.seed for row in rows] == sorted(row.seed for row in rows)
     assert {len({r.seed for r in rows if r.key == key}) for key in variants} == {3}
