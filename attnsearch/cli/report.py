@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attnsearch.cli.common import Json, Out, Storage, StudyArgument, show_json
+from attnsearch.cli.common import Json, Out, Plugins, Storage, StudyArgument, add_plugins, note, show_json
 
 if TYPE_CHECKING:
     from attnsearch.trial import StudyRecord
@@ -18,6 +18,9 @@ def report(
     storage: Storage = None,
     out: Out = Path("results"),
     files: Annotated[bool, typer.Option(help="Write tables, pictures and report.html too.")] = True,
+    test: Annotated[bool, typer.Option("--test", help="Open the test split for the frozen front, once.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda, for --test.")] = "auto",
+    plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
     json: Json = False,
 ) -> None:  # fmt: skip
     """Show the front or the verdicts of a study, finished or not.
@@ -27,6 +30,11 @@ def report(
     from attnsearch import reports
     from attnsearch.studies import open_study
 
+    add_plugins(plugin)
+    if test:
+        from attnsearch import final
+
+        final.open_test_split(study, storage_url=storage, out=out, device=device, told=note)
     opened = open_study(study, storage, out=out)
     print_report(opened.record, json)
     if files:

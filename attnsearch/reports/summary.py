@@ -435,7 +435,14 @@ def ledger(entries: Any) -> str:
     if not count:
         return "never opened"
     times = "once" if count == 1 else f"{count} times"
-    return f"opened {times}: " + "; ".join(_flat(entry) for entry in entries)
+    return f"opened {times}: " + "; ".join(_opening(entry) for entry in entries)
+
+
+def _opening(entry: Any) -> str:
+    """When, and for which frozen archs; their errors stand in a table of their own."""
+    if not isinstance(entry, Mapping) or "frozen" not in entry:
+        return _flat(entry)
+    return f"{entry.get('opened')}, {many(len(entry['archs']), 'arch')} frozen as {entry['frozen']}"
 
 
 def estimate(value: Estimate, unit: str = " %") -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnsearch.errors import NoResultError
 from attnsearch.front import Front, assess, candidates
+from attnsearch.reports.final import final_table
 from attnsearch.reports.rows import (
     ArchRow,
     Counts,
@@ -91,7 +92,8 @@ class Report:
 
     def main(self) -> tuple[Table, ...]:
         """The tables that answer the question."""
-        return tuple(table for table in (self.verdicts, self.effects, self.front) if table is not None)
+        wanted = (self.verdicts, self.effects, self.front, final_table(self.facts.get("test") or ()))
+        return tuple(table for table in wanted if table is not None)
 
     def tables(self) -> tuple[Table, ...]:
         rest = (self.archs, *([self.stops] if self.stops else []), self.failures, self.trials)

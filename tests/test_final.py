@@ -1,0 +1,111 @@
+"""The test split: frozen archs, one opening, a ledger that only grows."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+import attnsearch
+from attnsearch import final
+from attnsearch.errors import UsageError
+from attnsearch.reports import as_json
+from attnsearch.reports.final import final_table as table_of
+from attnsearch.reports.summary import ledger
+from attnsearch.studies import open_study
+from tests.instant import instead_of_workers
+
+SPACE = """
+question: Which?
+host: {name: resnet8, width: 4}
+stages: {attention: [none, simam, gct]}
+tied: true
+recipe: {epochs: 1, batch_size: 64, train_images: 256}
+"""
+
+
+def error(arch, seed, epochs):
+    return {"gct": 10.0, "simam": 30.0}.get(arch.stages[0].attention.name, 20.0) + seed % 3
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """A finished design of three variants, of which `gct` is on the front beside the baseline."""
+    instead_of_workers(monkeypatch, error)
+    monkeypatch.setattr("attnsearch.reports.write", lambda record, folder, pictures=True: [])
+    (tmp_path / "which.yaml").write_text(SPACE)
+    given = {
+        "data": "digits",
+        "out": tmp_path,
+        "study": "s",
+        "design": "add",
+        "controls": "none",
+        "workers": 1,
+    }
+    attnsearch.run(str(tmp_path / "which.yaml"), seeds=2, **given)
+    return tmp_path
+
+
+def test_the_front_and_the_baseline_are_tested_once_and_the_ledger_says_so(study):
+    began = []
+    first = final.open_test_split("s", out=study, device="cpu", told=began.append)
+    assert [str(arch).split("(")[0] for arch in first["archs"].values()] == ["plain", "all stages gct"]
+    assert len(began) == 2 * 3  # archs x fresh seeds
+    used = {trial.seed for trial in open_study("s", out=study).record.trials}
+    assert not used & set(first["seeds"])
+    assert all(0 <= e <= 100 for found in first["errors"].values() for e in found["test"])
+
+    again = final.open_test_split("s", out=study, device="cpu", told=began.append)
+    assert again == first
+    assert len(began) == 6  # nothing was trained, nothing opened
+    lines = [json.loads(line) for line in (study / "s" / final.LEDGER).read_text().splitlines()]
+    # written before the images are read, and after
+    assert [("errors" in line) for line in lines] == [False, True]
+
+    record = open_study("s", out=study).record
+    assert len(as_json(record)["tables"]["test"]["rows"]) == 2
+    assert ledger(record.facts["test"]).startswith("opened once: ")
+
+
+def test_other_archs_are_a_second_opening_and_the_user_is_told(study, monkeypatch):
+    monkeypatch.setattr(
+        final, "evaluate_all", lambda *given, before, **more: before() or {"errors": {"k": {}}}
+    )
+    final.open_test_split("s", out=study)
+    said = []
+    second = final.open_test_split("s", out=study, seeds=4, told=said.append)
+    assert second["opening"] == 2
+    assert "opened 1 time(s)" in said[0]
+    assert len((study / "s" / final.LEDGER).read_text().splitlines()) == 4
+
+
+def test_an_opening_that_broke_off_still_counts(study, monkeypatch):
+    def breaks(*given, before, **more):
+        before()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(final, "evaluate_all", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        final.open_test_split("s", out=study)
+    monkeypatch.setattr(
+        final, "evaluate_all", lambda *given, before, **more: before() or {"errors": {"k": {}}}
+    )
+    assert final.open_test_split("s", out=study)["opening"] == 2
+
+
+def test_the_interval_takes_in_seeds_and_images():
+    errors = {"a": {"val": [9.0, 11.0], "test": [10.0, 12.0]}, "b": {"val": [5.0, 7.0], "test": [8.0, 10.0]}}
+    entry = {"archs": {"a": "plain", "b": "se"}, "seeds": [1, 2], "errors": errors, "frozen": "f"}
+    table = table_of([{**entry, "val_images": 400, "test_images": 900}])
+    _, seeds, test, _, gap = table.rows[0]
+    # by hand: pooled sd sqrt(2) on 2 degrees of freedom, t = 4.3027; share .11 of 900 images
+    half = math.sqrt(4.30265**2 * 2 / 2 + 1.96**2 * 1e4 * 0.11 * 0.89 / 900)
+    assert (seeds, test.mean) == (2, 11.0)
+    assert test.half == pytest.approx(half, abs=1e-3)
+    assert gap.mean == -1.0
+
+
+def test_one_seed_is_no_test(tmp_path):
+    with pytest.raises(UsageError, match="takes 3 seeds at least"):
+        final.open_test_split("s", seeds=1, out=tmp_path)
