@@ -13,6 +13,7 @@ import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import optuna
 import sqlalchemy
@@ -84,9 +85,11 @@ def run(folder: Path, engine=None, **settings):
     """A whole run without training."""
     wanted = {"data": "digits", "out": folder / "results", "device": "cpu", "sampler": "random", **settings}
     doing = Run(question(folder), Settings(**wanted).check(), Observer())
-    doing._engine = lambda devices: engine or Instant()
-    doing._write_report = lambda record, pictures=True: ""
-    return doing.go()
+    with (
+        patch("attnsearch.engines.local.LocalPool", lambda *_, **__: engine or Instant()),
+        patch("attnsearch.study.write_report", lambda *_, **__: ""),  # pictures would take most of the time
+    ):
+        return doing.go()
 
 
 def killed(folder: Path, commit: int, **settings) -> bool:
