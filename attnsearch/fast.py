@@ -11,7 +11,7 @@ that x, so that in the backward pass both gradients meet in one loop instead of 
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -26,8 +26,16 @@ from attnsearch.host import add_relu, norm_relu
 
 @cache
 def available() -> bool:
-    """Whether Numba is installed; it lags behind new versions of Python, and nothing but speed depends on it."""
-    return importlib.util.find_spec("numba") is not None
+    """Whether the kernels can be compiled here: nothing but speed, and rounding, depends on it."""
+    try:
+        importlib.import_module("attnsearch.kernels")
+    except ImportError:  # Numba lags behind new versions of Python and NumPy
+        return False
+    except (
+        RuntimeError
+    ):  # it finds no folder that it may cache in; compiling in every process is not worth it
+        return False
+    return True
 
 
 class Fast(TorchFunctionMode):

@@ -192,7 +192,7 @@ def gates(args: argparse.Namespace) -> dict[str, float]:
     base = cost.measure(build(arch_of("resnet8", "none")), image=(3, 32, 32)).macs
     found: dict[str, float] = {}
     plain = stepper("resnet8", "none", "auto", args.batch)
-    for name in registry.names():
+    for name in sorted(registry.blocks()):
         if registry.info(name).slot != "attention":
             continue
         times = in_turn({"none": plain, name: stepper("resnet8", name, "auto", args.batch)}, 3)
@@ -251,7 +251,9 @@ def shares(args: argparse.Namespace) -> dict[str, float]:
     clock: dict[str, float] = dict.fromkeys(("data", "forward", "backward", "optimiser", "validation"), 0.0)
     found: dict[str, float] = {}
     for block in BLOCKS:
-        stepper(args.host, block, "auto", args.batch)()  # what is loaded or compiled once is no part of a trial
+        stepper(
+            args.host, block, "auto", args.batch
+        )()  # what is loaded or compiled once is no part of a trial
         clock = dict.fromkeys(clock, 0.0)
         model = build(arch_of(args.host, block), classes=len(data.classes), seed=0)
         with clocks(train, model, clock):

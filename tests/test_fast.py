@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from attnsearch import fast
 from attnsearch.arch import Arch
 from attnsearch.host import add_relu, build, norm_relu
 from attnsearch.train import DeviceData, fit
@@ -126,6 +127,21 @@ def test_bfloat16_agrees_to_one_step() -> None:
         torch.testing.assert_close(a.double(), b.double(), rtol=2**-7, atol=2**-7)
 
 
+@pytest.mark.parametrize("fault", [ImportError("no Numba"), RuntimeError("no locator available")])
+def test_without_kernels_torch_trains(monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
+    def refuse(name: str) -> None:
+        raise fault
+
+    fast.available.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(fast.importlib, "import_module", refuse)
+        assert not fast.available()
+    try:
+        assert fit(small("cbam"), images(), Recipe(epochs=1, batch_size=32, lr=0.05), seed=7)
+    finally:
+        fast.available.cache_clear()
+
+
 def images() -> DeviceData:
     drawn = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (160, 3, 16, 16), dtype=torch.uint8, generator=drawn)
@@ -143,10 +159,10 @@ def small(block: str) -> nn.Module:
 def test_a_network_trains_as_without(block: str) -> None:
     """First gradients agree with those in float64 as well as torch's own float32 does, times ten."""
     gradients = []
-    for dtype, fast in ((torch.float64, False), (torch.float32, False), (torch.float32, True)):
+    for dtype, compiled in ((torch.float64, False), (torch.float32, False), (torch.float32, True)):
         model = small(block).to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         x = feature_map(8, 3, 16, 16).detach().to(dtype, memory_format=torch.channels_last)
-        with Fast() if fast else nullcontext():
+        with Fast() if compiled else nullcontext():
             loss = model(x).square().sum()
         gradients.append(
             torch.cat([g.double().flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
