@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from attnsearch.errors import NoResultError
 from attnsearch.power import Plan
 from attnsearch.proxy import REGRET, TRUSTED, Audit
+from attnsearch.trial import StudyRecord
 
 if TYPE_CHECKING:
     import optuna
@@ -69,6 +70,23 @@ def importances(study: optuna.Study, *, objective: int = 0, seed: int = 0) -> li
         ped = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target=value)
     forest = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed), target=value)
     return [Importance(site, share, forest.get(site, 0.0)) for site, share in ped.items()]
+
+
+def search_of(record: StudyRecord) -> optuna.Study:
+    """The finished search trials of a record as an Optuna study in memory: sites, and the error."""
+    import optuna
+    from optuna.distributions import CategoricalDistribution
+
+    study = optuna.create_study()
+    sites = {site: tuple(options) for site, options in (record.facts.get("sites") or {}).items()}
+    for trial in record.trials:
+        if trial.role == "search" and trial.error is not None and set(trial.sites) == set(sites):
+            distributions = {site: CategoricalDistribution(options) for site, options in sites.items()}
+            made = optuna.create_trial(
+                params=dict(trial.sites), distributions=dict(distributions), values=[trial.error]
+            )
+            study.add_trial(made)
+    return study
 
 
 def audit_sentence(audit: Audit) -> str:

@@ -6,16 +6,20 @@ No sentence says more than the tables' numbers do. A gain is claimed by a verdic
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from attnsearch.front import next_cells
 from attnsearch.names import masked
 from attnsearch.reports.rows import NOT_AUDITED, STATUSES, ArchRow, Counts, cost_name
 from attnsearch.reports.table import Estimate, many, number, probability, quantity
 from attnsearch.reports.tables import Report
 from attnsearch.reports.verdicts import WORDS, Judged, outcome
 from attnsearch.statistics import Verdict
+
+NEXT = 10  # trainings that are looked ahead to what is undecided
 
 
 def title(report: Report) -> str:
@@ -44,6 +48,7 @@ def answer(report: Report) -> tuple[str, ...]:
             compared(report),
             front_sentence(report),
             optimism(report),
+            undecided(report),
         ]
         found.append(noise(report))
     return tuple(line for line in (*found, proxy(report), audited(report.facts)) if line)
@@ -257,6 +262,16 @@ def words(report: Report) -> tuple[tuple[str, str], ...]:
     if isinstance(report.judged, Judged):
         found += WORDS.items()
     return tuple(found)
+
+
+def undecided(report: Report) -> str:
+    """Which archs more seeds would decide, and how many of the next ten trainings each would get."""
+    cells = Counter(key for key, _ in next_cells(report.standing, NEXT))
+    if not cells:
+        return ""
+    number_of = {row.trial.key: row.number for row in report.rows}
+    said = ", ".join(f"no. {number_of[key]} ({many(n, 'seed')})" for key, n in cells.items())
+    return f"What is undecided, the next {sum(cells.values())} trainings would best decide so: {said}."
 
 
 def optimism(report: Report) -> str:

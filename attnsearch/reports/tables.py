@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from attnsearch.errors import NoResultError
@@ -90,13 +91,19 @@ class Report:
     def audit(self) -> str:
         return audit_label(self.facts)
 
+    @cached_property
+    def importances(self) -> Table | None:
+        """Shares of the spread by site, where a search is large enough to look."""
+        return None if self.judged is not None else _importance_table(self.record)
+
     def main(self) -> tuple[Table, ...]:
         """The tables that answer the question."""
         wanted = (self.verdicts, self.effects, self.front, final_table(self.facts.get("test") or ()))
         return tuple(table for table in wanted if table is not None)
 
     def tables(self) -> tuple[Table, ...]:
-        rest = (self.archs, *([self.stops] if self.stops else []), self.failures, self.trials)
+        further = [table for table in (self.stops, self.importances) if table is not None]
+        rest = (self.archs, *further, self.failures, self.trials)
         return tuple(table for table in (*self.main(), *rest) if table.rows)
 
 
@@ -271,6 +278,24 @@ def _failure_table(record: StudyRecord) -> Table:
         if failure(t) or t.state == "over_limit"
     )
     return Table("failures", "Failed, or over a limit", columns, rows)
+
+
+def _importance_table(record: StudyRecord) -> Table | None:
+    from attnsearch.explain import EXPLORATORY, LEAST, importances, search_of
+
+    if sum(trial.role == "search" and finished(trial) for trial in record.trials) < LEAST:
+        return None
+    try:
+        found = importances(search_of(record))
+    except NoResultError:
+        return None
+    columns = (
+        Column("site", "site"),
+        Column("ped_anova", "share by PED-ANOVA", "number", note="what sets the best tenth apart"),
+        Column("fanova", "share by fANOVA", "number", note="over the whole space"),
+    )
+    rows = tuple((entry.site, entry.ped_anova, entry.fanova) for entry in found)
+    return Table("importances", "Which sites mattered in the search", columns, rows, (EXPLORATORY,))
 
 
 def _stop_table(record: StudyRecord) -> Table | None:

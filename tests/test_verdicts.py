@@ -1,0 +1,84 @@
+"""Verdicts on real trainings, packed: nothing against nothing, and an effect that was put there.
+
+The runs are those of `python -m benchmarks.verdicts runs aa` and `runs planted`; their files say where and when.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from attnsearch.host import build
+from attnsearch.noise import seed_correlation
+from attnsearch.space import load_space
+from attnsearch.statistics import compare
+from benchmarks import verdicts
+
+
+def test_the_plain_host_under_ten_names_is_never_told_from_itself():
+    aa = verdicts.read("aa")
+    assert aa.errors.shape == (10, 6)
+    assert np.isfinite(aa.errors).all()
+    assert verdicts.decided(aa, "plain 0") == []
+
+
+def test_names_dealt_anew_are_told_apart_as_rarely_as_stated():
+    rate = verdicts.false_verdicts(verdicts.read("aa"), 400)
+    assert rate.share <= rate.expected + 2 * np.sqrt(0.05 * 0.95 / 400)  # two standard errors of 400 draws
+
+
+def test_a_real_difference_among_the_ten_would_have_been_found():
+    aa = verdicts.read("aa")
+    aa.errors[3] -= 10  # points: over the smallest visible effect of that table
+    assert verdicts.decided(aa, "plain 0") == ["plain 3: gain"]
+
+
+def test_the_planted_effect_is_found_with_the_power_that_was_planned():
+    planted = verdicts.read("planted")
+    found = {v.variant: v for v in compare(planted, "plain").verdicts}
+    assert found["steady"].outcome == "gain"
+    assert found["eca"].outcome == "no evidence"
+    for blocks in (3, 4):  # of 20: larger samples are too much alike to tell a rate
+        kept = verdicts.power_kept(planted, "steady", blocks, 400)
+        assert abs(kept.share - kept.expected) <= 0.10
+    assert verdicts.power_kept(planted, "steady", 6, 400).share >= 0.5
+
+
+def test_blocks_of_the_program_pair_their_runs():
+    rho, (low, _) = seed_correlation(verdicts.read("planted").whole)
+    assert low > 0
+    assert 0 < rho < 1
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_layers_that_variants_share_begin_bit_identical(seed):
+    space = load_space("channel_or_spatial").on("cluttered-digits")
+    plain = build(space.baseline(), classes=10, in_channels=3, seed=seed).state_dict()
+    for label in ("channel_gate", "spatial_gate", "cbam"):
+        arch = next(arch for arch in space.homogeneous() if f"all stages {label}" in str(arch))
+        variant = build(arch, classes=10, in_channels=3, seed=seed).state_dict()
+        assert set(plain) < set(variant)
+        assert all(torch.equal(plain[name], variant[name]) for name in plain)
+
+
+def test_order_and_augmentation_follow_the_seed_and_not_the_arch():
+    from attnsearch.train import DeviceData, _Batches
+    from attnsearch.trial import Recipe
+
+    images = (
+        torch.arange(64 * 3 * 8 * 8, dtype=torch.int64).remainder(256).to(torch.uint8).reshape(64, 3, 8, 8)
+    )
+    data = DeviceData(
+        images, torch.arange(64), images, torch.arange(64), (0.5,) * 3, (0.2,) * 3, ("crop", "flip")
+    )
+    recipe = Recipe(batch_size=16)
+
+    def stream(seed, network):
+        torch.manual_seed(network)  # what a network draws for itself must not reach the data
+        batches = _Batches(data, recipe, seed, torch.float32)
+        return [(x.clone(), y) for _ in range(2) for x, y in batches]
+
+    one, same, other = stream(3, 0), stream(3, 1), stream(4, 0)
+    assert all(torch.equal(a, b) and torch.equal(y, z) for (a, y), (b, z) in zip(one, same, strict=True))
+    assert not all(torch.equal(y, z) for (_, y), (_, z) in zip(one, other, strict=True))
