@@ -111,7 +111,9 @@ def choose(costs: ArrayLike, short: ArrayLike, size: int = 30, *, bands: int = 6
 def pairs(trials: Iterable[TrialResult], cost: str) -> list[Pair]:
     """Complete long `audit` trials, each with the first complete shorter trial of the same arch.
 
-    The short one may be of any role: an audit also trains archs that the study had not.
+    The short one may be of any role: an audit also trains archs that the study had not. Seeds that shift all archs
+    alike, as those of a half-trained network do by tens of points, must not rank the archs that had them: each further
+    seed is freed of its mean difference from the commonest one, over the archs that had both.
 
     Raises:
         UsageError: a trial lacks the cost.
@@ -121,7 +123,7 @@ def pairs(trials: Iterable[TrialResult], cost: str) -> list[Pair]:
     for trial in done:
         if trial.role == "audit":
             long.setdefault(trial.key, []).append(trial)
-    found = []
+    found, shift = [], _seed_shifts([run for runs in long.values() for run in runs])
     for key, runs in long.items():
         length = max(run.epochs for run in runs)
         short = [t for t in done if t.key == key and t.epochs < length]
@@ -131,9 +133,26 @@ def pairs(trials: Iterable[TrialResult], cost: str) -> list[Pair]:
                 raise UsageError(
                     f"Trial {first.number} has no cost '{cost}'. It has: {', '.join(first.costs)}"
                 )
-            errors = tuple(run.error for run in runs if run.epochs == length and run.error is not None)
+            errors = tuple(
+                float(run.error or 0.0) - shift[run.seed, length] for run in runs if run.epochs == length
+            )
             found.append(Pair(key, first.costs[cost], float(first.error or 0.0), errors))
     return found
+
+
+def _seed_shifts(runs: Sequence[TrialResult]) -> dict[tuple[int, int], float]:
+    """(seed, epochs) -> points by which that seed errs more than the commonest one of that length."""
+    shifts: dict[tuple[int, int], float] = {}
+    for length in {run.epochs for run in runs}:
+        errors: dict[int, dict[str, float]] = {}
+        for run in runs:
+            if run.epochs == length:
+                errors.setdefault(run.seed, {})[run.key] = float(run.error or 0.0)
+        common = max(errors.values(), key=len)
+        for seed, found in errors.items():
+            gaps = [error - common[key] for key, error in found.items() if key in common]
+            shifts[seed, length] = float(np.mean(gaps)) if gaps else 0.0
+    return shifts
 
 
 def audit(found: Sequence[Pair], *, draws: int = 2_000, seed: int = 0) -> Audit:

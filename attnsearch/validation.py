@@ -49,14 +49,15 @@ class AuditAgenda:
         self.book = book
         archs = [Arch.from_dict(spec) for spec in plan.archs]
         short = [arch for arch in archs if not _short(book, arch.key, space.recipe.epochs)]
+        # What is short shares the seed of the study's first block, or a seed would tell the new archs from the old.
         wanted = [
             *((arch, space.recipe.epochs, 0) for arch in short),
-            *((arch, plan.epochs, 0) for arch in archs),
-            *((arch, plan.epochs, 1) for arch in archs[:REPEATED]),
+            *((arch, plan.epochs, REPEAT) for arch in archs),
+            *((arch, plan.epochs, REPEAT + 1) for arch in archs[:REPEATED]),
         ]
         self.cells = [
-            Cell(arch, seed_of(seed, REPEAT + i), "audit", True, space.choice(arch), epochs=epochs)
-            for arch, epochs, i in wanted
+            Cell(arch, seed_of(seed, repeat), "audit", True, space.choice(arch), epochs=epochs)
+            for arch, epochs, repeat in wanted
         ]
         self.total = sum(not self._begun(cell) for cell in self.cells)
 

@@ -94,7 +94,8 @@ def test_trainings_long_twice_for_eight_and_short_for_archs_that_are_new(study, 
     assert len(short) == 20 - known
     assert len(long) == 20 + 8
     searched = {trial.seed for trial in made.record.trials}
-    assert not searched & {job.seed for job in engine.jobs}
+    assert not searched & {job.seed for job in long}
+    assert {job.seed for job in short} == {0}
 
 
 def test_an_audit_goes_on_where_it_was_interrupted_and_runs_nothing_twice(study, tmp_path):
@@ -107,6 +108,16 @@ def test_an_audit_goes_on_where_it_was_interrupted_and_runs_nothing_twice(study,
     engine.jobs.clear()
     assert audit(tmp_path).record.facts["audit"] == whole.record.facts["audit"]
     assert engine.jobs == []
+
+
+def test_a_seed_that_shifts_all_archs_alike_ranks_none_of_them(study, tmp_path):
+    def shifted(arch, seed, epochs):
+        return 30 + quality(arch) + (20 if seed % 1000 == 951 else 0)  # the second seed of the first eight
+
+    study(shifted)
+    outcome = audit(tmp_path, archs=24).record.facts["audit"]
+    assert outcome["tau"] == pytest.approx(1.0)
+    assert outcome["run_sd"] == pytest.approx(0.0, abs=1e-9)
 
 
 def test_an_audit_neither_fills_nor_steers_a_later_run(study, tmp_path):
