@@ -62,15 +62,22 @@ def known(record: StudyRecord) -> Noise:
     """
     epochs = proxy_epochs(record)
     done = [trial for trial in record.trials if finished(trial) and trial.epochs == epochs]
-    by_arch: dict[str, dict[int, TrialResult]] = {}
+    by_arch: dict[str, dict[int, float]] = {}
     for trial in done:
-        by_arch.setdefault(trial.key, {})[trial.seed] = trial
-    sd, degrees = pooled_sd([[float(t.error or 0) for t in runs.values()] for runs in by_arch.values()])
+        by_arch.setdefault(trial.key, {})[trial.seed] = float(trial.error or 0)
+    # A null gate's runs are the baseline's over again: what is the same in every seed counts once.
+    distinct = {tuple(sorted(runs.items())): key for key, runs in by_arch.items()}
+    sd, degrees = pooled_sd([[error for _, error in runs] for runs in distinct])
     if sd is None or sd == 0:
         raise NoResultError(
             f"study '{record.name}' has no arch whose runs tell of the noise between seeds; --measure N makes some"
         )
-    return Noise(sd, degrees, _correlation(done), median(trial.seconds for trial in done))
+    return Noise(
+        sd,
+        degrees,
+        _correlation([t for t in done if t.key in distinct.values()]),
+        median(trial.seconds for trial in done),
+    )
 
 
 def _correlation(done: list[TrialResult]) -> float:

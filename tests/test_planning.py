@@ -54,6 +54,14 @@ def test_whole_seed_blocks_tell_of_the_correlation_that_pairing_reached():
     assert planning.known(record([[1.0, 2.0, 6.0], [2.0, 4.0, 6.0]])).rho == pytest.approx(10 / 11)
 
 
+def test_the_same_runs_under_two_names_count_once():
+    once, twice = (
+        record([[1.0, 2.0, 6.0], [2.0, 4.0, 6.0]]),
+        record([[1.0, 2.0, 6.0]] * 2 + [[2.0, 4.0, 6.0]]),
+    )
+    assert planning.known(twice) == planning.known(once)
+
+
 def test_one_run_of_each_arch_tells_nothing():
     with pytest.raises(NoResultError, match="--measure N makes some"):
         planning.known(record([[1.0], [2.0]]))
