@@ -23,7 +23,7 @@ from attnsearch.space import Limit, Space
 from attnsearch.storage import Book
 from attnsearch.trial import Role, TrialResult
 
-TRIALS = 40  # about two minutes on two cores with the embedded data
+TRIALS = 32  # about two minutes on two cores with the embedded data
 HOMOGENEOUS_SHARE = (
     0.25  # of the search's trials at most: with many options "each one everywhere" would eat them all
 )
