@@ -23,11 +23,12 @@ from attnsearch.space import Limit, Space
 from attnsearch.storage import Book
 from attnsearch.trial import Role, TrialResult
 
-TRIALS = 32  # about two minutes on two cores with the embedded data
+TRIALS = 36  # about two minutes on two cores with the embedded data
 HOMOGENEOUS_SHARE = (
     0.25  # of the search's trials at most: with many options "each one everywhere" would eat them all
 )
 REPORT_SEEDS = 3  # of the last block, which alone is claimed: the runs that settled the front flatter it
+REPORT_ARCHS = 3  # that trials are kept for: the baseline and two others, more where more are confirmed
 REPORT_FROM = 900  # seed blocks from here on are kept for it
 BASELINE_SEEDS = 3  # trained at once: their spread is the noise that everything else is held against
 LEAST_PROMISE = 0.01  # of the hypervolume: below it the rest of the budget buys certainty instead of archs
@@ -165,39 +166,44 @@ class SearchAgenda:
         return self._cell(Arch.from_dict(spec), repeat, "confirm")
 
     def _last_block_is_due(self) -> bool:
-        """When the trials left are what the confirmed archs and the baseline need, or the front is sure."""
+        """When the trials left are what the last block needs, and are enough for the baseline and one arch."""
         if self.book.fact("frozen"):
             return True
         left = self.total - len(counted(self.book))
-        over = self._sure and bool(self._exhausted)
-        return over or left <= REPORT_SEEDS * len(self._confirmed())
+        archs = max(REPORT_ARCHS, 1 + sum(p >= front.CONFIRMED for p in self._chances().values()))
+        return 2 * REPORT_SEEDS <= left <= REPORT_SEEDS * archs
 
     def _last_block(self) -> Cell | None:
         """The frozen archs, each once in every seed of a block that had no say in choosing them."""
         if not self.book.fact("frozen"):
             if any(row.state == "running" for row in self.book.results.values()):
                 return None  # what is running may still change the front
-            used = {row.seed for row in self.book.results.values()}
-            fresh = (repeat for repeat in itertools.count(REPORT_FROM) if self._seed(repeat) not in used)
-            self.book.facts(
-                frozen=self._confirmed(), report_blocks=[next(fresh) for _ in range(REPORT_SEEDS)]
-            )
+            self._freeze()
         specs = {row.key: row.spec for row in self.book.results.values()}
         for repeat in self.book.fact("report_blocks"):
             for key in self.book.fact("frozen"):
                 if not self._has(key, repeat):
                     return self._cell(Arch.from_dict(specs[key]), repeat, "report", protected=True)
         self.book.facts(frozen=[])  # done; a resumed study with more trials may settle on other archs
-        self._sure = True
-        self._exhausted = self._exhausted or "the last block of seeds is done"
         return None
 
-    def _confirmed(self) -> list[str]:
-        """Keys of the baseline and of the archs that are on the front with P(front) of at least 0.9."""
+    def _freeze(self) -> None:
+        """Settle on the baseline and the archs likeliest on the front, as many as get every seed of the block."""
+        room = (self.total - len(counted(self.book))) // REPORT_SEEDS - 1
+        chances = self._chances()
+        likeliest = sorted(chances, key=lambda key: -chances[key])[:room]
+        used = {row.seed for row in self.book.results.values()}
+        fresh = (repeat for repeat in itertools.count(REPORT_FROM) if self._seed(repeat) not in used)
+        self.book.facts(
+            frozen=[self.baseline.key, *likeliest], report_blocks=[next(fresh) for _ in range(REPORT_SEEDS)]
+        )
+
+    def _chances(self) -> dict[str, float]:
+        """P(front) of every arch but the baseline that has any."""
         done = [row for row in counted(self.book) if row.state == "complete"]
         standing = front.assess(front.candidates(done, [self.settings.costs[0]]), draws=DRAWS)
-        sure = [row.candidate.key for row in standing.standings if row.status == "confirmed"]
-        return list(dict.fromkeys([self.baseline.key, *sure]))
+        chances = {row.candidate.key: row.p_front or 0.0 for row in standing.standings}
+        return {key: p for key, p in chances.items() if p > front.DOMINATED and key != self.baseline.key}
 
     def _least_certain(self, rows: Sequence[TrialResult]) -> str | None:
         """The arch whose place on the front is least certain for its number of seeds; None when all are decided."""

@@ -103,7 +103,7 @@ def question(tmp_path):
 
 
 def go(question, tmp_path, monkeypatch, oracle=None, **settings):
-    monkeypatch.setattr(Run, "_engine", lambda self, devices: oracle or Oracle())
+    monkeypatch.setattr("attnsearch.engines.local.LocalPool", lambda *given, **options: oracle or Oracle())
     wanted = Settings(**{"data": "digits", "out": tmp_path / "results", "device": "cpu", **settings}).check()
     return Run(question, wanted, Observer()).go()
 
@@ -234,3 +234,15 @@ def test_a_changed_space_takes_over_what_is_known(question, tmp_path, monkeypatc
     assert len({(r.key, r.seed) for r in new.record.trials}) == len(new.record.trials) == 20
     with pytest.raises(UsageError, match="another recipe"):
         go(wider, tmp_path, monkeypatch, trials=20, study="newer", extend="old", epochs=5)
+
+
+def test_the_last_block_is_whole_and_had_no_say(question, tmp_path, monkeypatch):
+    rows = go(question, tmp_path, monkeypatch, trials=36).record.trials
+    last = [row for row in rows if row.role == "report"]
+    seeds = {row.seed for row in last}
+    assert len(seeds) == 3
+    assert not seeds & {row.seed for row in rows if row.role != "report"}
+    keys = {row.key for row in last}
+    assert rows[0].key in keys
+    assert {(row.key, row.seed) for row in last} == {(key, seed) for key in keys for seed in seeds}
+    assert len(keys) >= 2
