@@ -437,7 +437,7 @@ class Same(nn.Module):
 @block("wrong_shape")
 class WrongShape(Same):
     def forward(self, x):
-        return x[:, :1, :1] if self.training else x
+        return x[..., :-1] if self.training else x
 
 @block("infinite")
 class Infinite(Same):
