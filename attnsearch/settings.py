@@ -60,7 +60,7 @@ class Settings:
     seed: int = 0
     sampler: str = "auto"
     pruner: str = "par"
-    confirm: float = 0.37
+    confirm: float = 0.3
     budget: str = ""
     costs: tuple[str, ...] = ("macs",)
     margin: float | None = None

@@ -112,7 +112,7 @@ def test_the_baseline_comes_first_with_as_many_seeds_as_any_rival(question, tmp_
     found = go(question, tmp_path, monkeypatch, trials=30)
     rows = found.record.trials
     baseline = found.record.facts["baseline"]
-    assert [row.key for row in rows[:3]] == [baseline] * 3
+    assert [row.key for row in rows[:2]] == [baseline] * 2
     seeds = {key: {r.seed for r in rows if r.key == key} for key in {r.key for r in rows}}
     assert all(rival <= seeds[baseline] for rival in seeds.values())
 

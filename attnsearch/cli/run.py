@@ -54,7 +54,7 @@ def run(
     controls: Annotated[str, _option("Run beside a design: null, width, frozen, by comma; or none.")] = "null,width",
     sampler: Annotated[str, _option("auto, exhaustive, pool, tpe, nsga2, random or gp.")] = "auto",
     pruner: Annotated[str, _option("par, none, moasha or one-epoch.")] = "par",
-    confirm: Annotated[float, _option("Share of the trials for fresh seeds on the front.", "SHARE")] = 0.37,
+    confirm: Annotated[float, _option("Share of the trials for fresh seeds on the front.", "SHARE")] = 0.3,
     cost: Annotated[str, _option("Cost axis: macs, params, flops, bytes_moved, ...")] = "macs",
     budget: Annotated[str, _option('Limits before training, as "params<=1.2x,macs<=60M".', "LIMITS")] = "",
     workers: Annotated[int | None, _option("Processes, or gpus.", "N", worker_count)] = None,
