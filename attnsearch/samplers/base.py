@@ -29,7 +29,7 @@ class ArchSampler(optuna.samplers.BaseSampler):
 
     Args:
         domain: what there is to choose from.
-        initial: archs (site -> option) proposed first, in this order.
+        initial: archs (site -> option) proposed first, in this order, those over budget left out.
         seed: with the history, the only source of chance.
     """
 
@@ -39,6 +39,7 @@ class ArchSampler(optuna.samplers.BaseSampler):
         rows = [domain.encode(arch) for arch in initial]
         self.initial: Codes = np.array([row for row in rows if row is not None], dtype=np.int64)
         self.initial = self.initial.reshape(-1, len(domain.sites))
+        self.initial = self.initial[domain.feasible(self.initial)]
         self._reader = Reader(domain)
 
     def propose(self, study: Study, trial: FrozenTrial, past: list[Past], banned: Codes) -> Codes:
