@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", ".", "--no-deps", "--no-build-isolation", "--quiet"]
-    subprocess.run([*command, "--wheel-dir", folder], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run([*command, "--wheel-dir", folder], cwd=ROOT, check=True)
     return next(folder.glob("attnsearch-*.whl"))
 
 
