@@ -7,6 +7,7 @@ mistake in a space file is answered in milliseconds. The classes themselves are 
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -168,13 +169,21 @@ def add_plugin(path: Path) -> list[BlockInfo]:
     """Make the blocks of a user's file known. It is trusted code: only ever named on the command line."""
     if not path.is_file():
         raise UsageError(f"Plug-in file not found: {path}")
-    module = f"attnsearch_plugin_{path.stem}"
+    # Named by what it says: files of one name in two folders, or one edited within a session, are not confused.
+    module = f"attnsearch_plugin_{path.stem}_{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
     found = _read(path, module)
     if not found:
         raise UsageError(f"{path}: no class here is decorated with @block('name')")
     taken = [entry.name for entry in found if entry.name in _shipped()]
     if taken:
         raise UsageError(f"{path}: block '{taken[0]}' is already shipped; register yours under another name")
+    for older in [key for key, file in _PLUGINS.items() if file == path.resolve()]:
+        del _PLUGINS[older]
+    for entry in found:
+        if (other := blocks().get(entry.name)) is not None:
+            raise UsageError(
+                f"{path}: block '{entry.name}' is already registered by {other.path}; rename one"
+            )
     _PLUGINS[module] = path.resolve()
     return found
 

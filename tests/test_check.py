@@ -111,6 +111,30 @@ def test_the_audit_leaves_the_generator_alone() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
+def test_files_of_one_name_are_not_confused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Edited between two readings, or lying in two folders: what runs is what the file says."""
+    monkeypatch.setattr(registry, "_PLUGINS", {})
+    text = (
+        "from torch import Tensor, nn\n"
+        "from attnsearch.registry import block\n\n\n"
+        '@block("scaled")\n'
+        "class Scaled(nn.Module):\n"
+        "    def __init__(self, channels: int) -> None:\n"
+        "        super().__init__()\n\n"
+        "    def forward(self, x: Tensor) -> Tensor:\n"
+        "        return x * {factor}\n"
+    )
+    file, elsewhere = tmp_path / "one.py", tmp_path / "folder" / "one.py"
+    elsewhere.parent.mkdir()
+    for factor in (2, 3):
+        file.write_text(text.format(factor=factor))
+        registry.add_plugin(file)
+        assert attnsearch.create_block("scaled", 1)(torch.ones(1, 1, 1, 1)).item() == factor
+    elsewhere.write_text(text.format(factor=4))
+    with pytest.raises(UsageError, match=r"'scaled' is already registered by .*one\.py"):
+        registry.add_plugin(elsewhere)
+
+
 def test_a_users_file_is_audited_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_PLUGINS", {})
     file = tmp_path / "mine.py"
