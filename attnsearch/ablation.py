@@ -15,12 +15,13 @@ import torch
 from attnsearch import designs
 from attnsearch.agenda import Cell, counted, seed_of
 from attnsearch.arch import Arch, Host, plain
+from attnsearch.canonical import canonical
 from attnsearch.cost import measure
 from attnsearch.costing import CostTable
 from attnsearch.errors import UsageError, unknown
 from attnsearch.host import build
 from attnsearch.settings import Settings
-from attnsearch.space import Space, canonical
+from attnsearch.space import Space
 from attnsearch.storage import Book
 
 BLOCKS = 6  # seed blocks by default: the least with which a sign test could reach p < 0.05 (2 / 2^6 = 0.031)

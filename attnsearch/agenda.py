@@ -17,9 +17,10 @@ import numpy as np
 from attnsearch import front
 from attnsearch.arch import Arch
 from attnsearch.costing import CostTable
+from attnsearch.limits import Limit
 from attnsearch.samplers import ArchSampler, Exhausted, PoolEHVI, default_sampler, make_sampler
 from attnsearch.settings import Settings
-from attnsearch.space import Limit, Space
+from attnsearch.space import Space
 from attnsearch.storage import Book
 from attnsearch.trial import Role, TrialResult
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from attnsearch import registry
 from attnsearch.arch import Block, Stage, spell
 from attnsearch.errors import BlockError, CostError
+from attnsearch.limits import LIMITED, Limit
 from attnsearch.registry import BlockInfo
 from attnsearch.reports.table import Column, Table, Value
-from attnsearch.space import LIMITED, Limit, Space
+from attnsearch.space import Space
 from attnsearch.units import COSTS
 
 if TYPE_CHECKING:

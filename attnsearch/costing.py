@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from attnsearch.arch import Arch, Block, Host, Stage, plain
 from attnsearch.cost import measure
 from attnsearch.host import StageMaker, build, stem_channels
-from attnsearch.space import LIMITED, Limit, Space
+from attnsearch.limits import LIMITED, Limit
+from attnsearch.space import Space
 
 CHECKED = 5  # archs counted directly to confirm the sums
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from attnsearch.errors import UsageError, did_you_mean
-from attnsearch.space import LIMITED
+from attnsearch.limits import LIMITED
 
 COST_AXES = (*LIMITED, "latency_ms")
 DESIGNS = ("search", "loo", "add", "swap", "factorial")

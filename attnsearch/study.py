@@ -32,11 +32,12 @@ from attnsearch.errors import (
     NoResultError,
     UsageError,
 )
+from attnsearch.limits import Limit, parse_limits
 from attnsearch.names import check_study_name
 from attnsearch.planning import outlook
 from attnsearch.rungs import Rungs
 from attnsearch.settings import Settings
-from attnsearch.space import Limit, Space, load_space, parse_limits
+from attnsearch.space import Space, load_space
 from attnsearch.studies import Study
 from attnsearch.trial import Recipe, StudyRecord, TrialResult
 

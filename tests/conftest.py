@@ -5,4 +5,6 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # read once, when torch is imported: by the test modules, after this
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # read once, when torch is imported: by the test modules, after this

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from attnsearch.costing import CostTable, map_size
-from attnsearch.space import load_space, parse_limits
+from attnsearch.limits import parse_limits
+from attnsearch.space import load_space
 
 IMAGE = (3, 32, 32)
 

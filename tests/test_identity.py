@@ -16,8 +16,9 @@ from torch import Tensor
 
 from attnsearch import registry, yaml_file
 from attnsearch.arch import POSITIONS, UNITS, Arch, Block, Host, Stage
+from attnsearch.canonical import canonical
 from attnsearch.host import build
-from attnsearch.space import Space, canonical, load_space, shipped_spaces
+from attnsearch.space import Space, load_space, shipped_spaces
 
 Fingerprint = tuple[tuple[tuple[int, ...], ...], tuple[float, ...]]
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from attnsearch.arch import Arch, Stage
+from attnsearch.canonical import canonical
 from attnsearch.errors import AttnsearchError, SpaceError, UsageError
-from attnsearch.space import canonical, load_space, parse_limits, shipped_spaces
+from attnsearch.limits import parse_limits
+from attnsearch.space import load_space, shipped_spaces
 
 
 def space_of(tmp_path: Path, text: str):
@@ -173,7 +175,7 @@ def test_a_key_is_the_same_on_every_machine():
         [
             sys.executable,
             "-c",
-            "from attnsearch.arch import Arch; from attnsearch.space import canonical;"
+            "from attnsearch.arch import Arch; from attnsearch.canonical import canonical;"
             "print(canonical(Arch.from_dict({'host': 'resnet20', 'stages': [{'attention': 'eca'}]})).key)",
         ],
         capture_output=True,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from attnsearch.canonical import canonical
 from attnsearch.host import build
-from attnsearch.space import canonical, load_space, shipped_spaces
+from attnsearch.space import load_space, shipped_spaces
 from attnsearch.train import DeviceData, fit
 from attnsearch.trial import Recipe
 

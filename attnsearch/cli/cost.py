@@ -89,7 +89,7 @@ def facts(arch: Arch, counted: Cost, shape: tuple[int, int, int], classes: int) 
     """Plain JSON values."""
     from dataclasses import asdict
 
-    from attnsearch.space import canonical
+    from attnsearch.canonical import canonical
     from attnsearch.units import COSTS
 
     totals = counted.as_dict(fvcore=True)

@@ -29,7 +29,8 @@ def spaces(
 
     One by name or file: its choices, number of archs and range of costs, without training.
     """
-    from attnsearch.space import load_space, parse_limits
+    from attnsearch.limits import parse_limits
+    from attnsearch.space import load_space
 
     add_plugins(plugin)
     if name is None:
