@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -108,7 +108,7 @@ class Trace:
 
 
 class Search:
-    """One search on a problem: `Search(problem, sampler, seed).run(units)`."""
+    """One search on a problem: `Search(problem, sampler, seed).run(units)`; `curves` are its rungs, by share."""
 
     def __init__(
         self,
@@ -117,10 +117,10 @@ class Search:
         seed: int,
         *,
         pruner: Pruner | None = None,
-        curve: Curve | None = None,
+        curves: Sequence[Curve] = (),
         workers: int = 1,
     ) -> None:
-        self.problem, self.curve, self.workers = problem, curve, workers
+        self.problem, self.curves, self.workers = problem, curves, workers
         self.pruner = pruner or NeverStop()
         self.domain = Domain(problem.sites, problem.costs)
         self.study = optuna.create_study(directions=["minimize"] * 2, sampler=sampler)
@@ -162,12 +162,14 @@ class Search:
         error, seed = self.problem.train(row, self.random)
         rungs: tuple[float, ...] = ()
         stop, audited, share = False, False, 1.0
-        if self.curve is not None:
-            rungs = (self.curve(row, seed, error, self.random),)
-            trial.set_user_attr("rung:0", rungs[0])
-            decision = self.pruner.decide(0, cost, rungs[0], self.trace.runs, key=str(row))
-            stop, audited = decision.stop, decision.audited
-            share = self.curve.share if stop else 1.0
+        for i, curve in enumerate(self.curves):
+            rungs = (*rungs, curve(row, seed, error, self.random))
+            trial.set_user_attr(f"rung:{i}", rungs[i])
+            decision = self.pruner.decide(i, cost, rungs[i], self.trace.runs, key=str(row))
+            stop, audited = decision.stop, audited or decision.audited
+            if stop:
+                share = curve.share
+                break
         if stop:
             self.study.tell(trial, state=TrialState.PRUNED)
         else:

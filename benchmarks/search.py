@@ -1,14 +1,15 @@
 """Search benchmark: hypervolume against trainings, without training anything. Minutes on one core.
 
-    python -m benchmarks.search [--nas-bench-macro nas_bench_macro.json] [--packed table.csv ...] [--out DIR]
+    python -m benchmarks.search [--nas-bench-macro nas_bench_macro.json] [--table table.csv ...] [--out DIR]
 
 Problems: Attn6 (synthetic, seeds 0 and 1), NAS-Bench-Macro and packed tables where their path is given
 (format: `benchmarks/tables.py`). Hypervolume is that of the true values (mean over seeds) of what was
 trained to the end, in (error, log10 cost), up to (median error, highest cost), as a share of the whole
 space's. Intervals are 95 % t intervals over repetitions. Tables without learning curves get synthetic ones
-of Kendall's tau 0.6 (`--tau`).
+of Kendall's tau 0.6 (`--tau`). A table of whole curves of several seeds is also searched on one seed and
+judged on the others (`benchmarks/fresh.py`).
 
-Writes search.json, search.md and search.png, and prints a line for each claim: bound, measured, kept or
+Writes search.json, search.md, search.png and pruning.png, and prints a line for each claim: bound, measured, kept or
 missed.
 """
 
@@ -25,7 +26,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from attnsearch.pruning import MoAsha, NeverStop, ParetoAtRung, Pruner, audit
-from benchmarks import overhead
+from benchmarks import fresh, overhead
 from benchmarks.replay import SAMPLERS, Curve, Problem, Search, Trace
 from benchmarks.tables import Attn6, Floats, Table, nas_bench_macro
 
@@ -121,10 +122,39 @@ def stopping_claims(problem: Problem, share: float, found: dict[str, list[Trace]
     where = f"{problem.name} {share:.0%}"
     permuted = mean["random, PAR, permuted"] / none
     return [
-        Claim("P1", where, par / none, 1.10, note=f"PAR over no pruning at {UNITS} units"),
         Claim("P1", where, par / asha, 0.97, note="PAR over the better MO-ASHA"),
         Claim("P2", where, mean["PoolEHVI, PAR"] / none, 1.20, note="PAR + PoolEHVI over random"),
         Claim("P3", where, permuted, 0.95, note="HV with a permuted rung over no pruning"),
+    ]
+
+
+def gain_claim(stopped: Results) -> Claim:
+    """P1's gain is gated in the mean over all problems and rungs."""
+    gains = [
+        np.mean([trace.at(UNITS) for trace in found["random, PAR"]])
+        / np.mean([trace.at(UNITS) for trace in found["random, none"]])
+        for found in stopped.values()
+    ]
+    note = f"PAR over no pruning at {UNITS} units: " + " ".join(f"{gain:.2f}" for gain in gains)
+    return Claim("P1", f"mean of {len(gains)}", float(np.mean(gains)), 1.10, note=note)
+
+
+def on_fresh_seeds(table: Table, repetitions: int) -> tuple[dict[str, list[Trace]], list[Claim]]:
+    """Fronts found on one seed of a real table, measured on the others; `UNITS` trainings each."""
+    _say(
+        f"{table.name}: tau of each epoch with the last " + " ".join(f"{t:.2f}" for t in fresh.ranking(table))
+    )
+    found = {}
+    for name, traces in fresh.searches(table, repetitions, UNITS):
+        found[name] = traces
+        _say(f"{table.name}, fresh seeds: {name} {_interval([trace.at(UNITS) for trace in traces])}")
+    random = float(np.mean([trace.at(UNITS) for trace in found["random"]]))
+    both = found["PoolEHVI, PAR"]
+    early, late = (float(np.mean([trace.at(units) for trace in both])) for units in (UNITS / 2, UNITS))
+    half = f"PoolEHVI + PAR at {UNITS // 2} units over random at {UNITS}, fresh seeds"
+    return found, [
+        Claim("real", table.name, early / random, 1.0, note=half),
+        Claim("real", table.name, late / random, 1.0, note=f"the same at {UNITS} units each"),
     ]
 
 
@@ -185,7 +215,7 @@ def _searches(
 ) -> list[Trace]:
     make = SAMPLERS[sampler]
     return [
-        Search(problem, make(problem, seed), seed, pruner=pruner(seed), curve=curve).run(UNITS)
+        Search(problem, make(problem, seed), seed, pruner=pruner(seed), curves=[curve]).run(UNITS)
         for seed in range(count)
     ]
 
@@ -208,7 +238,7 @@ def _say(line: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
 
 
-def table(results: Results, columns: Sequence[int]) -> str:
+def markdown(results: Results, columns: Sequence[int]) -> str:
     """Markdown: one row per problem and method, hypervolume share after so many units."""
     heads = ["problem", "method", *(f"HV@{n}" for n in columns)]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
@@ -219,59 +249,72 @@ def table(results: Results, columns: Sequence[int]) -> str:
     return "\n".join(lines)
 
 
-def figure(results: Results, path: Path) -> None:
-    """One panel per problem: mean share with its 95 % band against trainings."""
+def figure(results: Results, path: Path, units: int) -> None:
+    """One panel per problem: mean share with its 95 % band against units spent."""
     from matplotlib.figure import Figure
 
-    drawing = Figure(figsize=(5 * len(results), 4), layout="constrained")
-    axes = drawing.subplots(1, len(results), squeeze=False)[0]
-    for axis, (problem, found) in zip(axes, results.items(), strict=True):
+    columns = min(3, len(results))
+    rows = -(-len(results) // columns)
+    drawing = Figure(figsize=(5 * columns, 4 * rows), layout="constrained")
+    axes = drawing.subplots(rows, columns, squeeze=False).ravel()
+    for axis, (problem, found) in zip(axes, results.items(), strict=False):
         for name, traces in found.items():
-            at = np.arange(5, 101)
+            at = np.arange(5, units + 1)
             values = np.array([[trace.at(float(n)) for n in at] for trace in traces])
             middle = values.mean(0)
             axis.plot(at, middle, label=name)
             if len(values) > 1:
                 half = _half(values)
                 axis.fill_between(at, middle - half, middle + half, alpha=0.15)
-        axis.set(title=problem, xlabel="trainings", ylabel="hypervolume / whole space's")
-    axes[0].legend(fontsize="small")
-    drawing.savefig(path, dpi=150)
+        axis.set(title=problem, xlabel="whole trainings spent", ylabel="hypervolume / whole space's")
+        axis.legend(fontsize="x-small")
+    for axis in axes[len(results) :]:
+        axis.remove()
+    drawing.savefig(path, dpi=120)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _parse(arguments)
-    problems: list[Problem] = [Attn6(0), Attn6(1)]
+    tables = [Table.read(path) for path in options.table]
+    problems: list[Problem] = [Attn6(0), Attn6(1)] if options.synthetic else []
     if options.nas_bench_macro:
         problems.append(nas_bench_macro(options.nas_bench_macro))
-    problems += [Table.read(path) for path in options.packed]
+    problems += tables
     claims: list[Claim] = []
     searched: Results = {}
     stopped: Results = {}
+    judged: Results = {}
     for problem in problems:
         if "search" in options.parts:
             ran = sampling(problem, options.repetitions, options.gp_repetitions, options.trainings)
             searched[problem.name] = ran
             claims += sampling_claims(problem, ran, options.trainings)
-        if "pruning" in options.parts:
+        if "pruning" in options.parts and len(problem.rungs) < 2:
             for share in SHARES:
                 found = stopping(problem, share, options.repetitions, options.tau)
                 stopped[f"{problem.name}, rung at {share:.0%}"] = found
                 claims += stopping_claims(problem, share, found)
             claims += auditing(problem, options.audits, options.tau)
+    if stopped:
+        claims.append(gain_claim(stopped))
+    for table in tables:
+        if "fresh" in options.parts and fresh.usable(table):
+            judged[f"{table.name}, fresh seeds"], more = on_fresh_seeds(table, options.repetitions)
+            claims += more
     if "overhead" in options.parts:
         claims += overhead_claims()
-    _write(options.out, searched, stopped, claims, options.trainings)
+    _write(options.out, searched, {**stopped, **judged}, claims, options.trainings)
 
 
 def _write(out: Path, searched: Results, stopped: Results, claims: list[Claim], trainings: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
     parts = []
     if searched:
-        parts.append(table(searched, (trainings // 2, trainings)))
-        figure(searched, out / "search.png")
+        parts.append(markdown(searched, (trainings // 2, trainings)))
+        figure(searched, out / "search.png", trainings)
     if stopped:
-        parts.append(table(stopped, (UNITS // 4, UNITS // 2, UNITS)))
+        parts.append(markdown(stopped, (UNITS // 4, UNITS // 2, UNITS)))
+        figure(stopped, out / "pruning.png", UNITS)
     lines = "\n".join(map(str, claims))
     (out / "search.md").write_text("\n\n".join([*parts, f"```\n{lines}\n```"]) + "\n")
     curves = {
@@ -291,9 +334,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--nas-bench-macro", type=Path, help="nas_bench_macro.json")
-    parser.add_argument("--packed", type=Path, nargs="*", default=[], help="packed tables (CSV)")
+    parser.add_argument("--table", type=Path, nargs="*", default=[], help="packed tables (CSV)")
+    parser.add_argument(
+        "--synthetic", action=argparse.BooleanOptionalAction, default=True, help="Attn6 as well"
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out"))
-    parser.add_argument("--parts", nargs="+", default=["search", "pruning", "overhead"])
+    parser.add_argument("--parts", nargs="+", default=["search", "pruning", "fresh", "overhead"])
     parser.add_argument("--repetitions", type=int, default=10)
     parser.add_argument(
         "--gp-repetitions", type=int, default=2, help="of Optuna's GPSampler (slow); 0 leaves it out"

@@ -5,22 +5,22 @@ A packed table is a CSV file with one row per (architecture, seed):
     site:NAME   one column per site: the option that stands there (text)
     key         optional: equal for spellings of one network; the first spelling listed is the canonical one
     cost        exact cost, positive, the same in every row of an arch
-    seed        optional, any text
+    seed        optional, any text; what ran with one seed shares a column of `Table.errors`
     error       final error in percent
     rung:SHARE  optional, any number of them: error after that share of the epochs, as in rung:0.06
 
 Combinations that are not listed do not exist (over budget, say). `Table.read` reads such a file, `pack` writes one from
 the trials of a study:
 
-    python -m benchmarks.tables STUDY table.csv [--storage URL] [--cost macs]
+    python -m benchmarks.tables STUDY [STUDY ...] table.csv [--storage URL] [--cost macs]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -76,7 +76,10 @@ class Table:
         codes, arch = codes[order], key[first[order]]
         spelled = pd.factorize(frame[columns].agg("\n".join, axis=1))[0]
         canonical = spelled == pd.Series(spelled).groupby(key).transform("first").to_numpy()
-        seed = pd.Series(key[canonical]).groupby(key[canonical]).cumcount().to_numpy()
+        if "seed" in frame:
+            seed = pd.factorize(frame["seed"][canonical])[0]
+        else:
+            seed = pd.Series(key[canonical]).groupby(key[canonical]).cumcount().to_numpy()
 
         def pack(name: str) -> Floats:
             packed = np.full((key.max() + 1, seed.max() + 1), np.nan)
@@ -87,22 +90,42 @@ class Table:
         cost = pack("cost")[:, 0]
         return cls(path.stem, sites, codes, arch, cost, pack("error"), rungs)
 
-    @cached_property
-    def _row(self) -> dict[bytes, int]:
-        return {row.tobytes(): int(arch) for row, arch in zip(self.codes, self.arch, strict=True)}
-
-    @cached_property
-    def _canonical(self) -> set[bytes]:
-        _, first = np.unique(self.arch, return_index=True)
-        return {self.codes[i].tobytes() for i in first}
+    def of_seeds(self, columns: Sequence[int]) -> Table:
+        """The same archs with some of their runs only."""
+        picked = list(columns)
+        rungs = {share: errors[:, picked] for share, errors in self.rungs.items()}
+        return replace(self, errors=self.errors[:, picked], rungs=rungs)
 
     def rows(self, codes: Codes) -> NDArray[np.int64]:
         """Arch of each encoding, -1 where the table has none."""
-        return np.array([self._row.get(row.tobytes(), -1) for row in np.ascontiguousarray(codes)])
+        listed = self._listed(codes)
+        return np.where(listed >= 0, self.arch[listed], -1)
 
     def allowed(self, codes: Codes) -> NDArray[np.bool_]:
         """Canonical spellings of what the table holds."""
-        return np.array([row.tobytes() in self._canonical for row in np.ascontiguousarray(codes)], dtype=bool)
+        listed = self._listed(codes)
+        canonical = np.zeros(len(self.codes), dtype=bool)
+        canonical[np.unique(self.arch, return_index=True)[1]] = True
+        return (listed >= 0) & canonical[listed]
+
+    def _listed(self, codes: Codes) -> NDArray[np.int64]:
+        """Row of `self.codes` that holds each encoding, or -1."""
+        numbers, order = self._numbers
+        wanted = self._number(codes)
+        at = np.minimum(np.searchsorted(numbers, wanted), len(numbers) - 1)
+        return np.where(numbers[at] == wanted, order[at], -1)
+
+    @cached_property
+    def _numbers(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        numbers = self._number(self.codes)
+        order = np.argsort(numbers)
+        return numbers[order], order
+
+    def _number(self, codes: Codes) -> NDArray[np.int64]:
+        """One whole number for each encoding: 15,625 of them are looked up in a millisecond."""
+        sizes = tuple(map(len, self.sites.values()))
+        numbers: NDArray[np.int64] = np.ravel_multi_index(tuple(codes.T), sizes)
+        return numbers
 
     def costs(self, codes: Codes) -> Floats:
         return self.cost[self.rows(codes)]
@@ -301,14 +324,14 @@ def _spread(table: Floats, sites: tuple[int, ...]) -> NDArray[np.float32]:
 def main() -> None:
     from attnsearch import open_study
 
-    parser = argparse.ArgumentParser(description="Write the trials of a study as a packed table.")
-    parser.add_argument("study")
+    parser = argparse.ArgumentParser(description="Write the trials of studies as a packed table.")
+    parser.add_argument("study", nargs="+")
     parser.add_argument("table", type=Path)
     parser.add_argument("--storage")
     parser.add_argument("--cost", default="macs")
     options = parser.parse_args()
-    record = open_study(options.study, options.storage).record
-    pack(record.trials, options.cost).to_csv(options.table, index=False)
+    trials = [row for name in options.study for row in open_study(name, options.storage).record.trials]
+    pack(trials, options.cost).to_csv(options.table, index=False)
 
 
 if __name__ == "__main__":

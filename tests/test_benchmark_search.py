@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from attnsearch.trial import Epoch, TrialResult
+from benchmarks import fresh
 from benchmarks.replay import SAMPLERS, Curve, Search
 from benchmarks.search import Claim
 from benchmarks.tables import Attn6, Table, nas_bench_macro, pack
@@ -97,3 +98,28 @@ def test_synthetic_curves_have_the_stated_rank_correlation():
 def test_claims_say_kept_or_missed():
     assert "kept" in str(Claim("S1", "x", 1.2, 1.15))
     assert "MISSED" in str(Claim("O1", "x", 400, 300, at_least=False))
+
+
+CURVES = """site:a,cost,seed,rung:0.3333,rung:0.6667,error
+p,10,0,80,50,30
+q,20,0,82,55,31
+r,30,0,81,52,33
+s,40,0,79,51,29
+p,10,1,80,50,26
+q,20,1,82,55,22
+r,30,1,81,52,20
+s,40,1,79,51,30
+"""
+
+
+def test_a_front_is_judged_on_seeds_that_it_was_not_found_on(tmp_path):
+    """On seed 0 p and s are the front; on seed 1 both are behind the median of 24. Vice versa p is all there is."""
+    path = tmp_path / "curves.csv"
+    path.write_text(CURVES)
+    table = Table.read(path)
+    assert fresh.usable(table)
+    assert (fresh.epochs(table), table.rungs[0.3333].shape) == (3, (4, 2))
+    found = dict(fresh.searches(table, 2, units=4))
+    assert [trace.volume[-1] for trace in found["random"]] == [0.0, 1.0]
+    # of 6 pairs 5 and 4 agree with the end
+    assert fresh.ranking(table.of_seeds([0])).tolist() == pytest.approx([2 / 3, 1 / 3])
