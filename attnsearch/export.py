@@ -55,7 +55,7 @@ def check_formats(formats: Sequence[str]) -> None:
 
 
 def choose(record: StudyRecord, trial: str) -> TrialResult:
-    """The trial of a number, or `best`: of the arch with the least mean error, its best training.
+    """The trial of a number, or `best`: of the arch with the least mean error, its best training; never a control.
 
     Raises:
         UsageError: no such trial.
@@ -68,9 +68,10 @@ def choose(record: StudyRecord, trial: str) -> TrialResult:
                 f"No trial '{trial}' in study '{record.name}': 0 to {len(record.trials) - 1}, or best"
             )
         return found[trial]
+    controls = record.facts.get("controls") or {}
     errors: dict[str, list[float]] = {}
     for row in record.trials:
-        if row.state == "complete" and row.error is not None:
+        if row.state == "complete" and row.error is not None and row.key not in controls:
             errors.setdefault(row.key, []).append(row.error)
     if not errors:
         raise NoResultError(f"study '{record.name}' has no finished trial to export")

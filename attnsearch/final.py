@@ -91,7 +91,9 @@ def freeze(record: StudyRecord, seeds: int = SEEDS) -> Frozen:
     baseline = record.facts["baseline"]
     if not any(trial.key == baseline for trial in done):
         raise NoResultError(f"study '{record.name}': the baseline has no finished training to compare with")
-    standing = front.assess(front.candidates(done, cost_axes(record.facts, done)))
+    controls = record.facts.get("controls") or {}
+    rivals = [trial for trial in done if trial.key not in controls]
+    standing = front.assess(front.candidates(rivals, cost_axes(record.facts, done)))
     chosen = [row.candidate.key for row in standing if row.observed or row.status == "confirmed"]
     specs = {trial.key: trial.spec for trial in done}
     keys = list(dict.fromkeys([baseline, *sorted(chosen)]))

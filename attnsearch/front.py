@@ -296,6 +296,11 @@ def assess(archs: Sequence[Candidate], *, draws: int = DRAWS, seed: int = 0) -> 
     return Front(tuple(rows), sd, degrees)
 
 
+def beside(front: Front, archs: Iterable[Candidate]) -> tuple[Standing, ...]:
+    """Standings of archs that are no rivals, such as the controls of a design: the same noise, no place."""
+    return tuple(_standing(arch, None, False, None, front.sd, front.degrees) for arch in archs)
+
+
 def _standing(
     arch: Candidate, p: float | None, observed: bool, tie: str | None, sd: float | None, degrees: int
 ) -> Standing:

@@ -152,7 +152,10 @@ class Screen(Observer):
         from attnsearch.front import assess, candidates
 
         cost = self.facts.get("cost", "macs")
-        complete = [row for row in self.finished.values() if row.state == "complete"]
+        controls = self.facts.get("controls") or {}
+        complete = [
+            row for row in self.finished.values() if row.state == "complete" and row.key not in controls
+        ]
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         table.add_column("front so far", overflow="ellipsis", no_wrap=True, ratio=1)
         table.add_column("error %", justify="right")

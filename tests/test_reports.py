@@ -250,7 +250,7 @@ def test_no_evidence_says_what_could_have_been_seen_and_what_it_would_take():
     assert report.verdicts is not None
     row = dict(zip([c.name for c in report.verdicts.columns], report.verdicts.texts(0), strict=True))
     assert row["verdict"] == "no evidence"
-    assert row["next"].endswith("seeds (0.40 points)")
+    assert row["next"].endswith("seeds, to see 0.40 points")
     assert "may have gone unseen" in summary.answer(report)[1]
 
 
@@ -329,9 +329,90 @@ def test_facts_of_the_study_are_told():
 
 def test_a_proxy_that_has_taught_nothing_is_pointed_out():
     lost = tuple(trial("plain", seed, 89.0) for seed in (0, 1))
-    said = " ".join(summary.caveats(reports.build(replace(record(), trials=lost))))
-    assert "The baseline errs on 89.0 % where guessing among 10 classes errs on 90.0 %" in said
-    assert "guessing" not in " ".join(summary.caveats(reports.build(record())))
+    report = reports.build(replace(record(), trials=lost))
+    wanted = "The baseline errs on 89.0 % where guessing among 10 classes errs on 90.0 %"
+    assert wanted in " ".join(summary.warnings(report))
+    page = html.render(report, [])
+    assert page.index(wanted) < page.index('class="tiles"')
+    assert summary.warnings(reports.build(record())) == ()
+
+
+def controlled(**facts: object) -> StudyRecord:
+    """A design of one variant that does nothing much, beside a null gate and a wider host that is by far the best."""
+    errors = {
+        "plain": (13.0, 14.1, 12.0),
+        "se": (13.2, 13.9, 12.3),
+        "null": (13.0, 14.1, 12.0),
+        "wide": (9.0, 10.2, 8.1),
+    }
+    costs = {"plain": 40e6, "se": 44e6, "null": 40e6, "wide": 44e6}
+    trials = tuple(
+        trial(a, s, e, role="design", costs={"macs": costs[a], "bytes_moved": 2 * costs[a], "params": 1e5},
+              sites={"stage1": "none" if a == "plain" else a} if a in ("plain", "se") else {})
+        for a, row in errors.items() for s, e in enumerate(row)
+    )  # fmt: skip
+    roles = {"key-null": "null gate", "key-wide": "width-matched"}
+    sites = {"stage1": ["none", "se", "eca"]}
+    return replace(design(controls=roles, sites=sites, host="resnet8", **facts), trials=trials)
+
+
+def test_a_control_neither_leads_nor_competes():
+    report = reports.build(controlled())
+    assert {row.candidate.key for row in report.standing} == {"key-plain", "key-se"}
+    tile = next(t for t in summary.tiles(report) if t.name.startswith("highest estimate"))
+    assert tile.detail.startswith("se: no evidence")
+    assert "no evidence 1" in summary.answer(report)[0]
+    assert "equivalent 0" in summary.answer(report)[0]
+    assert report.verdicts is not None
+    assert [row[0] for row in report.verdicts.rows] == ["se", "wide (width-matched)", "null (null gate)"]
+    assert [row.status for row in report.rows if row.control] == ["control", "control"]
+
+
+def test_a_design_has_one_word_for_one_arch_and_explains_its_own():
+    report = reports.build(controlled())
+    page = html.render(report, [])
+    assert not {"dominated", "candidate", "P(front)"} & set(page.replace("<", " ").replace(">", " ").split())
+    explained = {word for word, _ in summary.words(report)}
+    assert {
+        "host",
+        "site",
+        "seed block",
+        "null gate",
+        "width-matched",
+        "smallest visible effect",
+    } <= explained
+    assert "frozen gate" not in explained
+
+
+def test_a_design_says_what_it_leaves_open_and_what_more_would_take():
+    report = reports.build(controlled())
+    said = " ".join(summary.answer(report))
+    assert "one site at a time" in said
+    assert "options never tried: stage1 1 of 3" in said
+    assert "more trainings" in said
+    assert "--resume" in said
+    assert report.verdicts is not None
+    assert report.verdicts.column("bytes_moved_ratio")[0] == pytest.approx(1.1)
+
+
+def test_few_validation_images_limit_the_claim_by_so_much():
+    # 13 % of 300 images: 1.96 sqrt(.13 * .87 / 300) = 3.81 points; times sqrt 2 for a difference: 5.38
+    said = next(line for line in summary.caveats(reports.build(design())) if "validation images" in line)
+    assert "the same 300 validation images" in said
+    assert "±3.8 points" in said
+    assert "±5.4" in said
+
+
+def test_unequal_noise_is_a_warning():
+    steady = {a: tuple(20 + 0.01 * s * (-1) ** s + 0.02 * i for s in range(8)) for i, a in enumerate("abcd")}
+    wild = tuple(20 + 3 * (-1) ** (s // 2) for s in range(8))
+    trials = tuple(
+        trial(a, s, e, role="design")
+        for a, row in {**steady, "wild": wild}.items()
+        for s, e in enumerate(row)
+    )
+    report = reports.build(replace(design(baseline="key-a"), trials=trials))
+    assert any("wild is over 1.5 times as noisy" in line for line in summary.warnings(report))
 
 
 def test_trials_of_different_machines_are_pointed_out():

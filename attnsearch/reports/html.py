@@ -78,18 +78,28 @@ def render(report: Report, pictures: Sequence[Picture]) -> str:
         policy=policy(style, script),
         style=Markup(style),  # our own files, never a study's words
         script=Markup(script),
+        warnings=summary.warnings(report),
         tiles=summary.tiles(report),
         answer=[line for line in summary.answer(report) if line != lead],
         caveats=summary.caveats(report),
         words=summary.words(report),
         facts=summary.facts(report),
-        details=[table for table in report.tables() if table not in report.main()],
+        details=details(report),
         sites=list((report.facts.get("sites") or {}).items()),
         pictures={picture.name: Shown(picture, source(picture)) for picture in pictures},
         version=provenance.own_version(),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         fingerprint=provenance.fingerprint(report.record),
     )
+
+
+def details(report: Report) -> list[Table]:
+    """The tables that are folded; of a design without what only a search has."""
+    rest = [table for table in report.tables() if table not in report.main()]
+    if report.verdicts is None:
+        return rest
+    searched = ("p_front", "search_error_pct", "optimism_points")
+    return [table.without(*searched) if table is report.archs else table for table in rest]
 
 
 def code(text: str) -> Markup:

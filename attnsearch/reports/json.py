@@ -16,10 +16,11 @@ def render(report: Report) -> str:
 
 
 def values(report: Report) -> dict[str, Any]:
-    """`{"study", "proxy", "answer", "caveats", "facts", "tables": {name: {"columns", "rows"}}}`."""
+    """`{"study", "proxy", "warnings", "answer", "caveats", "facts", "tables": {name: {"columns", "rows"}}}`."""
     return {
         "study": report.record.name,
         "proxy": report.audit,
+        "warnings": list(summary.warnings(report)),
         "answer": list(summary.answer(report)),
         "caveats": list(summary.caveats(report)),
         "facts": dict(summary.facts(report)),

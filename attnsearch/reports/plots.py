@@ -22,12 +22,18 @@ from attnsearch.reports.verdicts import Judged, estimate
 
 BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#9A9A9A", "#222222"
 _SIZE = (7.6, 4.8)  # inches: half a page of a paper, the width of a README
-_MARKS = {  # status -> marker, colour, filled
+_MARKS = {  # status or verdict -> marker, colour, filled
     "confirmed": ("o", BLUE, True),
     "candidate": ("o", BLUE, False),
     "dropped": ("v", GREY, False),
     "dominated": (".", GREY, True),
     "undecided": (".", GREY, True),
+    "gain": ("^", BLUE, True),
+    "harm": ("v", ORANGE, True),
+    "equivalent": ("s", GREEN, False),
+    "no evidence": ("o", GREY, False),
+    "not judged": (".", GREY, True),
+    "control": ("x", INK, True),
 }
 
 _AROUND = ((9, 8), (-9, 8), (9, -8), (-9, -8), (13, 0), (-13, 0), (0, 12), (0, -12))

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from attnsearch.front import Front, Standing, assess
+from attnsearch.front import Candidate, Front, Standing, assess, beside
 from attnsearch.reports.table import Estimate
 from attnsearch.trial import StudyRecord, TrialResult
 
 NOT_AUDITED = "proxy not audited"
+PROMISING = ("gain", "equivalent", "no evidence")  # verdicts that leave a variant a chance
 
 # What a cost is called and by what convention it is counted. A cost that is not here is called by its
 # own name with the unit that the study recorded for it.
@@ -22,12 +23,16 @@ _COSTS = {
     "flops": ("FLOPs", "2 x MACs + element-wise"),
     "activations": ("activations", "elements"),
     "fvcore": ("fvcore total", "its own convention"),
+    "bytes_moved": ("bytes moved", "no operation fused"),
 }
 
 
 @dataclass(frozen=True)
 class ArchRow:
-    """One arch: its standing on the front, and how it compares with the baseline."""
+    """One arch: its standing on the front, and how it compares with the baseline.
+
+    `status` is its place on the front; `control` for a control, which has none; in a design its verdict.
+    """
 
     number: int
     standing: Standing
@@ -58,7 +63,7 @@ class ArchRow:
     @property
     def shown(self) -> bool:
         """Whether it is on the front or cannot be told from it."""
-        return self.standing.observed or self.status in ("confirmed", "candidate")
+        return self.standing.observed or self.status in ("confirmed", "candidate", *PROMISING)
 
     @property
     def listed(self) -> bool:
@@ -178,28 +183,33 @@ def nothing_finished(record: StudyRecord, counts: Counts) -> str:
 
 
 def arch_rows(
-    record: StudyRecord, front: Front, done: Sequence[TrialResult], over: Mapping[str, Estimate]
+    record: StudyRecord,
+    front: Front,
+    controls: Sequence[Candidate],
+    done: Sequence[TrialResult],
+    over: Mapping[str, Estimate],
 ) -> tuple[ArchRow, ...]:
     """One row per arch trained to the end, by rising cost; `over` are the differences from the baseline."""
     first = {trial.key: trial for trial in reversed(done)}
     key = record.facts.get("baseline")
-    controls = record.facts.get("controls") or {}
+    roles = record.facts.get("controls") or {}
     plain = next((row for row in front.standings if row.candidate.key == key), None)
     unit = plain.candidate.costs[0] if plain else 0.0
     best = tied_with_least(front)
+    standings = sorted((*front.standings, *beside(front, controls)), key=lambda row: row.candidate.costs)
     return tuple(
         ArchRow(
             number=number,
             standing=row,
             trial=first[row.candidate.key],
             baseline=row is plain,
-            control=str(controls.get(row.candidate.key, "")),
-            status=status(row, row is plain),
+            control=str(roles.get(row.candidate.key, "")),
+            status="control" if row.candidate.key in roles else status(row, row is plain),
             ratio=row.candidate.costs[0] / unit if unit else None,
             difference=over.get(row.candidate.key),
             tied=row.candidate.key in best,
         )
-        for number, row in enumerate(front.standings, start=1)
+        for number, row in enumerate(standings, start=1)
     )
 
 

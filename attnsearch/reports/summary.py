@@ -8,16 +8,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from attnsearch.front import next_cells
 from attnsearch.names import masked
+from attnsearch.reports import design
 from attnsearch.reports.rows import NOT_AUDITED, STATUSES, ArchRow, Counts, cost_name
-from attnsearch.reports.table import Estimate, many, number, probability, quantity
+from attnsearch.reports.table import Estimate, Tile, many, number, probability, quantity
 from attnsearch.reports.tables import Report
-from attnsearch.reports.verdicts import WORDS, Judged, outcome
-from attnsearch.statistics import Verdict
+from attnsearch.reports.verdicts import WORDS, Judged
 
 NEXT = 10  # trainings that are looked ahead to what is undecided
 
@@ -26,21 +25,22 @@ def title(report: Report) -> str:
     return f"Study {report.record.name}"
 
 
-@dataclass(frozen=True)
-class Tile:
-    """One fact of the first screen; `stages` are what stands in each stage, where that is the fact."""
-
-    name: str
-    value: str
-    detail: str
-    stages: tuple[str, ...] = ()
-    wide: bool = False
+def warnings(report: Report) -> tuple[str, ...]:
+    """What takes the ground from under the answer, so it stands before it."""
+    audit = report.facts.get("audit")
+    untrusted = isinstance(audit, Mapping) and audit.get("verdict") == "do not trust"
+    found = [
+        _chance(report),
+        "An audit found that this short proxy does not rank like the long training." if untrusted else "",
+        *(design.warnings(report.judged) if isinstance(report.judged, Judged) else ()),
+    ]
+    return tuple(line for line in found if line)
 
 
 def answer(report: Report) -> tuple[str, ...]:
     """The first things to know: arch and place, price, certainty, comparison, noise, length of the proxy."""
     if isinstance(report.judged, Judged):
-        found = verdict_lines(report.judged, report.cost)
+        found = design.lines(report, report.judged)
     else:
         found = [
             report.judged or "",
@@ -52,37 +52,6 @@ def answer(report: Report) -> tuple[str, ...]:
         ]
         found.append(noise(report))
     return tuple(line for line in (*found, proxy(report), audited(report.facts)) if line)
-
-
-def verdict_lines(judged: Judged, cost: str) -> list[str]:
-    """The tally, then one sentence per variant, the best first; twelve at most."""
-    analysis = judged.analysis
-    ordered = sorted(analysis.verdicts, key=lambda verdict: -verdict.estimate)
-    lines = [
-        f"Compared with {analysis.baseline} over {many(analysis.blocks, 'seed block')}, in points of accuracy with "
-        f"simultaneous 95 % intervals: {tally(judged)}."
-    ]
-    lines += [_verdict_line(judged, verdict, cost) for verdict in ordered[:12]]
-    return [*lines, f"{len(ordered) - 12} more in the table."] if len(ordered) > 12 else lines
-
-
-def tally(judged: Judged) -> str:
-    """`gain 1, harm 0, equivalent 0, no evidence 3`."""
-    said = [verdict.outcome for verdict in judged.analysis.verdicts]
-    return ", ".join(f"{word} {said.count(word)}" for word in ("gain", "harm", "equivalent", "no evidence"))
-
-
-def _verdict_line(judged: Judged, verdict: Verdict, cost: str) -> str:
-    low, high = verdict.simultaneous
-    known = math.isfinite(low) and math.isfinite(high)
-    interval = f"({number(low, 2, True)} to {number(high, 2, True)})" if known else "(noise not known)"
-    parts = [f"{number(verdict.estimate, 2, True)} points {interval} on {many(verdict.n, 'seed')}"]
-    if verdict.outcome == "no evidence" and math.isfinite(verdict.mde):
-        parts.append(f"effects under {verdict.mde:.2f} points may have gone unseen")
-    price = judged.prices(verdict).get(cost)
-    if price is not None:
-        parts.append(f"{price:.3f} x the {cost_name(cost)}")
-    return f"{verdict.variant}: {outcome(verdict)}; {'; '.join(parts)}."
 
 
 def chosen(report: Report) -> ArchRow | None:
@@ -158,7 +127,7 @@ def front_sentence(report: Report) -> str:
 def tiles(report: Report) -> tuple[Tile, ...]:
     """The first screen: which block, where, what cost, how sure, against what, how long a proxy."""
     if isinstance(report.judged, Judged):
-        return (*_verdict_tiles(report.judged, report.cost), _proxy_tile(report))
+        return (*design.tiles(report.judged, report.cost), _proxy_tile(report))
     row = chosen(report)
     return (*(_arch_tiles(report, row) if row else ()), _proxy_tile(report))
 
@@ -185,38 +154,6 @@ def _arch_tiles(report: Report, row: ArchRow) -> list[Tile]:
         Tile("cost", price, ratio),
         over,
         Tile("how sure of its place", sure, f"{row.status}: {STATUSES[row.status]}"),
-    ]
-
-
-def _verdict_tiles(judged: Judged, cost: str) -> list[Tile]:
-    analysis = judged.analysis
-    top = max(analysis.verdicts, key=lambda verdict: verdict.estimate)
-    price = judged.prices(top).get(cost)
-    low, high = top.simultaneous
-    interval = (
-        "no interval" if not math.isfinite(low) else f"{number(low, 2, True)} to {number(high, 2, True)}"
-    )
-    visible = [verdict.mde for verdict in analysis.verdicts if math.isfinite(verdict.mde)]
-    seen = f"{max(visible):.2f} points" if visible else "not known"
-    noise = (
-        f"residual sd of a run {analysis.sd:.2f} points" if math.isfinite(analysis.sd) else "noise not known"
-    )
-    cost_said = "" if price is None else f"; {price:.3f} x the {cost_name(cost)}"
-    return [
-        Tile(
-            "verdicts",
-            tally(judged),
-            f"{len(analysis.verdicts)} variants against {analysis.baseline}",
-            wide=True,
-        ),
-        Tile(
-            "best variant, over the baseline",
-            f"{number(top.estimate, 2, True)} points",
-            f"{top.variant}: {outcome(top)}{cost_said}",
-        ),
-        Tile("its simultaneous 95 % interval", interval, "holds for all variants together"),
-        Tile("smallest visible effect", seen, "found with 80 % power; less may exist unseen"),
-        Tile("seed blocks", str(analysis.blocks), f"same seeds for all; {noise}"),
     ]
 
 
@@ -248,20 +185,27 @@ def words(report: Report) -> tuple[tuple[str, str], ...]:
             "95 %: of intervals made so, 95 in 100 hold the mean over all seeds that could have been drawn",
         ),
         ("points", "percentage points of accuracy; positive is better than the baseline"),
+        ("MACs, FLOPs", "1 MAC is one multiply-add; FLOPs here are 2 x MACs plus element-wise work"),
+        ("bytes moved", "bytes that all operations read and write for one image, none fused"),
+        (
+            "the proxy",
+            "the short training by which archs are compared; its audit compares it with a long one",
+        ),
+    ]
+    if isinstance(report.judged, Judged):
+        return (*design.words(report, report.judged), *WORDS.items(), *found)
+    ranks = [
         (
             "fresh, search",
             "fresh seeds were run after the arch was chosen; search seeds chose it, which flatters it",
         ),
-        ("MACs, FLOPs", "1 MAC is one multiply-add; FLOPs here are 2 x MACs plus element-wise work"),
         (
             "P(front)",
             "probability, given the noise between seeds, that no arch of no more cost has less error",
         ),
         *STATUSES.items(),
     ]
-    if isinstance(report.judged, Judged):
-        found += WORDS.items()
-    return tuple(found)
+    return (*found, *ranks)
 
 
 def undecided(report: Report) -> str:
@@ -333,7 +277,7 @@ def caveats(report: Report) -> tuple[str, ...]:
         lines.append(
             "Rows marked `search` rest on the seeds that chose them; the best of them flatter themselves."
         )
-    lines += [line for line in [_chance(report)] if line]
+    lines += [line for line in [images(report)] if line]
     for what, said in (("device", devices(report)), ("version", versions(report))):
         if len(said) > 1:
             lines.append(f"Trials were not all run alike, more than one {what}: {'; '.join(said)}.")
@@ -344,6 +288,21 @@ def caveats(report: Report) -> tuple[str, ...]:
             f"The study is not over: {many(report.counts.running, 'trial')} still ran when this was written."
         )
     return tuple(lines)
+
+
+def images(report: Report) -> str:
+    """What so few validation images allow to say of others: a limit that no number of seeds moves."""
+    count, plain = (report.facts.get("data") or {}).get("val"), report.baseline
+    if not isinstance(count, int) or count < 1 or plain is None:
+        return ""
+    share = plain.standing.mean / 100
+    half = 196 * math.sqrt(share * (1 - share) / count)
+    pair = half * math.sqrt(2)
+    return (
+        f"All runs are judged on the same {count:,} validation images. For images not among them the baseline's error "
+        f"is known to ±{half:.1f} points (95 %) and a difference between two archs to at most ±{pair:.1f}, "
+        "less the more they err on the same images; more seeds do not lessen that."
+    )
 
 
 def _chance(report: Report) -> str:

@@ -117,6 +117,17 @@ class Table:
         return out
 
 
+@dataclass(frozen=True)
+class Tile:
+    """One fact of the first screen; `stages` are what stands in each stage, where that is the fact."""
+
+    name: str
+    value: str
+    detail: str
+    stages: tuple[str, ...] = ()
+    wide: bool = False
+
+
 def text(value: Value, column: Column) -> str:
     """One cell as people read it; a missing value is an en dash."""
     if value is None or (isinstance(value, float) and math.isnan(value)):

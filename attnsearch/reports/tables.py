@@ -114,11 +114,16 @@ def build(record: StudyRecord) -> Report:
     if not done:
         raise NoResultError(nothing_finished(record, counts))
     axes = cost_axes(record.facts, done)
-    standing = assess(candidates(done, axes))
-    rows = arch_rows(record, standing, done, over_baseline(standing, record.facts.get("baseline")))
+    roles = record.facts.get("controls") or {}
+    archs = candidates(done, axes)
+    standing = assess([arch for arch in archs if arch.key not in roles])  # a control is no rival
+    controls = [arch for arch in archs if arch.key in roles]
+    over = over_baseline(standing, record.facts.get("baseline"))
+    rows = arch_rows(record, standing, controls, done, over)
     judged = judge(record, rows, epochs)
     if isinstance(judged, Judged):
         rows = judged.restated(rows)
+    design = isinstance(judged, Judged)
     return Report(
         record=record,
         cost=axes[0],
@@ -126,8 +131,8 @@ def build(record: StudyRecord) -> Report:
         standing=standing,
         rows=rows,
         counts=counts,
-        front=_front_table(rows, record, axes[0]),
-        archs=_arch_table("archs", "All archs trained to the end", rows, record, axes[0]),
+        front=_design_table(rows, record, axes[0]) if design else _front_table(rows, record, axes[0]),
+        archs=_arch_table("archs", "All archs trained to the end", rows, record, axes[0], design),
         trials=trial_table(record),
         failures=_failure_table(record),
         judged=judged,
@@ -161,7 +166,9 @@ def frame(table: Table) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names)
 
 
-def _arch_table(name: str, title: str, rows: Sequence[ArchRow], record: StudyRecord, cost: str) -> Table:
+def _arch_table(
+    name: str, title: str, rows: Sequence[ArchRow], record: StudyRecord, cost: str, design: bool = False
+) -> Table:
     others = _other_costs(rows, cost)
     over_note = OVER_DESIGN if any(trial.role == "design" for trial in record.trials) else OVER_SEARCH
     columns = (
@@ -175,8 +182,9 @@ def _arch_table(name: str, title: str, rows: Sequence[ArchRow], record: StudyRec
         ),
         Column(cost, cost_title(cost, record.facts), "quantity", short=cost_name(cost)),
         Column("ratio", "x baseline", "number", 3, short="x base"),
-        Column("p_front", "P(front)", "probability", note=P_FRONT),
-        Column("status", "status"),
+        # Beside verdicts a second judgement of one arch at a time would only contradict them.
+        Column("p_front", "P(front)", "probability", wide=design, note=P_FRONT),
+        Column("status", "verdict" if design else "status"),
         Column("search_error_pct", "search value (%)", "number", wide=True),
         Column("optimism_points", "optimism (points)", "number", signed=True, wide=True, note=OPTIMISM),
         *(Column(other, cost_title(other, record.facts), "quantity", wide=True) for other in others),
@@ -198,6 +206,11 @@ def _front_table(rows: Sequence[ArchRow], record: StudyRecord, cost: str) -> Tab
         f"not listed: {many(rest, 'arch')} with some chance left (P(front) 0.05 to 0.50); archs.csv has them"
     )
     return replace(table, remarks=(note,))
+
+
+def _design_table(rows: Sequence[ArchRow], record: StudyRecord, cost: str) -> Table:
+    """Every variant and control with its error and cost, ready to be held against each other."""
+    return _arch_table("front", "Error and cost of every variant", rows, record, cost, design=True)
 
 
 def _arch_values(row: ArchRow, others: Sequence[str]) -> tuple[Value, ...]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 # What goes first where space is short.
-_SPARE = ("next", "latency_ms_ratio", "params_ratio", "p", "seeds_kind")
+_SPARE = ("bytes_moved_ratio", "params_ratio", "control", "next", "latency_ms_ratio", "p", "seeds_kind")
 _PROSE = 100  # columns beyond which a line of prose is hard to follow
 
 
@@ -37,6 +37,8 @@ def lines(report: Report, width: int) -> Iterator[tuple[str, str]]:
     """Every line with its style."""
     prose, told = min(width, _PROSE), set[str]()
     yield from _wrapped(summary.title(report), prose, "bold")
+    for line in summary.warnings(report):
+        yield from _wrapped(f"Warning: {line}", prose, "yellow")
     for line in summary.answer(report):
         yield from _wrapped(line, prose, bullet="- ")
     for table in report.main():

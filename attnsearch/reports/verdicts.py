@@ -28,12 +28,16 @@ WORDS = {
 }
 
 
+PRICES = ("params", "bytes_moved", "latency_ms")  # told beside the cost axis where they are known
 OVER = (
     "difference in points of accuracy on shared seeds, positive is better, ± half the 95 % interval that "
     "holds for all variants together (Dunnett)"
 )
-VISIBLE = "what this test finds with 80 % power; smaller effects may exist unseen"
-NEXT = "seed blocks that show, with 80 % power, an effect as large as the margin, or else as the estimate"
+VISIBLE = "a true effect so large is found with 80 % power; smaller ones may exist unseen"
+NEXT = (
+    "seed blocks in all that would show, with 80 % power, an effect as large as the margin, or without a margin one as "
+    "large as the estimate, if that is its true size"
+)
 MAIN = (
     "mean accuracy at a site's second option less that at its first, over all settings of the other sites; "
     "an interaction is half of what one site changes in the effect of the other; ± half the 95 % interval"
@@ -102,10 +106,31 @@ class Judged:
     rows: Mapping[str, ArchRow]
 
     def restated(self, rows: Sequence[ArchRow]) -> tuple[ArchRow, ...]:
-        """The rows with the verdicts' differences: one number for one thing throughout the report."""
-        said = {v.variant: estimate(v.estimate, v.simultaneous, v.n) for v in self.analysis.verdicts}
+        """The rows with the verdicts and their differences: one word and one number for one thing."""
+        said = {v.variant: v for v in self.analysis.verdicts}
         names = {row.trial.key: name for name, row in self.rows.items()}
-        return tuple(replace(row, difference=said.get(names[row.trial.key])) for row in rows)
+        return tuple(self._restated(row, said.get(names[row.trial.key])) for row in rows)
+
+    @staticmethod
+    def _restated(row: ArchRow, verdict: Verdict | None) -> ArchRow:
+        if verdict is None:
+            return replace(row, difference=None, status="baseline" if row.baseline else "not judged")
+        told = estimate(verdict.estimate, verdict.simultaneous, verdict.n)
+        return replace(row, difference=told, status="control" if row.control else verdict.outcome)
+
+    @property
+    def variants(self) -> tuple[Verdict, ...]:
+        """The verdicts on what was asked, the best first."""
+        return self._ordered(control=False)
+
+    @property
+    def controls(self) -> tuple[Verdict, ...]:
+        """The verdicts on the controls, the best first."""
+        return self._ordered(control=True)
+
+    def _ordered(self, *, control: bool) -> tuple[Verdict, ...]:
+        found = [v for v in self.analysis.verdicts if bool(self.rows[v.variant].control) == control]
+        return tuple(sorted(found, key=lambda verdict: -verdict.estimate))
 
     def prices(self, verdict: Verdict) -> Mapping[str, float]:
         """Costs over the baseline's, by name."""
@@ -167,14 +192,15 @@ def _effects(
 
 
 def verdict_table(judged: Judged, cost: str) -> Table:
-    """One row per variant, the best first: outcome, effect, certainty, price, what more it would take."""
+    """One row per variant, the best first, then the controls: outcome, effect, certainty, price, what more takes."""
     analysis = judged.analysis
-    ordered = sorted(analysis.verdicts, key=lambda verdict: -verdict.estimate)
-    priced = list(dict.fromkeys((cost, "params", *(c for c in ("latency_ms",) if _has(judged, c)))))
+    ordered = (*judged.variants, *judged.controls)
+    priced = [c for c in dict.fromkeys((cost, *PRICES)) if _has(judged, c)]
     named = any(row.trial.arch not in name for name, row in judged.rows.items())
     columns = (
         Column("variant", "variant"),
-        *([Column("arch", "arch")] if named else []),
+        *([Column("arch", "arch", wide=True)] if named else []),
+        Column("control", "control", wide=not judged.controls),
         Column("verdict", "verdict"),
         Column(
             "over_baseline_points", f"over {analysis.baseline} (points)", "estimate", signed=True, note=OVER
@@ -192,7 +218,7 @@ def verdict_table(judged: Judged, cost: str) -> Table:
         Column(
             "alone_points", "over baseline, interval of its own (points)", "estimate", signed=True, wide=True
         ),
-        Column("next", "to decide", note=NEXT),
+        Column("next", "what would decide it", note=NEXT),
     )
     rows = tuple(_verdict_values(judged, verdict, priced, named) for verdict in ordered)
     gains = frozenset(i for i, verdict in enumerate(ordered) if verdict.outcome == "gain")
@@ -213,6 +239,7 @@ def _verdict_values(
     return (
         verdict.variant,
         *([judged.rows[verdict.variant].trial.arch] if named else []),
+        "yes" if judged.rows[verdict.variant].control else "no",
         outcome(verdict),
         estimate(verdict.estimate, verdict.simultaneous, verdict.n),
         verdict.n,
@@ -250,7 +277,7 @@ def more(analysis: Analysis, verdict: Verdict) -> str:
     if verdict.outcome in ("gain", "harm", "equivalent"):
         return "decided"
     if not math.isfinite(verdict.mde) or not analysis.sd > 0:
-        return "2 seeds, to know the noise"
+        return "2 seed blocks, to know the noise"
     effect = verdict.margin or abs(verdict.estimate)
     if effect < 0.005:
         return "name a margin, to test for equivalence"
@@ -258,8 +285,8 @@ def more(analysis: Analysis, verdict: Verdict) -> str:
 
     needed = seeds_needed(effect, len(analysis.verdicts) + 1, sd=analysis.sd)
     if needed is None or needed > 10_000:
-        return f"over 10,000 seeds ({effect:.2f} points)"
-    return f"{needed} seeds ({effect:.2f} points)"
+        return f"over 10,000 seeds, to see {effect:.2f} points"
+    return f"{needed} seeds, to see {effect:.2f} points"
 
 
 def _remarks(analysis: Analysis) -> tuple[str, ...]:
@@ -272,7 +299,14 @@ def _remarks(analysis: Analysis) -> tuple[str, ...]:
         pairing = (
             f"seed blocks made runs correlate by {analysis.rho:.2f} (95 % interval {low:.2f} to {high:.2f})"
         )
-    seen = many(analysis.blocks, "seed block") + "".join(f"; {part}" for part in (noise, pairing) if part)
+    spread = ""
+    if analysis.sd_ratio is not None and analysis.p_equal_noise is not None:
+        spread = (
+            f"the largest residual sd of a variant is {analysis.sd_ratio:.1f} times the smallest (p of equal noise "
+            f"{analysis.p_equal_noise:.2f}, Brown and Forsythe)"
+        )
+    parts = (noise, spread, pairing)
+    seen = many(analysis.blocks, "seed block") + "".join(f"; {part}" for part in parts if part)
     return (seen, *(note.rstrip(".") for note in analysis.notes))
 
 

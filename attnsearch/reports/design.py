@@ -1,0 +1,207 @@
+"""Sentences and tiles of a design: what is known of each variant, how surely, at what price, what more would take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from attnsearch.reports.rows import cost_name
+from attnsearch.reports.table import Tile, many, number
+from attnsearch.reports.verdicts import Judged, outcome
+from attnsearch.statistics import Verdict
+
+if TYPE_CHECKING:
+    from attnsearch.reports.tables import Report
+
+LINES = 12  # variants that get a sentence; the table has all
+UNEQUAL = 0.05  # p of equal noise from which unequal noise is pointed out
+
+# What each design leaves open by its nature.
+_UNTOUCHED = {
+    "loo": "it takes away one site at a time from one reference",
+    "add": "it changes one site at a time: several together may add up or cancel",
+    "swap": "it gives every site the same option: where that should stand is not asked",
+    "factorial": "it knows two options for each site",
+}
+
+_CONTROLS = {
+    "null gate": (
+        "a control: gates in the same places that pass everything on unchanged; it differs from the baseline only "
+        "where the hook itself does something"
+    ),
+    "width-matched": (
+        "a control: the plain host made wider until it has a variant's MACs; what the same price buys without a block"
+    ),
+    "frozen gate": "a control: the same gates with their parameters left as drawn; what training them adds",
+}
+
+
+def lines(report: Report, judged: Judged) -> list[str]:
+    """The tally, one sentence per variant and control, and what it takes to know more."""
+    analysis = judged.analysis
+    told = judged.variants[:LINES]
+    found = [
+        f"Compared with {analysis.baseline} over {many(analysis.blocks, 'seed block')}, in points of accuracy with "
+        f"simultaneous 95 % intervals: {tally(judged)}."
+    ]
+    found += [_line(judged, verdict, report.cost) for verdict in told]
+    if len(judged.variants) > len(told):
+        found.append(f"{len(judged.variants) - len(told)} more in the table.")
+    found += [f"Control, {_line(judged, verdict, report.cost)}" for verdict in judged.controls]
+    return [*found, outlook(report, judged), untouched(report)]
+
+
+def tally(judged: Judged) -> str:
+    """`gain 1, harm 0, equivalent 0, no evidence 3`; controls are not counted."""
+    said = [verdict.outcome for verdict in judged.variants]
+    return ", ".join(f"{word} {said.count(word)}" for word in ("gain", "harm", "equivalent", "no evidence"))
+
+
+def _line(judged: Judged, verdict: Verdict, cost: str) -> str:
+    low, high = verdict.simultaneous
+    known = math.isfinite(low) and math.isfinite(high)
+    interval = f"({number(low, 2, True)} to {number(high, 2, True)})" if known else "(noise not known)"
+    parts = [f"{number(verdict.estimate, 2, True)} points {interval} on {many(verdict.n, 'seed')}"]
+    if verdict.outcome == "no evidence" and math.isfinite(verdict.mde):
+        parts.append(f"effects under {verdict.mde:.2f} points may have gone unseen")
+    price = judged.prices(verdict).get(cost)
+    if price is not None:
+        parts.append(f"{price:.3f} x the {cost_name(cost)}")
+    return f"{verdict.variant}: {outcome(verdict)}; {'; '.join(parts)}."
+
+
+def outlook(report: Report, judged: Judged) -> str:
+    """The seed blocks and hours that would show the margin, or else half of the smallest effect visible now."""
+    from statistics import median
+
+    from attnsearch.power import seeds_needed
+
+    analysis, open_ones = judged.analysis, [v for v in judged.variants if v.outcome == "no evidence"]
+    visible = [v.mde for v in open_ones if math.isfinite(v.mde)]
+    if not visible or not analysis.sd > 0:
+        return ""
+    effect = open_ones[0].margin or max(visible) / 2
+    rows = len(analysis.verdicts) + 1
+    needed = seeds_needed(effect, rows, sd=analysis.sd)
+    if needed is None or needed <= analysis.blocks:
+        return ""
+    seconds = median(trial.seconds for trial in report.record.trials if trial.state == "complete")
+    trainings = (needed - analysis.blocks) * rows
+    return (
+        f"To see effects of {effect:.2f} points takes {needed:,} seed blocks, {trainings:,} more trainings or about "
+        f"{_hours(trainings * seconds)} of one worker: the same command with `--seeds {needed} --resume`."
+    )
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{max(1, round(seconds / 60))} minutes"
+
+
+def untouched(report: Report) -> str:
+    """What of the question the design does not ask: combinations by its nature, options that no variant has."""
+    design, sites = report.facts.get("design"), report.facts.get("sites") or {}
+    kind = design.get("kind", "") if isinstance(design, dict) else str(design)
+    tried: dict[str, set[str]] = {}
+    for trial in report.record.trials:
+        for site, option in trial.sites.items():
+            tried.setdefault(site, set()).add(option)
+    left = [
+        f"{site} {len(options) - len(tried[site])} of {len(options)}"
+        for site, options in sites.items()
+        if site in tried and set(options) - tried[site]
+    ]
+    options = f"options never tried: {', '.join(left)}" if left else ""
+    open_questions = [part for part in (_UNTOUCHED.get(kind, ""), options) if part]
+    return f"Not asked by this design: {'; '.join(open_questions)}." if open_questions else ""
+
+
+def warnings(judged: Judged) -> list[str]:
+    """Where the noise of the variants differs so that one pooled sd does not fit all."""
+    analysis = judged.analysis
+    noisy = [note for note in analysis.notes if "times as noisy" in note]
+    if noisy or analysis.p_equal_noise is None or analysis.p_equal_noise > UNEQUAL:
+        return noisy
+    return [
+        f"Seeds scatter some variants more than others: the largest residual sd is {analysis.sd_ratio:.1f} times the "
+        f"smallest (Brown and Forsythe's p {analysis.p_equal_noise:.3f}). One sd for all makes the intervals of the "
+        "noisy ones too narrow."
+    ]
+
+
+def tiles(judged: Judged, cost: str) -> list[Tile]:
+    """The verdicts, the highest estimate among the variants, what could be seen, and the design's size."""
+    analysis, variants = judged.analysis, judged.variants
+    controls = f"; {many(len(judged.controls), 'control')} in the table" if judged.controls else ""
+    rivals = f"{many(len(variants), 'variant')} against {analysis.baseline}{controls}"
+    visible = [verdict.mde for verdict in variants if math.isfinite(verdict.mde)]
+    seen = f"{max(visible):.2f} points" if visible else "not known"
+    noise = (
+        f"residual sd of a run {analysis.sd:.2f} points" if math.isfinite(analysis.sd) else "noise not known"
+    )
+    return [
+        Tile("verdicts on the variants", tally(judged), rivals, wide=True),
+        *_top(judged, variants, cost),
+        Tile("smallest visible effect", seen, "a true one so large is found in 4 of 5 studies like this one"),
+        Tile("seed blocks", str(analysis.blocks), f"every variant trained once on each; {noise}"),
+    ]
+
+
+def _top(judged: Judged, variants: Sequence[Verdict], cost: str) -> list[Tile]:
+    if not variants:
+        return []
+    top = variants[0]
+    low, high = top.simultaneous
+    interval = f"{number(low, 2, True)} to {number(high, 2, True)}" if math.isfinite(low) else "no interval"
+    price = judged.prices(top).get(cost)
+    cost_said = "" if price is None else f"; {price:.3f} x the {cost_name(cost)}"
+    return [
+        Tile(
+            "highest estimate of a variant, over the baseline",
+            f"{number(top.estimate, 2, True)} points",
+            f"{top.variant}: {outcome(top)}{cost_said}",
+        ),
+        Tile("its simultaneous 95 % interval", interval, "holds for all variants and controls together"),
+    ]
+
+
+def words(report: Report, judged: Judged) -> list[tuple[str, str]]:
+    """What only the page of a design has to explain, with this study's own names."""
+    sites = ", ".join((report.facts.get("sites") or {}).keys())
+    host = report.facts.get("host") or "the network"
+    present = {row.control for row in judged.rows.values() if row.control}
+    return [
+        ("host", f"the network that blocks are put into, here {host}"),
+        (
+            "site",
+            f"a place in the host where one of several options stands{f', here {sites}' if sites else ''}",
+        ),
+        (
+            "variant",
+            f"one arch of the design, named by what it changes; the baseline is {judged.analysis.baseline}",
+        ),
+        (
+            "seed block",
+            "one seed on which every variant is trained once: layers that they share begin alike, and the images come "
+            "in the same order with the same augmentation",
+        ),
+        (
+            "noise, residual sd",
+            "how far runs of one variant scatter once the means of variants and seed blocks are taken out",
+        ),
+        (
+            "simultaneous interval",
+            "of 100 studies like this one, 95 have all of their intervals right at once (Dunnett)",
+        ),
+        (
+            "smallest visible effect",
+            "a true difference so large is found in 4 of 5 studies of this size and noise (80 % power); smaller ones "
+            "are missed more often",
+        ),
+        (
+            "margin",
+            "the difference below which you said that it would not matter (`--margin`); without one nothing can be "
+            "called equivalent",
+        ),
+        *((name, meaning) for name, meaning in _CONTROLS.items() if name in present),
+    ]
