@@ -33,7 +33,7 @@ _MARKS = {  # status or verdict -> marker, colour, filled
     "equivalent": ("s", GREEN, False),
     "no evidence": ("o", GREY, False),
     "not judged": (".", GREY, True),
-    "control": ("x", INK, True),
+    "control": ("D", INK, False),
 }
 
 _AROUND = ((9, 8), (-9, 8), (9, -8), (-9, -8), (13, 0), (-13, 0), (0, 12), (0, -12))
