@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from attnsearch.host import add_relu, norm_relu
+from attnsearch.host import add_relu, norm_add_relu, norm_relu
 
 
 @cache
@@ -39,12 +40,13 @@ def available() -> bool:
 
 
 class Fast(TorchFunctionMode):
-    """Computes what `attnsearch.kernels` can; enter it around the forward pass alone."""
+    """Computes what `attnsearch.kernels` can; enter a new one around each forward pass alone: it holds maps."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._relu = False  # a ReLU waits behind the norm that is about to be computed
+        self._after: _After | None = None  # what waits behind the norm that is about to be computed
         self._pooled: _Pooled | None = None  # the map that was pooled last
+        self._twins: dict[int, _Twin] = {}  # of the activated maps, by their id
 
     def __torch_function__(
         self,
@@ -60,19 +62,23 @@ class Fast(TorchFunctionMode):
                 return done
         return func(*args, **(kwargs or {}))
 
-    def __exit__(self, *error: Any) -> None:
-        self._pooled = None
-        super().__exit__(*error)  # type: ignore[no-untyped-call]
-
     def norm_relu(self, norm: nn.Module, x: Tensor) -> Tensor | None:
-        if type(norm) is not nn.BatchNorm2d or not norm.training:
+        return self._normed(norm, x, _After(None))
+
+    def norm_add_relu(self, norm: nn.Module, x: Tensor, other: Tensor) -> Tensor | None:
+        if not _alike(x, other):
             return None
-        self._relu = True
+        return self._normed(norm, x, _After(self._other(other)))
+
+    def _normed(self, norm: nn.Module, x: Tensor, after: _After) -> Tensor | None:
+        if type(norm) is not nn.BatchNorm2d:
+            return None
+        self._after = after
         with self:
             y: Tensor = norm(x)
-        if self._relu:  # the norm was left to torch
-            self._relu = False
-            return torch.relu(y)
+        if self._after is not None:  # the norm was left to torch
+            self._after = None
+            return torch.relu(y if after.other is None else y + after.other)
         return y
 
     def batch_norm(
@@ -86,22 +92,37 @@ class Fast(TorchFunctionMode):
         momentum: float = 0.1,
         eps: float = 1e-5,
     ) -> Tensor | None:
-        if not training or weight is None or bias is None or weight.dtype != torch.float32 or not _suits(x):
+        known = (running_mean, running_var, weight, bias)
+        if not _suits(x) or any(t is None or t.dtype != torch.float32 for t in known):
             return None
+        after = self._after or _After(None, relu=False)
+        if not training:
+            if torch.is_grad_enabled():
+                return None
+            self._after = None
+            return _scaled_shifted(x, *known, eps, after)  # type: ignore[arg-type]
         if x.shape[0] * x.shape[2] * x.shape[3] < 2:
             return None
-        relu, self._relu = self._relu, False
-        y, mean, variance = _Norm.apply(x, weight, bias, eps, relu)  # type: ignore[no-untyped-call]
-        if running_mean is not None and running_var is not None:
-            count = x.numel() // x.shape[1]
-            running_mean.lerp_(mean.to(running_mean), momentum)
-            running_var.lerp_((variance * (count / (count - 1))).to(running_var), momentum)
+        self._after = None
+        y, twin = _Norm.apply(
+            x, weight, bias, (running_mean, running_var), momentum, eps, after.relu, after.other
+        )  # type: ignore[no-untyped-call]
+        if after.relu:
+            self._twins[id(y)] = _Twin(y, twin)
         return y  # type: ignore[no-any-return]
 
     def add_relu(self, x: Tensor, other: Tensor) -> Tensor | None:
-        if not _suits(x) or not _suits(other) or x.shape != other.shape or x.dtype != other.dtype:
+        if not _alike(x, other):
             return None
-        return _AddRelu.apply(x, other)  # type: ignore[no-any-return, no-untyped-call]
+        y, twin = _AddRelu.apply(x, self._other(other))  # type: ignore[no-untyped-call]
+        if y.requires_grad:
+            self._twins[id(y)] = _Twin(y, twin)
+        return y  # type: ignore[no-any-return]
+
+    def _other(self, x: Tensor) -> Tensor:
+        """A shortcut's map: its twin, if it has one and was not changed in place since."""
+        twin = self._twins.get(id(x))
+        return twin.second if twin is not None and x._version == twin.version else x
 
     def mean(self, x: Tensor, dim: Any = None, keepdim: bool = False, **rest: Any) -> Tensor | None:
         return None if rest else self._pool(x, dim, keepdim, 0)
@@ -175,65 +196,101 @@ class _Pooled:
         return self.results[dims]
 
 
+@dataclass(frozen=True)
+class _After:
+    """What follows a norm: an addition, or not, and a ReLU, or not."""
+
+    other: Tensor | None
+    relu: bool = True
+
+
+class _Twin:
+    """A residual unit's input, twice: its gradients by the branch and by the shortcut meet in one loop."""
+
+    def __init__(self, first: Tensor, second: Tensor) -> None:
+        self.first, self.second, self.version = first, second, first._version
+
+
 class _Norm(torch.autograd.Function):
-    """Batch norm by the batch's own statistics, with or without a ReLU; also gives mean and variance (C,)."""
+    """Batch norm by the batch's own statistics, with or without an addition and a ReLU behind it; y twice."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, relu: bool
-    ) -> tuple[Tensor, ...]:
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        running: tuple[Tensor, Tensor],
+        momentum: float,
+        eps: float,
+        relu: bool,
+        other: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
         from attnsearch import kernels
 
-        channels, count = x.shape[1], x.numel() // x.shape[1]
-        pivot = x[0, :, 0, 0].float()
-        sums = torch.zeros(2, x.shape[3] * channels)
-        kernels.norm_sums(_rows(x), _wide(pivot, x), sums[0].numpy(), sums[1].numpy())
-        first, second = (sums.view(2, -1, channels).sum(1, dtype=torch.float64) / count).unbind()
-        mean, variance = (first + pivot).float(), (second - first * first).clamp_(min=0).float()
-        inverse = (variance + eps).rsqrt()
-        scale = weight * inverse
         y = torch.empty_like(x)
-        kernels.norm_apply(_rows(x), _wide(scale, x), _wide(bias - mean * scale, x), _rows(y), relu)
-        ctx.save_for_backward(x, y if relu else x, mean, inverse, scale)
-        ctx.relu = relu
-        ctx.mark_non_differentiable(mean, variance)
-        return y, mean, variance
+        small = weight.detach().numpy(), bias.detach().numpy(), tuple(t.numpy() for t in running)
+        ctx.stats = kernels.norm(_rows(x), *small, momentum, eps, relu, _optional(other), _rows(y))
+        ctx.relu, ctx.added = relu, other is not None
+        ctx.save_for_backward(x, *([y] if ctx.added else []))
+        ctx.set_materialize_grads(False)
+        return y, y.view_as(y)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, g: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         from attnsearch import kernels
 
-        x, y, mean, inverse, scale = ctx.saved_tensors
-        g = g.contiguous(memory_format=torch.channels_last)
-        channels, count = x.shape[1], x.numel() // x.shape[1]
-        maps, middle = (_rows(g), _rows(x), _rows(y)), _wide(mean, x)
-        sums = torch.zeros(2, x.shape[3] * channels)
-        kernels.norm_back_sums(*maps, middle, sums[0].numpy(), sums[1].numpy(), ctx.relu)
-        total, products = sums.view(2, -1, channels).sum(1)
-        slope, offset = -scale * inverse**2 * products / count, -scale * total / count
-        out = torch.empty_like(x)
-        a, b, c = (_wide(v, x) for v in (scale, slope, offset))
-        kernels.norm_back(*maps, middle, a, b, c, _rows(out), ctx.relu)
-        return out, products * inverse, total, None, None
+        x, *y = ctx.saved_tensors
+        g, more = _both(gradients)
+        out, d = torch.empty_like(x), torch.empty_like(x) if ctx.added else None
+        sums = _rows(g), _optional(more), _rows(x), _optional(y[0] if y else None)
+        parameters = torch.from_numpy(kernels.norm_back(*sums, ctx.stats, ctx.relu, _optional(d), _rows(out)))
+        return out, parameters[0], parameters[1], None, None, None, None, d
+
+
+def _both(gradients: tuple[Tensor | None, ...]) -> tuple[Tensor, Tensor | None]:
+    """Gradients of a map and of its twin, of which one may be missing, in the maps' own order."""
+    g, *more = (g.contiguous(memory_format=torch.channels_last) for g in gradients if g is not None)
+    return g, more[0] if more else None
+
+
+def _scaled_shifted(
+    x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: float, after: _After
+) -> Tensor:
+    """The norm by running statistics, without gradients."""
+    from attnsearch import kernels
+
+    scale = weight * (variance + eps).rsqrt()
+    shift = bias - mean * scale
+    y = torch.empty_like(x)
+    kernels.scale_shift(_rows(x), scale.numpy(), shift.numpy(), after.relu, _optional(after.other), _rows(y))
+    return y
 
 
 class _AddRelu(torch.autograd.Function):
+    """relu(x + other), twice."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, other: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
         from attnsearch import kernels
 
         y = torch.empty_like(x)
         kernels.add_relu(_rows(x), _rows(other), _rows(y))
         ctx.save_for_backward(y)
-        return y
+        ctx.set_materialize_grads(False)
+        return y, y.view_as(y)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor, Tensor]:
+        from attnsearch import kernels
+
         (y,) = ctx.saved_tensors
-        g = torch.ops.aten.threshold_backward(g, y, 0)
-        return g, g
+        g, more = _both(gradients)
+        out = torch.empty_like(y)
+        kernels.add_relu_back(_rows(g), _optional(more), _rows(y), _rows(out))
+        return out, out
 
 
 class _Pools(torch.autograd.Function):
@@ -333,15 +390,18 @@ class _PlanesConv(torch.autograd.Function):
         return g_x.to(g.dtype), g_weight
 
 
+def _alike(x: Tensor, other: Tensor) -> bool:
+    return x.shape == other.shape and x.dtype == other.dtype and _suits(x) and _suits(other)
+
+
 def _suits(x: Tensor) -> bool:
-    """Whether the kernels know this map, and its gradient is wanted."""
+    """Whether the kernels know this map, and its gradient is wanted or nobody's is."""
     return (
         type(x) is Tensor
         and x.dim() == 4
         and x.device.type == "cpu"
         and x.dtype in (torch.bfloat16, torch.float32)
-        and x.requires_grad
-        and torch.is_grad_enabled()
+        and (x.requires_grad or not torch.is_grad_enabled())
         and x.is_contiguous(memory_format=torch.channels_last)
         and x.numel() > 0
     )
@@ -355,6 +415,10 @@ def _array(x: Tensor, *shape: int) -> Any:
 def _rows(x: Tensor) -> Any:
     batch, channels, height, width = x.shape
     return _array(x, batch * height, width * channels)
+
+
+def _optional(x: Tensor | None) -> Any:
+    return None if x is None else _rows(x)
 
 
 def _images(x: Tensor) -> Any:
@@ -372,14 +436,10 @@ def _flat(pooled: Tensor, places: bool) -> Any:
     return pooled.detach().view(pooled.shape[:2] if places else -1).numpy()
 
 
-def _wide(values: Tensor, x: Tensor) -> Any:
-    """One number a channel, repeated for each pixel of a row."""
-    return values.float().repeat(x.shape[3]).numpy()
-
-
 _DIMS = {1: (1,), (1,): (1,), (2, 3): (2, 3), (-2, -1): (2, 3)}
 _HANDLED: dict[Any, Callable[..., Tensor | None]] = {
     norm_relu: Fast.norm_relu,
+    norm_add_relu: Fast.norm_add_relu,
     add_relu: Fast.add_relu,
     F.batch_norm: Fast.batch_norm,
     Tensor.mean: Fast.mean,

@@ -132,23 +132,31 @@ class Unit(nn.Module):
         self.activate_last = False
 
     def forward(self, x: Tensor) -> Tensor:
-        out = x
+        out, last_norm = self._branch(x)
+        shortcut = x if self.downsample is None else self.downsample(x)
+        if last_norm is not None and not (self.attention is not None and self.position == "before_add"):
+            out = norm_add_relu(last_norm, out, shortcut)
+        else:
+            out = out if last_norm is None else last_norm(out)
+            out = add_relu(self._gated("before_add", out), shortcut)
+        return self._gated("after_add", out)
+
+    def _branch(self, x: Tensor) -> tuple[Tensor, nn.Module | None]:
+        """The branch up to its last norm, and that norm, unless an activation follows it here."""
         for step, (conv, norm) in enumerate(self.branch):
             if conv == self.slot and self.pool_first is not None:
-                out = self.pool_first(out)
-            out = (
-                self._gated("after_conv", getattr(self, conv)(out))
-                if conv == self.slot
-                else getattr(self, conv)(out)
-            )
+                x = self.pool_first(x)
+            x = getattr(self, conv)(x)
+            if conv == self.slot:
+                x = self._gated("after_conv", x)
+            last = step == len(self.branch) - 1
+            if last and not self.activate_last:
+                return x, getattr(self, norm)
             if norm:
-                activated = step < len(self.branch) - 1 or self.activate_last
-                out = norm_relu(getattr(self, norm), out) if activated else getattr(self, norm)(out)
+                x = norm_relu(getattr(self, norm), x)
             if conv == self.slot and self.pool is not None:
-                out = self.pool(out)
-        out = self._gated("before_add", out)
-        out = add_relu(out, x if self.downsample is None else self.downsample(x))
-        return self._gated("after_add", out)
+                x = self.pool(x)
+        return x, None
 
     def _gated(self, position: str, x: Tensor) -> Tensor:
         return self.attention(x) if self.attention is not None and self.position == position else x
@@ -159,6 +167,13 @@ def norm_relu(norm: nn.Module, x: Tensor) -> Tensor:
     if has_torch_function_unary(x):
         return handle_torch_function(norm_relu, (x,), norm, x)
     return torch.relu(norm(x))
+
+
+def norm_add_relu(norm: nn.Module, x: Tensor, other: Tensor) -> Tensor:
+    """relu(norm(x) + other), where `attnsearch.fast` may take hold."""
+    if has_torch_function((x, other)):
+        return handle_torch_function(norm_add_relu, (x, other), norm, x, other)
+    return torch.relu(norm(x) + other)
 
 
 def add_relu(x: Tensor, other: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from numba import njit, types
 from numba.extending import overload
 
 F32, U16, U32 = np.float32, np.uint16, np.uint32
-Function = TypeVar("Function", bound=Callable[..., None])
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def compiled(function: Function) -> Function:
@@ -61,7 +61,40 @@ overload(store, inline="always")(_store)
 
 
 @compiled
-def norm_sums(x: Any, pivot: Any, total: Any, squares: Any) -> None:
+def norm(
+    x: Any, weight: Any, bias: Any, running: Any, momentum: float, eps: float, relu: bool, other: Any, y: Any
+) -> Any:
+    """Batch norm by the batch's own statistics: y = x * scale + shift (+ other), through a ReLU or not.
+
+    `running` (mean, variance) moves towards the batch's. Answers (4, C): mean, 1 / deviation, scale, shift.
+    """
+    rows, columns = x.shape
+    channels = weight.size
+    pivot, total, squares = np.empty(columns, F32), np.zeros(columns, F32), np.zeros(columns, F32)
+    for j in range(columns):
+        pivot[j] = load(x[0, j % channels])
+    _norm_sums(x, pivot, total, squares)
+    count, stats = rows * (columns // channels), np.empty((4, channels), F32)
+    for c in range(channels):
+        first, second = 0.0, 0.0
+        for j in range(c, columns, channels):
+            first += total[j]
+            second += squares[j]
+        first, second = first / count, second / count
+        variance = second - first * first
+        variance = 0.0 if variance < 0.0 else variance  # max() would hide a NaN
+        stats[0, c] = mean = first + pivot[c]
+        stats[1, c] = inverse = 1.0 / np.sqrt(variance + eps)
+        stats[2, c] = weight[c] * inverse
+        stats[3, c] = bias[c] - mean * weight[c] * inverse
+        running[0][c] += momentum * (mean - running[0][c])
+        running[1][c] += momentum * (variance * count / (count - 1) - running[1][c])
+    scale_shift(x, stats[2], stats[3], relu, other, y)
+    return stats
+
+
+@compiled
+def _norm_sums(x: Any, pivot: Any, total: Any, squares: Any) -> None:
     """Add to each column its sum and its sum of squares, both of x - pivot: near the mean little cancels."""
     rows, columns = x.shape
     for i in range(rows):
@@ -72,40 +105,118 @@ def norm_sums(x: Any, pivot: Any, total: Any, squares: Any) -> None:
 
 
 @compiled
-def norm_apply(x: Any, scale: Any, shift: Any, out: Any, relu: bool) -> None:
-    """Out = x * scale + shift, through a ReLU or not."""
+def scale_shift(x: Any, scale: Any, shift: Any, relu: bool, other: Any, y: Any) -> None:
+    """Y = x * scale + shift (+ other, unless None), through a ReLU or not; scale and shift (C,)."""
     rows, columns = x.shape
+    a, b = _repeated(scale, columns), _repeated(shift, columns)
     for i in range(rows):
         for j in range(columns):
-            v = load(x[i, j]) * scale[j] + shift[j]
+            v = load(x[i, j]) * a[j] + b[j]
+            if other is not None:
+                v += load(other[i, j])
             if relu:
                 v = F32(0) if v < F32(0) else v
-            out[i, j] = store(v, x[i, j])
+            y[i, j] = store(v, x[i, j])
 
 
 @compiled
-def norm_back_sums(g: Any, x: Any, y: Any, mean: Any, total: Any, products: Any, relu: bool) -> None:
-    """Add to each column the sums of d and of d * (x - mean), d being g where the ReLU let pass."""
+def norm_back(g: Any, more: Any, x: Any, y: Any, stats: Any, relu: bool, d: Any, out: Any) -> Any:
+    """Gradient of `norm` by x into out; answers those by weight and bias (2, C).
+
+    d is what the ReLU let pass of g (+ more, unless None). A ReLU behind an addition is known by its output y, and d is
+    kept for the other addend; one behind the norm alone is computed again from x, which costs less than reading y.
+    """
     rows, columns = x.shape
-    for i in range(rows):
-        for j in range(columns):
-            d = load(g[i, j])
-            if relu:
-                d = d if load(y[i, j]) > F32(0) else F32(0)
-            total[j] += d
-            products[j] += d * (load(x[i, j]) - mean[j])
+    channels = stats.shape[1]
+    mean, scale, shift = (
+        _repeated(stats[0], columns),
+        _repeated(stats[2], columns),
+        _repeated(stats[3], columns),
+    )
+    total, products = np.zeros(columns, F32), np.zeros(columns, F32)
+    _norm_back_sums(g, more, x, y, mean, scale, shift, relu, d, total, products)
+    count, parameters = rows * (columns // channels), np.zeros((2, channels), F32)
+    slope, offset = np.empty(channels, F32), np.empty(channels, F32)
+    for c in range(channels):
+        first, second = 0.0, 0.0
+        for j in range(c, columns, channels):
+            first += total[j]
+            second += products[j]
+        inverse = stats[1, c]
+        parameters[0, c], parameters[1, c] = second * inverse, first
+        slope[c] = -stats[2, c] * inverse * inverse * second / count
+        offset[c] = -stats[2, c] * first / count
+    b, c = _repeated(slope, columns), _repeated(offset, columns)
+    if d is not None:
+        _norm_back_maps(d, None, x, mean, scale, shift, False, b, c, out)
+    else:
+        _norm_back_maps(g, more, x, mean, scale, shift, relu, b, c, out)
+    return parameters
 
 
 @compiled
-def norm_back(g: Any, x: Any, y: Any, mean: Any, a: Any, b: Any, c: Any, out: Any, relu: bool) -> None:
-    """Out = d * a + (x - mean) * b + c, d as above."""
+def _norm_back_sums(
+    g: Any,
+    more: Any,
+    x: Any,
+    y: Any,
+    mean: Any,
+    scale: Any,
+    shift: Any,
+    relu: bool,
+    d: Any,
+    total: Any,
+    products: Any,
+) -> None:
+    """Add to each column the sums of d and of d * (x - mean); write d down unless that is None."""
     rows, columns = x.shape
     for i in range(rows):
         for j in range(columns):
-            d = load(g[i, j])
+            v, place = load(g[i, j]), load(x[i, j])
+            if more is not None:
+                v += load(more[i, j])
+            if y is not None:
+                v = v if load(y[i, j]) > F32(0) else F32(0)
+            elif relu:
+                v = v if place * scale[j] + shift[j] > F32(0) else F32(0)
+            if d is not None:
+                d[i, j] = store(v, x[i, j])
+            total[j] += v
+            products[j] += v * (place - mean[j])
+
+
+@compiled
+def _norm_back_maps(
+    g: Any,
+    more: Any,
+    x: Any,
+    mean: Any,
+    scale: Any,
+    shift: Any,
+    relu: bool,
+    slope: Any,
+    offset: Any,
+    out: Any,
+) -> None:
+    """Out = d * scale + (x - mean) * slope + offset."""
+    rows, columns = x.shape
+    for i in range(rows):
+        for j in range(columns):
+            v, place = load(g[i, j]), load(x[i, j])
+            if more is not None:
+                v += load(more[i, j])
             if relu:
-                d = d if load(y[i, j]) > F32(0) else F32(0)
-            out[i, j] = store(d * a[j] + (load(x[i, j]) - mean[j]) * b[j] + c[j], x[i, j])
+                v = v if place * scale[j] + shift[j] > F32(0) else F32(0)
+            out[i, j] = store(v * scale[j] + (place - mean[j]) * slope[j] + offset[j], x[i, j])
+
+
+@compiled
+def _repeated(values: Any, columns: int) -> Any:
+    """One number a channel, repeated for each pixel of a row."""
+    wide = np.empty(columns, F32)
+    for j in range(columns):
+        wide[j] = values[j % values.size]
+    return wide
 
 
 @compiled
@@ -116,6 +227,18 @@ def add_relu(x: Any, other: Any, out: Any) -> None:
         for j in range(columns):
             v = load(x[i, j]) + load(other[i, j])
             out[i, j] = store(F32(0) if v < F32(0) else v, x[i, j])
+
+
+@compiled
+def add_relu_back(g: Any, more: Any, y: Any, out: Any) -> None:
+    """Out = g (+ more, unless None) where y is positive, else 0."""
+    rows, columns = y.shape
+    for i in range(rows):
+        for j in range(columns):
+            v = load(g[i, j])
+            if more is not None:
+                v += load(more[i, j])
+            out[i, j] = store(v if load(y[i, j]) > F32(0) else F32(0), y[i, j])
 
 
 @compiled

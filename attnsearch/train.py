@@ -98,7 +98,7 @@ def evaluate(
         for start in range(0, len(images), EVAL_BATCH):
             x = normalise(images[start : start + EVAL_BATCH], data.mean, data.std, dtype)
             y = labels[start : start + EVAL_BATCH]
-            with _autocast(images.device, dtype):
+            with _autocast(images.device, dtype), _fused(images.device):
                 logits = model(x).float()
             loss += F.cross_entropy(logits, y, reduction="sum")
             wrong += (logits.argmax(1) != y).sum()

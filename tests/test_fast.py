@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from attnsearch import fast
 from attnsearch.arch import Arch
-from attnsearch.host import add_relu, build, norm_relu
+from attnsearch.host import add_relu, build, norm_add_relu, norm_relu
 from attnsearch.train import DeviceData, fit
 from attnsearch.trial import Recipe
 
@@ -44,7 +44,24 @@ def gated(x: Tensor) -> Tensor:
     return y * (y.mean(1, keepdim=True) + 2 * y.amax(1, keepdim=True)).sigmoid() + x * x.mean(1, keepdim=True)
 
 
+class Residual(nn.Module):
+    """Two additions of a map that its own branch reads too; `changed` alters that map in place between."""
+
+    def __init__(self, changed: bool = False) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.BatchNorm2d(6) for _ in range(2))
+        self.changed = changed
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = norm_relu(self.norms[0], x)
+        y = norm_add_relu(self.norms[1], x * x, x)
+        if self.changed:
+            y.mul_(2)
+        return add_relu(y.sin(), y)
+
+
 OPERATIONS = {
+    "residual": (Residual, (5, 6, 7, 4), 0.0),
     "norm": (lambda: nn.BatchNorm2d(6), (5, 6, 7, 4), 0.0),
     "norm far from zero": (lambda: nn.BatchNorm2d(6), (5, 6, 7, 4), 100.0),
     "gates": (lambda: gated, (3, 6, 5, 4), 0.0),
@@ -73,6 +90,26 @@ def test_values_and_gradients_are_torchs(name: str) -> None:
     reference = values_and_gradients(exact, x.detach().double().requires_grad_(), fast=False)
     for a, b in zip(ours, reference, strict=True):
         torch.testing.assert_close(a.double(), b.double(), rtol=1e-5, atol=1e-5 if offset == 0 else 1e-3)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_map_changed_in_place_is_refused_as_torch_refuses_it(compiled: bool) -> None:
+    """A ReLU's backward reads its output."""
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        values_and_gradients(Residual(changed=True), feature_map(5, 6, 7, 4), compiled)
+
+
+@pytest.mark.parametrize("block", ["none", "cbam"])
+def test_validation_is_torchs(block: str) -> None:
+    model = small(block).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for name, buffer in model.named_buffers():
+        if "running" in name:
+            buffer.uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(2))
+    x = feature_map(8, 3, 16, 16).detach()
+    with torch.inference_mode():
+        expected = model(x)
+        with Fast():
+            torch.testing.assert_close(model(x), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_the_kernels_are_what_computes() -> None:
@@ -151,7 +188,7 @@ def images() -> DeviceData:
 
 
 def small(block: str) -> nn.Module:
-    stage = {"attention": {"block": block}}
+    stage = {} if block == "none" else {"attention": {"block": block}}
     return build(Arch.from_dict({"host": {"name": "resnet8"}, "stages": [stage] * 3}), classes=4, seed=5)
 
 
