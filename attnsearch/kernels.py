@@ -17,6 +17,7 @@ from numba import njit, types
 from numba.extending import overload
 
 F32, U16, U32 = np.float32, np.uint16, np.uint32
+TAPS = 7  # products of a convolution's row in one pass: the kernels that gates have are 3 and 7 wide
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -333,16 +334,26 @@ def scale_channels_back(g: Any, x: Any, gate: Any, out: Any, g_gate: Any) -> Non
 
 @compiled
 def channel_pools(x: Any, mean: Any, largest: Any) -> None:
-    """Mean and maximum over the channels of each place: x (P, C) -> both (P,)."""
+    """Mean and maximum over the channels of each place: x (P, C) -> both (P,).
+
+    Floats compare as the integers that `_ordered` makes of their bits: a maximum of floats, which might be NaN, would
+    run one channel after the other.
+    """
     places, channels = x.shape
     for p in range(places):
-        total, most = F32(0), F32(-np.inf)
+        total, most = F32(0), np.int32(-(2**31))
         for c in range(channels):
             v = load(x[p, c])
             total += v
-            most = max(most, v)
+            most = max(most, _ordered(F32(v).view(np.int32)))
         mean[p] = total / F32(channels)
-        largest[p] = most if total == total else total
+        largest[p] = np.int32(_ordered(most)).view(F32) if total == total else total
+
+
+@compiled
+def _ordered(bits: Any) -> Any:
+    """A float's bits as an integer that is larger for a larger float, and back."""
+    return np.int32(bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
 
 
 @compiled
@@ -391,17 +402,16 @@ def planes_conv(x: Any, weight: Any, out: Any) -> None:
     """
     images, maps, height, width = x.shape
     kernel, pad = weight.shape[1], weight.shape[1] // 2
-    line = width + 2 * pad
-    padded, total = np.zeros((maps, (height + 2 * pad) * line + kernel), F32), np.empty(height * line, F32)
+    line, taps = width + 2 * pad, _widened(weight)
+    padded = np.zeros((maps, (height + 2 * pad) * line + taps.shape[2]), F32)
+    total = np.empty(height * line, F32)
     for i in range(images):
         _pad(x[i], padded, pad)
         total[:] = F32(0)
         for m in range(maps):
             for u in range(kernel):
-                for v in range(kernel):
-                    w, shifted = weight[m, u, v], padded[m, u * line + v :]
-                    for j in range(height * line):
-                        total[j] += w * shifted[j]
+                for v in range(0, taps.shape[2], TAPS):
+                    _add_shifted(padded[m, u * line + v :], taps[m, u, v:], total)
         for h in range(height):
             for j in range(width):
                 out[i, h, j] = total[h * line + j]
@@ -412,32 +422,65 @@ def planes_conv_back(g: Any, x: Any, weight: Any, g_x: Any, g_weight: Any) -> No
     """Gradients of the above into g_x, and added to g_weight."""
     images, maps, height, width = x.shape
     kernel, pad = weight.shape[1], weight.shape[1] // 2
-    line = width + 2 * pad
-    size = (height + 2 * pad) * line + kernel
-    padded, back, wide = (
-        np.zeros((maps, size), F32),
-        np.empty((maps, size), F32),
-        np.zeros(height * line, F32),
-    )
+    line, taps, turned = width + 2 * pad, _widened(weight), _widened(weight[:, ::-1, ::-1])
+    wide = taps.shape[2]
+    padded = np.zeros((maps, (height + 2 * pad) * line + wide), F32)
+    ringed = np.zeros((1, (height + 2 * pad) * line + wide), F32)  # g with zeros around
+    total, dots = np.empty(height * line, F32), np.zeros(wide, F32)
     for i in range(images):
         _pad(x[i], padded, pad)
-        back[:] = F32(0)
-        for h in range(height):
-            for j in range(width):
-                wide[h * line + j] = g[i, h, j]
+        _pad(g[i : i + 1], ringed, pad)
+        inner = ringed[0, pad * line + pad :][: height * line]
         for m in range(maps):
+            total[:] = F32(0)
             for u in range(kernel):
+                dots[:] = F32(0)
+                for v in range(0, wide, TAPS):
+                    _add_shifted(ringed[0, u * line + v :], turned[m, u, v:], total)
+                    _add_products(inner, padded[m, u * line + v :], dots[v:])
                 for v in range(kernel):
-                    w, dot = weight[m, u, v], F32(0)
-                    shifted, returned = padded[m, u * line + v :], back[m, u * line + v :]
-                    for j in range(height * line):
-                        dot += wide[j] * shifted[j]
-                    for j in range(height * line):
-                        returned[j] += w * wide[j]
-                    g_weight[m, u, v] += dot
+                    g_weight[m, u, v] += dots[v]
             for h in range(height):
                 for j in range(width):
-                    g_x[i, m, h, j] = back[m, (h + pad) * line + pad + j]
+                    g_x[i, m, h, j] = total[h * line + j]
+
+
+@compiled
+def _widened(weight: Any) -> Any:
+    """(C, k, k) -> (C, k, next multiple of TAPS), zeros behind."""
+    maps, kernel, _ = weight.shape
+    taps = np.zeros((maps, kernel, (kernel + TAPS - 1) // TAPS * TAPS), F32)
+    for m in range(maps):
+        for u in range(kernel):
+            for v in range(kernel):
+                taps[m, u, v] = weight[m, u, v]
+    return taps
+
+
+@compiled
+def _add_shifted(values: Any, w: Any, total: Any) -> None:
+    """Add to total[j] the sum of w[v] * values[j + v], TAPS of them while the sum is in a register."""
+    w0, w1, w2, w3, w4, w5, w6 = w[0], w[1], w[2], w[3], w[4], w[5], w[6]
+    for j in range(total.size):
+        near = w0 * values[j] + w1 * values[j + 1] + w2 * values[j + 2] + w3 * values[j + 3]
+        total[j] += near + w4 * values[j + 4] + w5 * values[j + 5] + w6 * values[j + 6]
+
+
+@compiled
+def _add_products(g: Any, values: Any, dots: Any) -> None:
+    """Add to dots[v] the sum of g[j] * values[j + v], for TAPS of them."""
+    d0, d1, d2, d3, d4, d5, d6 = F32(0), F32(0), F32(0), F32(0), F32(0), F32(0), F32(0)
+    for j in range(g.size):
+        d = g[j]
+        d0 += d * values[j]
+        d1 += d * values[j + 1]
+        d2 += d * values[j + 2]
+        d3 += d * values[j + 3]
+        d4 += d * values[j + 4]
+        d5 += d * values[j + 5]
+        d6 += d * values[j + 6]
+    for v, sum_ in enumerate((d0, d1, d2, d3, d4, d5, d6)):
+        dots[v] += sum_
 
 
 @compiled
