@@ -16,7 +16,7 @@ from statistics import median
 from attnsearch.ablation import DesignAgenda, Variant, laid_out
 from attnsearch.agenda import seed_of
 from attnsearch.costing import CostTable
-from attnsearch.data import open_data
+from attnsearch.data import check_redealable, open_data
 from attnsearch.errors import NoResultError, UsageError
 from attnsearch.front import pooled_sd
 from attnsearch.noise import seed_correlation
@@ -48,6 +48,8 @@ def rows(space: Space, settings: Settings) -> list[Variant]:
     """The variants of the design that `settings` and the space ask for, the baseline and the controls among them."""
     space = replace(space.on(settings.data), recipe=replace(space.recipe, **settings.recipe()))
     data = open_data(settings.data, **settings.data_options())
+    if space.recipe.resplit:
+        check_redealable(data)
     table = CostTable(space, data.image, len(data.classes))
     return list(laid_out(space, table, settings)[1].values())
 

@@ -53,6 +53,7 @@ class Settings:
     batch_size: int | None = None
     lr: float | None = None
     train_images: int | None = None
+    resplit: bool = False
     design: str | None = None
     reference: str | None = None
     controls: str = "null,width"
@@ -99,7 +100,8 @@ class Settings:
     def recipe(self) -> dict[str, Any]:
         """What these settings change in the space's recipe."""
         names = ("epochs", "batch_size", "lr", "train_images")
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return given | ({"resplit": True} if self.resplit else {})
 
     def data_options(self) -> dict[str, Any]:
         options: dict[str, Any] = {"seed": self.data_seed, "on_bad_image": self.bad_images}

@@ -307,6 +307,8 @@ def recipe_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             isinstance(value, bool) or not isinstance(value, int | float) or not low <= value < high
         ):
             yield key, f"{key} must be a number from {low} to below {high}, got {value!r}"
+    if not isinstance(values.get("resplit", False), bool):
+        yield "resplit", f"resplit must be true or false, got {values['resplit']!r}"
     for key, allowed in (("optimizer", ("sgd", "adamw")), ("precision", ("auto", "float32", "bfloat16"))):
         value = values.get(key)
         if value is not None and value not in allowed:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import shlex
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from attnsearch import database, registry, storage
 from attnsearch.ablation import DesignAgenda
 from attnsearch.agenda import Agenda, Cell, SearchAgenda
 from attnsearch.costing import CostTable
-from attnsearch.data import Data, open_data
+from attnsearch.data import Data, check_redealable, open_data
 from attnsearch.engines import DataSource, Engine, Job, Outcome, Progress
 from attnsearch.errors import (
     DataError,
@@ -37,7 +38,7 @@ from attnsearch.names import check_study_name
 from attnsearch.planning import outlook
 from attnsearch.rungs import Rungs
 from attnsearch.settings import Settings
-from attnsearch.space import Space, load_space
+from attnsearch.space import Space, load_space, shipped_spaces
 from attnsearch.studies import Study
 from attnsearch.trial import Recipe, StudyRecord, TrialResult
 
@@ -89,6 +90,8 @@ class Run:
             settings, url = self.settings, self.settings.url()
             devices = pick_devices(settings.device)
             data = open_data(settings.data, **settings.data_options())
+            if self.space.recipe.resplit:
+                check_redealable(data)
             for warning in data.warnings:
                 self.observer.note(warning)
             opened = database.open_storage(url, create=True)
@@ -218,7 +221,7 @@ class Run:
             seed=self.settings.seed,
             device=devices[0],
             versions=versions(),
-            command=_command(),
+            command=_command(self.space.name, self.settings),
             machine=f"{platform.machine()}, {os.cpu_count()} cores",
             limits=[f"{limit} ({table.bound(limit):,.0f})" for limit in self.limits],
         )
@@ -545,12 +548,22 @@ def _site_diff(old: dict[str, list[str]], new: dict[str, list[str]]) -> str:
     return "; ".join(parts) or "host or order of options"
 
 
-def _command() -> str:
-    return (
-        " ".join(["attnsearch", *sys.argv[1:]])
-        if Path(sys.argv[0]).name.startswith(("attnsearch", "__main__"))
-        else "attnsearch.run(...)"
-    )
+def _command(space: str, settings: Settings) -> str:
+    """What makes the same study again: the line for a shell, or the call where there was none.
+
+    A space that did not come with attnsearch is kept beside the report, as `space.yaml`.
+    """
+    program = Path(sys.argv[0])
+    if program.stem == "attnsearch" or program.parts[-2:] == ("attnsearch", "__main__.py"):
+        return shlex.join(["attnsearch", *sys.argv[1:]])
+    question = space if space in shipped_spaces() else "space.yaml"
+    unlike = [f for f in fields(Settings) if getattr(settings, f.name) != f.default and f.name != "resume"]
+    given = [f"{f.name}={_literal(getattr(settings, f.name))}" for f in unlike]
+    return f"attnsearch.run({', '.join([repr(question), *given])})"
+
+
+def _literal(value: Any) -> str:
+    return repr(str(value) if isinstance(value, Path) else value)
 
 
 def _plain(value: Any) -> Any:

@@ -1,8 +1,8 @@
 """Train one network by a recipe and a seed: everything that decides the numbers is in the arguments.
 
-Three generators, keyed by the seed and a word, keep variants paired: initialisation (in `host.build`, by layer name),
-the order of the images, and augmentation. What a network draws for itself (drop-out) comes from torch's own generator,
-seeded here as well.
+Generators of their own, each keyed by the seed and a word, keep variants paired: initialisation (in `host.build`, by
+layer name), the order of the images, augmentation and, where the recipe says so, the split. What a network draws for
+itself (drop-out) comes from torch's own generator, seeded here as well.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -65,6 +65,7 @@ def fit(
         Diverged: a loss is NaN or infinite.
         Stopped: `on_epoch` returned False.
     """
+    data = redealt(data, seed) if recipe.resplit else data
     device = data.train_images.device
     dtype = precision(recipe, device)
     torch.manual_seed(_derived(seed, "network"))
@@ -113,6 +114,27 @@ def device_data(data: Data, recipe: Recipe, device: torch.device | str) -> Devic
         mean=data.mean,
         std=data.std,
         augment=data.augment if recipe.augment is None else recipe.augment,
+    )
+
+
+def redealt(data: DeviceData, seed: int) -> DeviceData:
+    """The same images, dealt anew into training and validation: as many of each class in each as before.
+
+    Mean and standard deviation stay those of the first split.
+    """
+    images = torch.cat([data.train_images, data.val_images]).permute(0, 2, 3, 1)  # rows stay whole in memory
+    labels = torch.cat([data.train_labels, data.val_labels])
+    generator = torch.Generator().manual_seed(_derived(seed, "split"))
+    order = torch.randperm(len(labels), generator=generator).to(labels.device)
+    chosen = torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
+    for kind, count in enumerate(data.val_labels.bincount().tolist()):
+        chosen[order[labels[order] == kind][:count]] = True
+    return replace(
+        data,
+        train_images=images[~chosen].permute(0, 3, 1, 2),
+        train_labels=labels[~chosen],
+        val_images=images[chosen].permute(0, 3, 1, 2),
+        val_labels=labels[chosen],
     )
 
 

@@ -21,6 +21,7 @@ class Recipe:
         lr: peak of the one-cycle schedule; warmup: share of the steps that climb to it.
         augment: of `flip`, `crop` (pad 4 and crop), `cutout`; None takes what the data set states as safe.
         train_images: at most so many training images, a fixed stratified part; None takes all.
+        resplit: deal training and validation images anew by the trial's seed, so that a seed block has its own split.
         ema: decay of averaged weights used in validation; 0 is off.
         precision: `auto` decides by the device's calibration (see `attnsearch doctor`).
     """
@@ -35,6 +36,7 @@ class Recipe:
     label_smoothing: float = 0.0
     augment: tuple[str, ...] | None = None
     train_images: int | None = None
+    resplit: bool = False
     ema: float = 0.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 

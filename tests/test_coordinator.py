@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 
 import optuna
 import pytest
@@ -212,6 +214,12 @@ def test_a_design_runs_whole_blocks_with_its_controls(question, tmp_path, monkey
     assert {len({r.seed for r in rows if r.key == key}) for key in variants} == {3}
     verdicts = found.verdicts().set_index("variant")
     assert verdicts.loc["se", "verdict"].startswith("gain")  # 6 points by construction
+    # what the report gives as command is the call that makes this study again
+    called = ast.parse(str(found.record.facts["command"]), mode="eval").body
+    given = {k.arg: ast.literal_eval(k.value) for k in called.keywords}
+    assert ast.literal_eval(called.args[0]) == "space.yaml"
+    assert {"design": "swap", "seeds": 3, "study": "d"}.items() <= given.items()
+    assert Settings(**{**given, "out": Path(given["out"])}).check()
 
 
 def test_a_study_can_be_opened_again(question, tmp_path, monkeypatch):

@@ -5,10 +5,13 @@ The runs are those of `python -m benchmarks.verdicts runs aa` and `runs planted`
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from attnsearch.errors import UsageError
 from attnsearch.host import build
 from attnsearch.noise import seed_correlation
 from attnsearch.space import load_space
@@ -60,6 +63,47 @@ def test_layers_that_variants_share_begin_bit_identical(seed):
         variant = build(arch, classes=10, in_channels=3, seed=seed).state_dict()
         assert set(plain) < set(variant)
         assert all(torch.equal(plain[name], variant[name]) for name in plain)
+
+
+def test_a_seed_block_may_have_its_own_split():
+    from attnsearch.data import open_data
+    from attnsearch.train import device_data, redealt
+    from attnsearch.trial import Recipe
+
+    data = device_data(open_data("digits"), Recipe(resplit=True), "cpu")
+    block, again, other = (redealt(data, seed) for seed in (3, 3, 4))
+    assert torch.equal(block.val_images, again.val_images)  # one split for all variants of a block
+    assert torch.equal(block.train_labels, again.train_labels)
+    assert not torch.equal(block.val_images, other.val_images)
+
+    def rows(*parts):
+        return sorted(bytes(image.flatten().tolist()) for images in parts for image in images)
+
+    assert rows(block.train_images, block.val_images) == rows(data.train_images, data.val_images)
+    assert not set(rows(block.val_images)) & set(rows(block.train_images))
+    assert torch.equal(block.val_labels.bincount(), data.val_labels.bincount())
+
+
+def test_a_training_by_its_own_split_differs_from_one_by_the_first():
+    from attnsearch.data import open_data
+    from attnsearch.train import device_data, fit, redealt
+    from attnsearch.trial import Recipe
+
+    recipe = Recipe(epochs=1, batch_size=64, train_images=128, resplit=True, precision="float32")
+    data = device_data(open_data("digits"), recipe, "cpu")
+    arch = load_space("channel_or_spatial").on("digits").baseline()
+
+    def error(recipe, data):
+        return fit(build(arch, classes=10, in_channels=1, seed=5), data, recipe, seed=5)[-1].val_error
+
+    assert error(recipe, data) == error(replace(recipe, resplit=False), redealt(data, 5))
+
+
+def test_images_that_share_a_digit_are_not_dealt_anew():
+    from attnsearch.data import check_redealable, open_data
+
+    with pytest.raises(UsageError, match="in train and val alike"):
+        check_redealable(open_data("cluttered-digits"))
 
 
 def test_order_and_augmentation_follow_the_seed_and_not_the_arch():

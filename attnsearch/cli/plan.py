@@ -52,6 +52,7 @@ def plan(
     controls: Annotated[str, _option("null, width, frozen, by comma; or none.")] = "null,width",
     epochs: Annotated[int | None, _option("Length of a proxy training.", "N", whole)] = None,
     train_images: Annotated[int | None, _option("At most so many.", "N", whole)] = None,
+    resplit: Annotated[bool, typer.Option("--resplit", help="Deal train and val anew in each seed block.")] = False,
     workers: Annotated[int, _option("Trainings side by side, for the hours.", "N", whole)] = 1,
     device: Annotated[str, _option("auto, cpu or cuda, for --measure.")] = "auto",
     plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
@@ -73,7 +74,7 @@ def plan(
     kind = design or (question.design if question.design != "search" else "add")
     settings = Settings(
         data=data, design=kind, reference=reference, controls=controls, epochs=epochs,
-        train_images=train_images, device=device, storage=storage, out=out,
+        train_images=train_images, resplit=resplit, device=device, storage=storage, out=out,
     ).check()  # fmt: skip
     if kind == "search":
         raise UsageError("a search makes no verdict to plan for; --design is loo, add, swap or factorial")

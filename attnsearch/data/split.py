@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from attnsearch.data.dataset import SPLITS, Labels, Rows, SplitName, plural
-from attnsearch.errors import DataError
+from attnsearch.data.dataset import SPLITS, Data, Labels, Rows, SplitName, plural
+from attnsearch.errors import DataError, UsageError
 
 VAL_SHARE = TEST_SHARE = 0.15  # of a data set that comes in one piece
 VAL_OF_TRAIN = 0.1  # where the owner set test images apart; the custom on CIFAR: 45,000 + 5,000 + 10,000
@@ -85,6 +85,15 @@ def stratified(labels: Labels, count: int, seed: int = 0) -> Rows:
     order = np.random.default_rng([seed, 2]).permutation(len(labels))
     rows = [order[labels[order] == kind][:n] for kind, n in zip(kinds, quota, strict=True)]
     return np.sort(np.concatenate(rows))
+
+
+def check_redealable(data: Data) -> None:
+    """Raise `UsageError` where single images cannot be dealt anew without a copy of one on both sides."""
+    if data.name == "cluttered-digits":
+        raise UsageError(
+            "--resplit: cluttered-digits shows each digit image on several canvases, and dealt one by one they would "
+            "stand in train and val alike; use it with digits, or with data whose images stand each for itself"
+        )
 
 
 def check_classes(classes: tuple[str, ...], labels: Mapping[str, Labels], where: str) -> None:

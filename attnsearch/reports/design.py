@@ -165,6 +165,15 @@ def _top(judged: Judged, variants: Sequence[Verdict], cost: str) -> list[Tile]:
     ]
 
 
+def _shared(report: Report) -> str:
+    split = (report.facts.get("recipe") or {}).get("resplit")
+    own = "; every block has its own split into training and validation images" if split else ""
+    return (
+        "layers that they share begin alike, and the images come in the same order with the same augmentation"
+        + own
+    )
+
+
 def words(report: Report, judged: Judged) -> list[tuple[str, str]]:
     """What only the page of a design has to explain, with this study's own names."""
     sites = ", ".join((report.facts.get("sites") or {}).keys())
@@ -180,11 +189,7 @@ def words(report: Report, judged: Judged) -> list[tuple[str, str]]:
             "variant",
             f"one arch of the design, named by what it changes; the baseline is {judged.analysis.baseline}",
         ),
-        (
-            "seed block",
-            "one seed on which every variant is trained once: layers that they share begin alike, and the images come "
-            "in the same order with the same augmentation",
-        ),
+        ("seed block", f"one seed on which every variant is trained once: {_shared(report)}"),
         (
             "noise, residual sd",
             "how far runs of one variant scatter once the means of variants and seed blocks are taken out",

@@ -296,6 +296,11 @@ def images(report: Report) -> str:
     if not isinstance(count, int) or count < 1 or plain is None:
         return ""
     share = plain.standing.mean / 100
+    if (report.facts.get("recipe") or {}).get("resplit"):
+        return (
+            f"Each seed block has its own {count:,} validation images, dealt from the same pool, so that the intervals "
+            "take in most of what the choice of images does; all blocks share that pool, so not the whole of it."
+        )
     half = 196 * math.sqrt(share * (1 - share) / count)
     pair = half * math.sqrt(2)
     return (
