@@ -201,11 +201,11 @@ def overhead_claims() -> list[Claim]:
         Claim("S4", attn, repeats, 0, False, "repeats in 500 trials, one process"),
         Claim("S4", attn, storm, 0.01, False, "share of repeats, 8 askers without a coordinator"),
         Claim("C1", attn, overhead.costing(), 1e5, note="archs costed per second"),
-        Claim("O1", attn, 1e3 * taken[200], 300, False, "CPU ms, ask + tell, 200 finished, pool of 5,000"),
-        Claim("O1", attn, 1e3 * taken[500], 1500, False, "CPU ms, ask + tell, 500 finished"),
-        Claim("O2", sqlite, 1e3 * overhead.bookkeeping(), 25, False, "CPU ms per rung report, 1,000 trials"),
-        Claim("O2", sqlite, 1e3 * ask, 150, False, "CPU ms, random ask + tell, 10,000 trials"),
-        Claim("O2", sqlite, loaded, 6, False, "CPU s to load 10,000 trials cold"),
+        Claim("O1", attn, 1e3 * taken[200], 300, False, "ms, ask + tell, 200 finished, pool of 5,000"),
+        Claim("O1", attn, 1e3 * taken[500], 1500, False, "ms, ask + tell, 500 finished"),
+        Claim("O2", sqlite, 1e3 * overhead.bookkeeping(), 25, False, "ms per rung report, 1,000 trials"),
+        Claim("O2", sqlite, 1e3 * ask, 150, False, "ms, random ask + tell, 10,000 trials"),
+        Claim("O2", sqlite, loaded, 6, False, "s to load 10,000 trials cold"),
         Claim("O3", attn, taken[200] / 60, 0.02, False, "share of a 60 s trial, 200 finished"),
     ]
 
