@@ -256,10 +256,11 @@ class Run:
             raise UsageError(
                 f"no arch of the space keeps {self.settings.budget or 'the limits'}: it costs {low:,.0f} to {high:,.0f}"
             )
-        if agenda.total > agenda.feasible and not self.settings.confirm:
-            self.observer.note(
-                f"only {agenda.feasible} distinct architectures; will stop at {agenda.feasible}"
+        if agenda.search_trials > agenda.feasible:
+            rest = (
+                "the rest are further seeds" if self.settings.confirm else f"will stop at {agenda.feasible}"
             )
+            self.observer.note(f"only {agenda.feasible} distinct architectures; {rest}")
 
 
 def train_all(

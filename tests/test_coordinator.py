@@ -125,6 +125,16 @@ def test_no_training_is_repeated(question, tmp_path, monkeypatch):
     assert len({(row.key, row.seed) for row in rows}) == 60
 
 
+@pytest.mark.parametrize(("confirm", "rest"), [(0.0, "will stop at 4"), (0.3, "the rest are further seeds")])
+def test_more_trials_than_archs_is_said(question, tmp_path, monkeypatch, confirm, rest):
+    noted = []
+    monkeypatch.setattr(Observer, "note", lambda self, message: noted.append(message))
+    tied = replace(question, tied=True, choices={"stages": question.choices["stage1"]})
+    rows = go(tied, tmp_path, monkeypatch, trials=20, confirm=confirm).record.trials
+    assert f"only 4 distinct architectures; {rest}" in noted
+    assert len({row.key for row in rows}) == 4
+
+
 @pytest.mark.parametrize("sampler", ["pool", "tpe", "nsga2", "random"])
 def test_samplers_propose_each_arch_once(question, tmp_path, monkeypatch, sampler):
     rows = go(question, tmp_path, monkeypatch, trials=40, sampler=sampler, confirm=0.0).record.trials
