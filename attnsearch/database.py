@@ -24,6 +24,7 @@ import sqlalchemy
 from optuna.storages import BaseStorage, RDBStorage
 
 from attnsearch.errors import EnvironmentFault
+from attnsearch.glance import check_is_there, sqlite_path
 from attnsearch.names import check_url, masked
 
 BUSY = 60.0  # seconds: a dashboard or a backup may hold the file for a while, and no finished trial may be lost to it
@@ -42,10 +43,7 @@ def open_storage(url: str, *, create: bool) -> BaseStorage:
     path = sqlite_path(url)
     if path is not None:
         made = create and _make_sqlite(path)
-        if not path.is_file():
-            raise EnvironmentFault(
-                f"No study database at {path}; run `attnsearch run` first, or name another with --storage"
-            )
+        check_is_there(path)
         _check_sqlite(path)
         if create and not made:
             _back_up(path)
@@ -55,11 +53,6 @@ def open_storage(url: str, *, create: bool) -> BaseStorage:
     except ImportError as error:
         said = f"cannot connect to {masked(url)}: no driver ({error}); pip install 'attnsearch[postgres]'"
         raise EnvironmentFault(said) from error
-
-
-def sqlite_path(url: str) -> Path | None:
-    """The file of an SQLite URL."""
-    return Path(url.split("sqlite:///", 1)[1]) if url.startswith("sqlite:///") else None
 
 
 @contextlib.contextmanager

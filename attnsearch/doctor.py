@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from attnsearch.errors import AttnsearchError
+from attnsearch.glance import sqlite_path
 from attnsearch.names import masked
 from attnsearch.settings import Settings
 
@@ -155,7 +156,7 @@ def _studies(url: str, out: Path) -> Iterator[Sign]:
     from attnsearch import database, storage
 
     yield Sign("sqlite", sqlite3.sqlite_version)
-    path = database.sqlite_path(url)
+    path = sqlite_path(url)
     if path is not None and not path.is_file():
         yield Sign("studies", f"none yet in {masked(url)}")
         return

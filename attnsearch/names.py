@@ -1,11 +1,13 @@
-"""Names that a user gives: of a study and of a storage. Checked in milliseconds, before anything heavy is imported."""
+"""Names that a user gives: of a study, a storage, a data set; checked before anything heavy is imported."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
-from attnsearch.errors import UsageError
+from attnsearch.errors import DataError, UsageError, did_you_mean
 
+DATA = ("cluttered-digits", "digits", "cifar10", "cifar100")  # that come with us, or are known by name
 _SCHEMES = ("sqlite", "postgresql")
 
 
@@ -13,6 +15,13 @@ def check_study_name(name: str) -> str:
     """The name itself; it becomes a folder and part of a file name."""
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", name) or name in (".", ".."):
         raise UsageError(f"study name must match [A-Za-z0-9._-]{{1,100}}, got {name[:120]!r}")
+    return name
+
+
+def check_data(name: str) -> str:
+    """The name itself, if there is such a data set or path; else `DataError`."""
+    if name not in DATA and not name.startswith("hf:") and not Path(name).expanduser().exists():
+        raise DataError(f"Data folder not found: {name}.{did_you_mean(name, DATA)}")
     return name
 
 

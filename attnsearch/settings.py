@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from attnsearch.errors import UsageError, did_you_mean
-from attnsearch.limits import LIMITED
+from attnsearch.limits import LIMITED, parse_limits
+from attnsearch.names import check_data
 
 COST_AXES = (*LIMITED, "latency_ms")
 DESIGNS = ("search", "loo", "add", "swap", "factorial")
@@ -89,6 +90,8 @@ class Settings:
             _word("control", control, CONTROLS)
         if self.design is not None:
             _word("design", self.design, DESIGNS)
+        parse_limits(self.budget)
+        check_data(self.data)
         return self
 
     def url(self) -> str:

@@ -27,13 +27,13 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import delete, insert
 
 from attnsearch.engines import Outcome
-from attnsearch.errors import UsageError, did_you_mean
+from attnsearch.errors import UsageError, unknown
+from attnsearch.glance import CURVES
 from attnsearch.trial import Epoch, StudyRecord, TrialResult
 
 if TYPE_CHECKING:
     from attnsearch.samplers import ArchSampler
 
-CURVES = "::curves"
 _FINAL = {"complete": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -249,9 +249,7 @@ def read_record(storage: BaseStorage, name: str) -> StudyRecord:
     """A study's facts and trials, finished or not; raises `UsageError` for an unknown name."""
     known = study_names(storage)
     if name not in known:
-        raise UsageError(
-            f"Unknown study '{name}'.{did_you_mean(name, known)} Known: {', '.join(known) or 'none yet'}"
-        )
+        raise UsageError(unknown("study", name, known))
     study = optuna.load_study(study_name=name, storage=storage)
     return StudyRecord(
         name, dict(study.user_attrs), tuple(to_result(t) for t in study.get_trials(deepcopy=False))

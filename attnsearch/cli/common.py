@@ -145,6 +145,14 @@ def add_plugins(files: list[Path]) -> None:
         registry.add_plugin(file)
 
 
+def check_study(name: str | None, storage: str | None, out: Path) -> None:
+    """Answer the name of a study that is not there, before anything heavy is imported to read one."""
+    from attnsearch import glance
+    from attnsearch.settings import Settings
+
+    glance.check_study(name, Settings(storage=storage, out=out).url())
+
+
 def note(message: str) -> None:
     """One line beside the results."""
     print(f"note: {names.masked(message)}", file=sys.stderr, flush=True)

@@ -55,12 +55,14 @@ def cost(
 
     With the convention of each count, the share of the blocks, and what is left uncounted.
     """
-    from attnsearch.cost import measure
-    from attnsearch.host import build
     from attnsearch.presets import read_arch
 
     add_plugins(plugin)
-    network = read_arch(arch)
+    network = read_arch(arch)  # a mistyped name is answered before torch is imported
+
+    from attnsearch.cost import measure
+    from attnsearch.host import build
+
     shape, outputs = setting(network, image, classes)
     counted = measure(build(network, classes=outputs, in_channels=shape[0]), shape)
     if as_json:

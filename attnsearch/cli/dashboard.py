@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from attnsearch.cli.common import Out, Storage, StudyArgument, note, whole
+from attnsearch.cli.common import Out, Storage, StudyArgument, check_study, note, whole
 
 
 def dashboard(
@@ -28,6 +28,8 @@ def dashboard(
     from attnsearch.dashboard import MANY_TRIALS, application, check_place, server
 
     check_place(host, port, public=public)  # before anything heavy is imported
+
+    check_study(study, storage, out)
 
     from attnsearch.database import open_storage
     from attnsearch.settings import Settings

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from attnsearch.cli.common import Out, Plugins, Storage, StudyArgument, add_plugins, note, show_text
+from attnsearch.cli.common import (
+    Out,
+    Plugins,
+    Storage,
+    StudyArgument,
+    add_plugins,
+    check_study,
+    note,
+    show_text,
+)
 
 
 def export(
@@ -33,6 +42,7 @@ def export(
 
     formats = [word.strip() for word in format.split(",")]
     check_formats(formats)
+    check_study(study, storage, out)
     add_plugins(plugin)  # both before anything heavy is imported
 
     from attnsearch.studies import open_study

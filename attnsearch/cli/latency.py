@@ -37,16 +37,18 @@ def latency(
 
     Median and quartiles of forward passes in eval mode, with what they hold for.
     """
+    from attnsearch.presets import read_arch
+
+    add_plugins(plugin)
+    network = read_arch(arch)  # a mistyped name is answered before torch is imported
+
     from dataclasses import asdict
 
     import torch
 
     from attnsearch.cost import latency as measure_latency
     from attnsearch.host import build
-    from attnsearch.presets import read_arch
 
-    add_plugins(plugin)
-    network = read_arch(arch)
     shape, outputs = setting(network, image, classes)
     model = build(network, classes=outputs, in_channels=shape[0])
     found = measure_latency(

@@ -16,6 +16,7 @@ from attnsearch.cli.common import (
     Storage,
     StudyOption,
     add_plugins,
+    check_study,
     note,
     positive,
     show_json,
@@ -64,8 +65,6 @@ def plan(
 
     The noise between seeds comes from --sd, from the records of --study, or from --measure runs.
     """
-    from attnsearch import planning, power
-    from attnsearch.explain import plan_sentence
     from attnsearch.settings import Settings
     from attnsearch.space import load_space
 
@@ -78,6 +77,12 @@ def plan(
     ).check()  # fmt: skip
     if kind == "search":
         raise UsageError("a search makes no verdict to plan for; --design is loo, add, swap or factorial")
+    if study is not None:
+        check_study(study, storage, out)
+
+    from attnsearch import planning, power
+    from attnsearch.explain import plan_sentence
+
     variants = len(planning.rows(question, settings))
     noise = _noise(question, settings, sd, study, measure)
     planned = power.plan(

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attnsearch.cli.common import Json, Out, Plugins, Storage, StudyArgument, add_plugins, note, show_json
+from attnsearch.cli.common import (
+    Json,
+    Out,
+    Plugins,
+    Storage,
+    StudyArgument,
+    add_plugins,
+    check_study,
+    note,
+    show_json,
+)
 
 if TYPE_CHECKING:
     from attnsearch.trial import StudyRecord
@@ -27,10 +37,12 @@ def report(
 
     Tables, pictures and one HTML page are written to OUT/STUDY as well.
     """
+    check_study(study, storage, out)
+    add_plugins(plugin)
+
     from attnsearch import reports
     from attnsearch.studies import open_study
 
-    add_plugins(plugin)
     if test:
         from attnsearch import final
 

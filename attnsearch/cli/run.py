@@ -76,13 +76,17 @@ def run(
 
     Ends with the front of accuracy against cost, or with the verdicts of the ablation.
     """
+    from attnsearch import glance
     from attnsearch.settings import Settings
     from attnsearch.space import load_space
 
     given = {name: value for name, value in locals().items() if name in Settings.__dataclass_fields__}
     settings = Settings(**given, costs=tuple(cost.split(",")), bad_images=on_bad_image).check()  # type: ignore[arg-type]
     add_plugins(plugin)
-    finished = _watched(load_space(space), settings)
+    question = load_space(space)
+    if not resume:
+        glance.check_free(settings.study or question.name, settings.url())
+    finished = _watched(question, settings)
     _show(finished, out / finished.name, json)
 
 

@@ -14,6 +14,7 @@ from attnsearch.cli.common import (
     Storage,
     StudyArgument,
     add_plugins,
+    check_study,
     positive,
     show_json,
     whole,
@@ -38,6 +39,8 @@ def validate(
     json: Json = False,
 ) -> None:  # fmt: skip
     """Train some archs of a study much longer, and say whether its short proxy ranks them alike."""
+    check_study(study, storage, out)
+
     from attnsearch import explain, proxy, validation
     from attnsearch.cli.common import show_text
     from attnsearch.progress import observer

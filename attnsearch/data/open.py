@@ -16,9 +16,9 @@ from attnsearch.data.parquet import parquet_parts, parquet_source
 from attnsearch.data.prepare import FORMAT, Options, prepare
 from attnsearch.data.split import stratified
 from attnsearch.data.store import Prepared, cache_folder, fetch
-from attnsearch.errors import DataError, UsageError, did_you_mean
+from attnsearch.errors import DataError, UsageError
+from attnsearch.names import check_data
 
-NAMES = ("cluttered-digits", "digits", "cifar10", "cifar100")
 OnBadImage = Literal["fail", "skip"]
 
 
@@ -37,7 +37,7 @@ def open_data(
     """Train and val images of a data set; the same arguments give the same images in the same split.
 
     Args:
-        name: one of `NAMES`, a folder of images or parquet files, a `.parquet` or `.npz` file, or `hf:NAME`.
+        name: one of `names.DATA`, a folder of images or parquet files, a `.parquet` or `.npz` file, or `hf:NAME`.
         seed: of the split, and of the images where they are made.
         image_size: side in pixels to resize to; None keeps one common small size, or chooses 32 to 64.
         min_per_class: leave out classes with fewer images than this.
@@ -148,11 +148,9 @@ def _find(name: str, options: Options, follow_links: bool, cache: Path) -> Sourc
         return cifar.cifar_source(name, cache)
     if name.startswith("hf:"):
         return hub_source(name)
-    path = Path(name).expanduser()
+    path = Path(check_data(name)).expanduser()
     if path.is_dir():
         return _find_in_folder(name, path, follow_links, cache)
-    if not path.exists():
-        raise DataError(f"Data folder not found: {name}.{did_you_mean(name, NAMES)}")
     if path.suffix.lower() == ".parquet":
         return parquet_source(name, {"train": [path]}, cache)
     if path.suffix.lower() == ".npz":
