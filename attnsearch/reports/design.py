@@ -19,10 +19,10 @@ UNEQUAL = 0.05  # p of equal noise from which unequal noise is pointed out
 
 # What each design leaves open by its nature.
 _UNTOUCHED = {
-    "loo": "it takes away one site at a time from one reference",
-    "add": "it changes one site at a time: several together may add up or cancel",
-    "swap": "it gives every site the same option: where that should stand is not asked",
-    "factorial": "it knows two options for each site",
+    "loo": "several sites taken away at once, and any other reference",
+    "add": "several sites changed at once, which may add up or cancel",
+    "swap": "where an option should stand, as every site has the same one",
+    "factorial": "any third option of a site",
 }
 
 _CONTROLS = {
@@ -106,14 +106,16 @@ def untouched(report: Report) -> str:
     for trial in report.record.trials:
         for site, option in trial.sites.items():
             tried.setdefault(site, set()).add(option)
-    left = [
-        f"{site} {len(options) - len(tried[site])} of {len(options)}"
+    left = {
+        site: (len(set(options) - tried[site]), len(options))
         for site, options in sites.items()
-        if site in tried and set(options) - tried[site]
-    ]
-    options = f"options never tried: {', '.join(left)}" if left else ""
-    open_questions = [part for part in (_UNTOUCHED.get(kind, ""), options) if part]
-    return f"Not asked by this design: {'; '.join(open_questions)}." if open_questions else ""
+        if site in tried
+    }
+    if len(set(left.values())) == 1:  # one number says it for all sites
+        left = {"each site": next(iter(left.values()))}
+    never = [f"{few:,} of the {all_:,} options of {site}" for site, (few, all_) in left.items() if few]
+    parts = (*filter(None, [_UNTOUCHED.get(kind, "")]), *never)
+    return f"Not asked by this design: {'; '.join(parts)}." if parts else ""
 
 
 def warnings(judged: Judged) -> list[str]:

@@ -68,7 +68,8 @@ def pareto(report: Report) -> Picture:
             _points(axes, rows, marker, colour, filled, status)
         if report.baseline:
             _points(axes, [report.baseline], "s", ORANGE, True, "baseline")
-        _staircase(axes, [row for row in report.rows if row.standing.observed])
+        if report.verdicts is None:  # a line through means that no verdict tells apart would say too much
+            _staircase(axes, [row for row in report.rows if row.standing.observed])
         axes.set_xlabel(cost_title(report.cost, report.facts))
         axes.set_ylabel("validation error (%)")
         axes.xaxis.set_major_formatter(lambda value, _: quantity(value))
@@ -82,8 +83,8 @@ def pareto(report: Report) -> Picture:
         + "; ".join(f"{row.number} {row.label} at {row.standing.mean:.2f} %" for row in listed)
     )
     caption = (
-        "Down and left is better. Points are means over seeds; bars are 95 % intervals, drawn for archs of "
-        "the front's table, whose numbers stand beside the points. The line is the observed front."
+        "Down and left is better. Points are means over seeds, with their 95 % intervals where the table's number "
+        "stands beside them." + (" The line is the observed front." if report.verdicts is None else "")
     )
     return _picture("pareto", f"Error against cost ({report.audit})", alt, caption, paint)
 
@@ -169,8 +170,13 @@ def forest(report: Report) -> Picture | None:
     if not isinstance(report.judged, Judged):
         return None
     analysis = report.judged.analysis
-    ordered = sorted(analysis.verdicts, key=lambda verdict: verdict.estimate)
-    lines = [(v.variant, estimate(v.estimate, v.simultaneous, v.n), v.outcome) for v in ordered]
+    judged = report.judged
+    ordered = [*reversed(judged.controls), *reversed(judged.variants)]
+    names = {v.variant: f"control: {v.variant}" for v in judged.controls}
+    lines = [
+        (names.get(v.variant, v.variant), estimate(v.estimate, v.simultaneous, v.n), v.outcome)
+        for v in ordered
+    ]
     margin = ordered[0].margin
 
     def paint(figure: Any) -> None:

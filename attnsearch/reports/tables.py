@@ -175,7 +175,7 @@ def _arch_table(
         Column("number", "no.", "integer"),
         Column("arch", "arch"),
         Column("seeds", "seeds", "integer"),
-        Column("seeds_kind", "which seeds", note=SEEDS, short="which"),
+        Column("seeds_kind", "which seeds", wide=design, note=SEEDS, short="which"),
         Column("error_pct", "error (%)", "estimate", note=ERROR),
         Column(
             "over_baseline_points", OVER_TITLE, "estimate", signed=True, note=over_note, short="over base"
