@@ -6,7 +6,8 @@
 
 aa         the plain host under ten names. Within a seed block all ten share the order of the images and their
            augmentation, and each draws its own first weights: by the seed alone they would be one run, ten times. No
-           difference is real, so gains and harms must be as rare as stated: 5 in 100 tables have one or more.
+           difference is real, so gains and harms must be as rare as stated: 5 in 100 tables have one or more. The
+           judge itself gives 5.8 where the noise is normal and equal (`attnsearch.noise.pooled_variance`).
 planted    handwritten digits under a noise that dims with the image: each image's exposure is divided by 1 to 32,
            signal and noise alike, so that it tells nothing of the class. `benchmarks/steady.py` divides it out
            again. ECA stands beside it. Studies of few blocks drawn from the many runs must find the gain
@@ -61,6 +62,14 @@ class Rate:
     @property
     def share(self) -> float:
         return self.found / self.studies
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 %, Wilson's, of the share over all drawings of these packed runs."""
+        from scipy.stats import binomtest
+
+        low, high = binomtest(self.found, self.studies).proportion_ci(method="wilson")
+        return float(low), float(high)
 
 
 def read(name: str, folder: Path = PACKED) -> Table:
@@ -192,7 +201,10 @@ def show(draws: int = 1000) -> None:
         f"aa: {aa.errors.shape[0]} names x {aa.errors.shape[1]} blocks, sd {compare(aa, NAMES[0]).sd:.2f} points"
     )
     print(f"  verdicts of gain or harm as run: {decided(aa, NAMES[0]) or 'none'}")
-    print(f"  names dealt anew {draws} times: {rate.share:.3f} of studies have one; stated {rate.expected}")
+    print(
+        f"  names dealt anew {draws} times: {rate.share:.3f} of studies have one (95 % interval {rate.interval[0]:.3f} "
+        f"to {rate.interval[1]:.3f}); stated {rate.expected}"
+    )
     print(f"  seed correlation {rho[0]:.2f} (95 % interval {rho[1][0]:.2f} to {rho[1][1]:.2f})")
     print(f"planted: {planted.errors.shape[1]} blocks")
     for v in compare(planted, "plain").verdicts:
