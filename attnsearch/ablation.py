@@ -103,8 +103,8 @@ def plan_design(space: Space, kind: str, reference: str | None, blocks: Sequence
     """The design of that kind over a space's sites.
 
     Args:
-        reference: option that every site takes in the reference (a site without it keeps the baseline's); each
-            site's first other option when None.
+        reference: option that every site takes in the reference (a site without it keeps the baseline's), or one for
+            each site with bars between, as archs are printed; each site's first other option when None.
     """
     sites = {site: list(options) for site, options in space.sites.items()}
     baseline = space.choice(space.baseline())
@@ -112,26 +112,34 @@ def plan_design(space: Space, kind: str, reference: str | None, blocks: Sequence
         raise UsageError("a design needs a baseline within the space: let every site offer `none`")
     if kind == "swap":
         return _renamed(_swap(sites, baseline, blocks), "none", "plain")
-    if reference is None:
-        chosen = {
-            site: next(o for o in options if o != baseline[site])
-            for site, options in sites.items()
-            if len(options) > 1
-        }
-    else:
-        chosen = {site: reference for site, options in sites.items() if reference in options}
-        if not chosen:
-            raise UsageError(
-                unknown(
-                    "reference", reference, dict.fromkeys(o for options in sites.values() for o in options)
-                )
-            )
-    full = {**baseline, **chosen}
+    full = {**baseline, **_reference(sites, baseline, reference)}
     if kind == "loo":
         return designs.loo(sites, baseline=baseline, reference=full, seeds=blocks)
     if kind == "factorial":
         return designs.factorial(sites, baseline=baseline, reference=full, seeds=blocks)
     return designs.add(sites, baseline=baseline, reference=None if reference is None else full, seeds=blocks)
+
+
+def _reference(
+    sites: Mapping[str, Sequence[str]], baseline: Mapping[str, str], said: str | None
+) -> Mapping[str, str]:
+    """Options of the reference by site, of those sites that it changes or names."""
+    if said is None:
+        first = {
+            site: next((o for o in options if o != baseline[site]), "") for site, options in sites.items()
+        }
+        return {site: option for site, option in first.items() if option}
+    if "|" in said:
+        named = [option.strip() for option in said.split("|")]
+        if len(named) != len(sites):
+            raise UsageError(
+                f"--reference names {len(named)} options, the space has {len(sites)} sites: {', '.join(sites)}"
+            )
+        return dict(zip(sites, named, strict=True))  # an unknown option is told by the design
+    chosen = {site: said for site, options in sites.items() if said in options}
+    if not chosen:
+        raise UsageError(unknown("reference", said, dict.fromkeys(o for row in sites.values() for o in row)))
+    return chosen
 
 
 def _swap(

@@ -29,8 +29,9 @@ class Settings:
         extend: name of a study whose finished trials are taken over, as far as the space has their archs.
         trials: trainings in all, a total that `resume` counts on; None takes the design's own number.
         timeout: seconds after which nothing new is started.
-        reference: option that a design adds to, or leaves out of, every site; the first that is not the
-            baseline's when None. controls: which of `null`, `width`, `frozen` run beside a design's variants.
+        reference: option that a design adds to, or leaves out of, every site, or one for each site with bars between;
+            the first that is not the baseline's when None.
+        controls: which of `null`, `width`, `frozen` run beside a design's variants.
         seeds: seed blocks of a design; in a search, fresh seeds that a confirmed arch may get at most.
         seed: of the study; trials use seeds derived from it.
         confirm: share of the trials kept for fresh seeds of the arch that may be on the front.

@@ -5,7 +5,9 @@
     python -m benchmarks.simulate --table PATH         T5 and T6 on NAS-Bench-Macro (its JSON file) as well
     python -m benchmarks.simulate --seed 7             other tables, studies and draws of archs
 
-Every figure comes from the public functions that judge real runs. The exit code is 1 where a figure is out of bounds.
+Every figure comes from the public functions that judge real runs. A share of T1 to T4 that is out of bounds by less
+than three standard errors is measured again, on ten times as many tables, and that counts. The exit code is 1 where a
+figure is out of bounds.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -30,6 +33,7 @@ from attnsearch.trial import Role, TrialResult
 
 Floats = NDArray[np.float64]
 SEEDS, VARIANTS, RHOS, NOISES = (3, 5, 10), (2, 6, 11), (0.0, 0.5), ("normal", "t3")
+PARTS = ("T1", "T3", "T4", "T5", "T7")
 SEED = 2026  # not one of those that the rules' constants were chosen on
 
 
@@ -48,6 +52,13 @@ class Row:
     @property
     def ok(self) -> bool:
         return self.low <= self.measured <= self.high
+
+    @property
+    def by_chance(self) -> bool:
+        """Whether it is a share out of bounds by less than three standard errors."""
+        edge = self.low if self.measured < self.low else self.high
+        near = abs(self.measured - edge) < 3 * math.sqrt(max(0.0, edge * (1 - edge)) / self.repetitions)
+        return not self.ok and near and self.test in ("T1", "T2", "T3", "T4")
 
     def __str__(self) -> str:
         bounds = f"{self.low:.3f} to {self.high:.3f}" if self.low > -math.inf else f"at most {self.high:.3f}"
@@ -252,6 +263,15 @@ def proxy(repetitions: int, *, sizes: tuple[int, ...] = (24, 30), seed: int = SE
         )
 
 
+def settled(make: Callable[[int], Iterator[Row]], repetitions: int) -> Iterator[Row]:
+    """The rows; one that may be out of bounds by chance is followed by its like on ten times as many tables."""
+    rows = list(make(repetitions))
+    doubtful = {(row.test, row.setting, row.figure) for row in rows if row.by_chance}
+    yield from rows
+    if doubtful:
+        yield from (row for row in make(10 * repetitions) if (row.test, row.setting, row.figure) in doubtful)
+
+
 def main() -> int:
     """Print a line per figure; 1 where one is out of bounds."""
     parser = argparse.ArgumentParser(
@@ -260,31 +280,38 @@ def main() -> int:
     parser.add_argument("--repetitions", type=int, default=2_000, help="tables, or audits, per setting")
     parser.add_argument("--studies", type=int, default=120, help="simulated studies per setting of T5 and T6")
     parser.add_argument("--table", type=Path, help="NAS-Bench-Macro's JSON file")
-    parser.add_argument(
-        "--only", nargs="*", default=["T1", "T3", "T4", "T5", "T7"], help="parts: T1 (with T2) ..."
-    )
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS, help="T1 with T2, T5 with T6")
     parser.add_argument("--seed", type=int, default=SEED, help=f"of all tables and studies (default {SEED})")
     options = parser.parse_args()
-    seed = options.seed
-    parts: dict[str, list[Callable[[], Iterator[Row]]]] = {
-        "T1": [lambda: coverage(options.repetitions, seed=seed)],
-        "T3": [lambda: one_noisy_variant(options.repetitions, seed=seed)],
-        "T4": [lambda: power(options.repetitions, seed=seed)],
-        "T5": [lambda: front("made space", *made_space(), options.studies, seed=seed)],
-        "T7": [lambda: proxy(options.repetitions, seed=seed)],
-    }
-    if options.table:
-        parts["T5"].append(
-            lambda: front("NAS-Bench-Macro", *read_table(options.table), options.studies, seed=seed)
-        )
     start, out = time.monotonic(), 0
     for part in options.only:
-        for make in parts[part]:
-            for row in make():
-                print(row, flush=True)
-                out += not row.ok
+        last: dict[tuple[str, str, str], Row] = {}
+        for row in _part(part, options):
+            print(row, flush=True)
+            last[row.test, row.setting, row.figure] = row
+        out += sum(not row.ok for row in last.values())
     print(f"{out} out of bounds; {time.monotonic() - start:.0f} s")
     return int(out > 0)
+
+
+def _part(name: str, options: argparse.Namespace) -> Iterator[Row]:
+    seed, repetitions, studies = options.seed, options.repetitions, options.studies
+    each = [{"seeds": (n,), "variants": (k,), "seed": seed} for n in SEEDS for k in VARIANTS]
+    if name == "T1":
+        for setting in each:
+            yield from settled(partial(coverage, **setting), repetitions)
+    elif name == "T3":
+        for n in SEEDS:
+            yield from settled(partial(one_noisy_variant, seeds=(n,), seed=seed), repetitions)
+    elif name == "T4":
+        for setting in each:
+            yield from settled(partial(power, **setting), repetitions)
+    elif name == "T5":
+        yield from front("made space", *made_space(), studies, seed=seed)
+        if options.table:
+            yield from front("NAS-Bench-Macro", *read_table(options.table), studies, seed=seed)
+    else:
+        yield from proxy(repetitions, seed=seed)
 
 
 if __name__ == "__main__":

@@ -163,3 +163,19 @@ def test_mistakes_are_told(call, words):
     with pytest.raises(UsageError) as caught:
         call()
     assert words in str(caught.value)
+
+
+def test_a_reference_is_one_option_or_one_for_each_site():
+    from attnsearch.ablation import plan_design
+    from attnsearch.space import read_space
+
+    space = read_space("question: q\nhost: resnet8\nstages: {attention: [none, se, ema]}\n", "q")
+    everywhere = plan_design(space, "loo", "se", [0])
+    assert everywhere.variants["reference"] == {"stage1": "se", "stage2": "se", "stage3": "se"}
+    each = plan_design(space, "loo", "ema | none | se", [0])
+    assert each.variants["reference"] == {"stage1": "ema", "stage2": "none", "stage3": "se"}
+    assert set(each.variants) == {"reference", "without stage1", "without stage3"}
+    with pytest.raises(UsageError, match="names 2 options, the space has 3 sites"):
+        plan_design(space, "add", "ema | se", [0])
+    with pytest.raises(UsageError, match="Site 'stage1' has no option 'es'"):
+        plan_design(space, "add", "es | none | none", [0])

@@ -72,3 +72,21 @@ def test_minimum_effect_of_two_variants_is_the_paired_t_tests(n, published):
 def test_few_blocks_and_many_join():
     """At 16 blocks the closed form takes over from the simulation."""
     assert detectable(15, 6) == pytest.approx(detectable(16, 6), rel=0.03)
+
+
+def test_only_what_may_be_chance_is_measured_again():
+    def make(near: float, far: float, then: float):
+        def rows(repetitions):
+            first = repetitions == 2_000
+            yield simulate.Row("T1", "a", "near", near if first else then, 0.935, 0.965, repetitions)
+            yield simulate.Row("T1", "a", "far", far, 0.935, 0.965, repetitions)
+
+        return rows
+
+    told = list(simulate.settled(make(0.967, 0.99, 0.963), 2_000))  # 0.965: one standard error is 0.004
+    assert [(row.figure, row.repetitions, row.ok) for row in told] == [
+        ("near", 2_000, False),
+        ("far", 2_000, False),
+        ("near", 20_000, True),
+    ]
+    assert len(list(simulate.settled(make(0.95, 0.95, 0.95), 2_000))) == 2

@@ -49,7 +49,7 @@ def plan(
     measure: Annotated[int | None, _option("Train the baseline so often to know its noise.", "N", whole)] = None,
     seeds: Annotated[int | None, _option("Seeds that you could afford.", "N", whole)] = None,
     data: Annotated[str, _option("A name, hf:NAME, a folder, a .parquet or .npz file.")] = "cluttered-digits",
-    reference: Annotated[str | None, _option("Option that a design adds or leaves out.", "OPTION")] = None,
+    reference: Annotated[str | None, _option("What a design adds or leaves out.", "OPTION|...")] = None,
     controls: Annotated[str, _option("null, width, frozen, by comma; or none.")] = "null,width",
     epochs: Annotated[int | None, _option("Length of a proxy training.", "N", whole)] = None,
     train_images: Annotated[int | None, _option("At most so many.", "N", whole)] = None,

@@ -50,7 +50,7 @@ def run(
     seeds: Annotated[int | None, _count("Seed blocks of a design; most fresh seeds of one arch.")] = None,
     seed: Annotated[int, _option("Of the study; every trial's seed follows from it.")] = 0,
     design: Annotated[str | None, _option("search, or an ablation: loo, add, swap, factorial.")] = None,
-    reference: Annotated[str | None, _option("Option that a design adds or leaves out.", "OPTION")] = None,
+    reference: Annotated[str | None, _option("What a design adds or leaves out.", "OPTION|...")] = None,
     margin: Annotated[float | None, _option("A difference below it would not matter.", "POINTS", positive)] = None,
     controls: Annotated[str, _option("Run beside a design: null, width, frozen, by comma; or none.")] = "null,width",
     sampler: Annotated[str, _option("auto, exhaustive, pool, tpe, nsga2, random or gp.")] = "auto",
