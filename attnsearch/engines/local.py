@@ -1,7 +1,9 @@
 """Worker processes on this machine, one job each at a time.
 
 On small proxies several one-thread workers beat one many-threaded process by far; each keeps its own copy of torch and
-shares the images through the page cache. Processes are spawned, never forked: a fork would copy locks and a device.
+shares the images through the page cache. Two threads in one worker were 1.2 times faster on a quiet machine and 4.6
+times slower beside one busy neighbour, and would round differently: a trial's numbers must not depend on the number of
+workers. Processes are spawned, never forked: a fork would copy locks and a device.
 
 A worker may die or stand still at any moment. One that dies is replaced; a job that it had begun is reported as lost,
 one that it had not goes to its successor. Every worker gives a sign of life each few seconds, and holds its job on a
@@ -97,16 +99,17 @@ class LocalPool:
     ) -> None:
         self.slots = workers
         self._source, self._plugins, self._lease = source, tuple(plugins), lease
-        self._threads = (
-            max(1, len(os.sched_getaffinity(0)) // workers) if workers < len(os.sched_getaffinity(0)) else 1
-        )
+        cores = sorted(os.sched_getaffinity(0))
+        # One worker a core: a neighbour then slows one of them, not all in turn (1.1 times the trials beside one).
+        # Fewer stay free to go round what else runs here, such as the workers of a second run.
+        self._cores = cores if workers == len(cores) and set(devices) == {"cpu"} else None
         self._stillborn = 0  # workers in a row that died before they were ready
         self._waited = time.monotonic()
         self._places: list[_Place] = []
         resource_tracker.ensure_running()  # else the first start does it, and unblocks the signals blocked there
         try:
             for i in range(workers):
-                self._places.append(self._start(devices[i % len(devices)]))
+                self._places.append(self._start(i, devices[i % len(devices)]))
         except BaseException:
             self.close()
             raise
@@ -197,7 +200,7 @@ class LocalPool:
             if self._stillborn >= STILLBORN:
                 fault = DataError if place.unfit and place.unfit.data else EnvironmentFault
                 raise fault(f"workers cannot start: {why}")
-        self._places[i] = new = self._start(place.device)
+        self._places[i] = new = self._start(i, place.device)
         job = place.job
         if job is not None and not (place.began or place.doomed):
             new.job = job
@@ -218,11 +221,12 @@ class LocalPool:
             else f"worker ended with exit code {code}"
         )
 
-    def _start(self, device: str) -> _Place:
+    def _start(self, i: int, device: str) -> _Place:
         ours, theirs = _SPAWN.Pipe()
-        arguments = (theirs, self._source, device, self._threads, self._plugins, self._lease / BEATS)
+        core = None if self._cores is None else self._cores[i]
+        arguments = (theirs, self._source, device, core, self._plugins, self._lease / BEATS)
         process = _SPAWN.Process(target=_serve, args=arguments, daemon=True, name="attnsearch-worker")
-        surroundings = environment({"OMP_NUM_THREADS": str(self._threads), **MEMORY})
+        surroundings = environment({"OMP_NUM_THREADS": "1", **MEMORY})
         with surroundings, _blocked(_OURS):  # inherited: Ctrl-C goes to all processes of a terminal
             process.start()
         theirs.close()  # so that a dead worker reads as end of file
@@ -274,9 +278,17 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def _serve(
-    pipe: Connection, source: DataSource, device: str, threads: int, plugins: Sequence[Path], beat: float
+    pipe: Connection,
+    source: DataSource,
+    device: str,
+    core: int | None,
+    plugins: Sequence[Path],
+    beat: float,
 ) -> None:
     """The worker process: wait for a job, train it, say what came of it, until the pipe closes."""
+    if core is not None:
+        with contextlib.suppress(OSError):  # taken from us meanwhile: speed alone depends on it
+            os.sched_setaffinity(0, {core})
     line = _Line(pipe)
     threading.Thread(target=line.beat, args=(beat,), daemon=True).start()
     import torch
@@ -284,7 +296,7 @@ def _serve(
     from attnsearch import registry
     from attnsearch.engines.work import Worker
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     try:
         for path in plugins:
             registry.add_plugin(path)

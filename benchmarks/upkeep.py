@@ -1,0 +1,138 @@
+"""What surrounds trainings: start-up of the commands, the coordinator's own time, memory over many trials."""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from attnsearch.engines import DataSource, Job, Outcome
+from attnsearch.trial import Recipe
+from benchmarks.steps import BLOCKS, arch_of
+from benchmarks.trials import MEGABYTE, Figures, in_process
+
+REPEATS = 5
+PROXY = 60.0  # seconds of the trial that the coordinator's time is compared with
+MANY = {  # 10 options at each of 4 stages: 10,000 archs
+    "host": {"name": "resnet18", "stem": "cifar"},
+    "stages": {
+        "attention": ["none", "se", "eca", "cbam", "simam", "gct", "gc", "sge", "shuffle", "coordatt"]
+    },
+}
+
+
+def overhead(args: argparse.Namespace) -> Figures:
+    """CPU seconds of the coordinator for a further trial: asking, counting, storing, deciding, reporting."""
+    import attnsearch
+
+    spent = {}
+    for trials in (4, 24):
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.process_time()
+            attnsearch.run(
+                "cbam_variants", trials=trials, epochs=1, train_images=128, confirm=0.0, out=Path(folder)
+            )
+            spent[trials] = time.process_time() - began
+    more = (spent[24] - spent[4]) / 20
+    return {
+        "coordinator: CPU time of a further trial (s)": [more],
+        f"coordinator: share of a {PROXY:.0f} s trial (%)": [100 * more / PROXY],
+    }
+
+
+def startup(args: argparse.Namespace) -> Figures:
+    """CPU seconds of short commands, a process's start included, and of a space's costs."""
+    folder = Path(tempfile.mkdtemp())
+    _study_of(1000, folder)
+    python = [sys.executable, "-m", "attnsearch"]
+    commands = {
+        "importing torch alone (s)": [sys.executable, "-c", "import torch"],
+        "--help (s)": [*python, "--help"],
+        "report of 1,000 trials (s)": [*python, "report", "bench", "--out", str(folder)],
+        "cost of cbam_resnet18 at 224 px (s)": [*python, "cost", "cbam_resnet18"],
+    }
+    found = {name: [_cpu_of(command) for _ in range(REPEATS)] for name, command in commands.items()}
+    found["costs of all archs of a space of 10,000 (s)"] = [_cost_range()]
+    return found
+
+
+def _cpu_of(command: list[str]) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _cost_range() -> float:
+    import yaml
+
+    from attnsearch.costing import CostTable
+    from attnsearch.space import load_space
+
+    path = Path(tempfile.mkdtemp()) / "many.yaml"
+    path.write_text(yaml.safe_dump(MANY))
+    space = load_space(str(path))
+    if space.size() != 10_000:
+        raise RuntimeError(f"the space has {space.size()} archs")
+    began = time.process_time()
+    CostTable(space, (3, 32, 32), 10).range("macs")
+    return time.process_time() - began
+
+
+def _study_of(trials: int, folder: Path) -> None:
+    import optuna
+
+    from attnsearch import database, storage
+    from attnsearch.trial import Epoch, TrialResult
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    opened = database.open_storage(f"sqlite:///{folder / 'attnsearch.db'}", create=True)
+    book = storage.Book(
+        opened, "bench", {"a": ("none", "se")}, ["validation error (%)", "macs (MACs)"], ["macs"]
+    )
+    book.facts(costs_chosen=["macs"], cost="macs", sites={"a": ["none", "se"]}, size=2)
+    for i in range(trials):
+        arch = arch_of("resnet20", BLOCKS[i % 2])
+        costs = {"macs": 4e7 + i % 2}
+        row = TrialResult(
+            arch.key, str(arch), i, 2, "running", spec=arch.to_dict(), costs=costs, role="search"
+        )
+        row = book.begin(row, None)
+        curve = tuple(Epoch(e + 1, 1.0, 1.0, 30.0 - i % 7, 1.0) for e in range(2))
+        for epoch in curve:
+            book.epoch(row.number, epoch, None)
+        book.finish(row.number, Outcome(row.number, "complete", curve))
+
+
+def memory(args: argparse.Namespace) -> Figures:
+    """Resident memory of one worker over many short trials: after a fifth of them, and after all."""
+    recipe = Recipe(epochs=1, batch_size=32, train_images=64)
+    early, late = in_process(_leak, args, recipe, args.trials, as_worker=True)
+    return {
+        f"worker after {args.trials // 5} trials (MB)": [early],
+        f"growth until {args.trials} trials (MB)": [late - early],
+    }
+
+
+def _leak(args: argparse.Namespace, recipe: Recipe, trials: int) -> tuple[float, float]:
+    import torch
+
+    from attnsearch.engines.work import Worker
+
+    torch.set_num_threads(1)
+    worker, process = Worker(DataSource(args.data), "cpu"), psutil.Process()
+    early = 0.0
+    for i in range(trials):
+        spec = arch_of("resnet8", BLOCKS[i % 2]).to_dict()
+        worker.run(Job(i, spec, i, recipe), lambda progress: True)
+        if i + 1 == trials // 5:
+            early = process.memory_info().rss / MEGABYTE
+    return early, process.memory_info().rss / MEGABYTE
