@@ -42,13 +42,18 @@ class SGE(nn.Module):
         return {"groups": group_count(channels, **options)}
 
     def forward(self, x: Tensor) -> Tensor:
-        grouped = x.reshape(x.shape[0], self.groups, -1, x.shape[2] * x.shape[3])  # (B, G, C / G, H W)
-        means = F.adaptive_avg_pool2d(x, 1).reshape(*grouped.shape[:3], 1)
-        similarity = (grouped * means).sum(2)  # (B, G, H W)
-        centred = similarity - similarity.mean(2, keepdim=True)
-        deviation = centred.std(2, keepdim=True, correction=min(1, centred.shape[2] - 1))
-        gate = (self.weight * centred / (deviation + EPSILON) + self.bias).sigmoid()
-        return (grouped * gate[:, :, None]).reshape(x.shape)
+        members, places = x.shape[1] // self.groups, x.shape[2] * x.shape[3]
+        similarity = x * F.adaptive_avg_pool2d(x, 1)
+        if members > 1:
+            similarity = torch.unflatten(similarity, 1, (self.groups, members)).sum(2)  # (B, G, H, W)
+        deviation = similarity.std((2, 3), keepdim=True, correction=min(1, places - 1))
+        # Standardised, weighed and shifted by one product and one sum: what is divided is a number a map.
+        slope = (self.weight[..., None] / (deviation + EPSILON)).to(x.dtype)  # (B, G, 1, 1)
+        shift = self.bias[..., None] - slope * similarity.mean((2, 3), keepdim=True)
+        gate = (similarity * slope + shift.to(x.dtype)).sigmoid()
+        if members > 1:
+            gate = gate[:, :, None].expand(-1, -1, members, -1, -1).flatten(1, 2)  # (B, C, H, W)
+        return x * gate
 
 
 def group_count(channels: int, groups: int | None) -> int:
