@@ -93,7 +93,8 @@ class SearchAgenda:
         self.total = settings.trials or TRIALS
         self.feasible = feasible(table, limits)
         wanted = self.total - math.floor(settings.confirm * self.total)
-        self.search_trials = max(1, wanted - (BASELINE_SEEDS - 1 if settings.confirm else 0))
+        least = min(2, self.total)  # the baseline, and an arch to hold against it
+        self.search_trials = max(least, wanted - (BASELINE_SEEDS - 1 if settings.confirm else 0))
         self.sampler, self.sampler_name, self.sampler_reason = self._sampler(limits)
         self._exhausted = ""
         self._sure = False

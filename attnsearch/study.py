@@ -256,6 +256,10 @@ class Run:
             raise UsageError(
                 f"no arch of the space keeps {self.settings.budget or 'the limits'}: it costs {low:,.0f} to {high:,.0f}"
             )
+        if agenda.total == 1:
+            self.observer.note(
+                "the one training is the baseline's: --trials 2 is the least that tries an arch"
+            )
         if agenda.search_trials > agenda.feasible:
             rest = (
                 "the rest are further seeds" if self.settings.confirm else f"will stop at {agenda.feasible}"

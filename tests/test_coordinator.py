@@ -119,6 +119,13 @@ def test_the_baseline_comes_first_with_as_many_seeds_as_any_rival(question, tmp_
     assert all(rival <= seeds[baseline] for rival in seeds.values())
 
 
+@pytest.mark.parametrize("trials", [2, 3, 6])
+def test_few_trials_try_archs_too(question, tmp_path, monkeypatch, trials):
+    found = go(question, tmp_path, monkeypatch, trials=trials).record
+    assert len(found.trials) == trials
+    assert len({row.key for row in found.trials} - {found.facts["baseline"]}) >= trials // 2
+
+
 def test_no_training_is_repeated(question, tmp_path, monkeypatch):
     rows = go(question, tmp_path, monkeypatch, trials=60).record.trials
     assert len(rows) == 60
