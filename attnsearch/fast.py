@@ -191,7 +191,7 @@ class _Pooled:
 
     def over(self, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         if dims not in self.results:
-            self.through, *pools = _Pools.apply(self.through, dims == (2, 3))  # type: ignore[no-untyped-call]
+            self.through, *pools = _Pools.apply(self.through, dims)  # type: ignore[no-untyped-call]
             self.results[dims] = (pools[0], pools[1])
         return self.results[dims]
 
@@ -294,41 +294,48 @@ class _AddRelu(torch.autograd.Function):
 
 
 class _Pools(torch.autograd.Function):
-    """x itself, and its means and maxima over places (B, C, 1, 1) or over channels (B, 1, H, W)."""
+    """x itself, and its means and maxima over `dims`: places (B, C, 1, 1), channels (B, 1, H, W), or one axis."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, places: bool) -> tuple[Tensor, Tensor, Tensor]:
-        from attnsearch import kernels
-
-        batch, channels, height, width = x.shape
-        shape = (batch, channels, 1, 1) if places else (batch, 1, height, width)
-        mean, largest = torch.empty(shape), torch.empty(shape)
-        if places:
-            kernels.place_pools(_images(x), _flat(mean, places), _flat(largest, places))
-        else:
-            kernels.channel_pools(_pixels(x), _flat(mean, places), _flat(largest, places))
+    def forward(ctx: Any, x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, ...]:
+        batch, *sizes = x.permute(0, 2, 3, 1).shape
+        kept = [1 if axis in dims else size for axis, size in zip((2, 3, 1), sizes, strict=True)]
+        mean, largest = (torch.empty(batch, *kept) for _ in range(2))  # in the memory order of the maps
+        pool, _, view, shape = _pooling(x, dims)
+        pool(view(x), mean.view(shape).numpy(), largest.view(shape).numpy())
         ctx.save_for_backward(x, largest)
-        ctx.places = places
+        ctx.dims = dims
         ctx.set_materialize_grads(False)
-        return x.view_as(x), mean.to(x.dtype), largest.to(x.dtype)
+        return x.view_as(x), *(pooled.permute(0, 3, 1, 2).to(x.dtype) for pooled in (mean, largest))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g: Tensor | None, *pools: Tensor | None) -> tuple[Tensor, None]:
-        from attnsearch import kernels
-
         x, largest = ctx.saved_tensors
+        _, pool_back, view, shape = _pooling(x, ctx.dims)
         g = torch.zeros_like(x) if g is None else g.contiguous(memory_format=torch.channels_last)
-        g_mean, g_largest = (
-            torch.zeros_like(largest) if p is None else p.float().contiguous() for p in pools
-        )
+        small = [
+            torch.zeros_like(largest) if p is None else p.permute(0, 2, 3, 1).float().contiguous()
+            for p in pools
+        ]
         out = torch.empty_like(x)
-        small = [_flat(t, ctx.places) for t in (largest, g_mean, g_largest)]
-        if ctx.places:
-            kernels.place_pools_back(_images(x), small[0], _images(g), small[1], small[2], _images(out))
-        else:
-            kernels.channel_pools_back(_pixels(x), small[0], _pixels(g), small[1], small[2], _pixels(out))
+        arrays = [t.view(shape).numpy() for t in (largest, *small)]
+        pool_back(view(x), arrays[0], view(g), arrays[1], arrays[2], view(out))
         return out, None
+
+
+def _pooling(x: Tensor, dims: tuple[int, ...]) -> tuple[Any, Any, Callable[[Tensor], Any], tuple[int, ...]]:
+    """Both kernels over these axes, the shape in which they know a map, and that in which they know its pools."""
+    from attnsearch import kernels
+
+    batch, channels, height, width = x.shape
+    if dims == (1,):
+        return kernels.channel_pools, kernels.channel_pools_back, _pixels, (-1,)
+    if dims == (2, 3):
+        return kernels.place_pools, kernels.place_pools_back, _images, (batch, channels)
+    if dims == (2,):
+        return kernels.line_pools, kernels.line_pools_back, _images, (batch, width * channels)
+    return kernels.line_pools, kernels.line_pools_back, _lines, (batch * height, channels)
 
 
 class _Scale(torch.autograd.Function):
@@ -426,6 +433,11 @@ def _images(x: Tensor) -> Any:
     return _array(x, batch, height, width * channels)
 
 
+def _lines(x: Tensor) -> Any:
+    batch, channels, height, width = x.shape
+    return _array(x, batch * height, width, channels)
+
+
 def _pixels(x: Tensor) -> Any:
     batch, channels, height, width = x.shape
     return _array(x, batch * height * width, channels)
@@ -436,7 +448,7 @@ def _flat(pooled: Tensor, places: bool) -> Any:
     return pooled.detach().view(pooled.shape[:2] if places else -1).numpy()
 
 
-_DIMS = {1: (1,), (1,): (1,), (2, 3): (2, 3), (-2, -1): (2, 3)}
+_DIMS = {1: (1,), 2: (2,), 3: (3,), (1,): (1,), (2,): (2,), (3,): (3,), (2, 3): (2, 3), (-2, -1): (2, 3)}
 _HANDLED: dict[Any, Callable[..., Tensor | None]] = {
     norm_relu: Fast.norm_relu,
     norm_add_relu: Fast.norm_add_relu,

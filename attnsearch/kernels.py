@@ -333,6 +333,39 @@ def scale_channels_back(g: Any, x: Any, gate: Any, out: Any, g_gate: Any) -> Non
 
 
 @compiled
+def line_pools(x: Any, mean: Any, largest: Any) -> None:
+    """Mean and maximum over the middle axis: x (O, N, I) -> both (O, I)."""
+    outer, lines, inner = x.shape
+    for i in range(outer):
+        mean[i, :] = F32(0)
+        largest[i, :] = F32(-np.inf)
+        for n in range(lines):
+            for j in range(inner):
+                v = load(x[i, n, j])
+                mean[i, j] += v
+                largest[i, j] = v if v > largest[i, j] or v != v else largest[i, j]
+        for j in range(inner):
+            mean[i, j] /= F32(lines)
+
+
+@compiled
+def line_pools_back(x: Any, largest: Any, g: Any, g_mean: Any, g_largest: Any, out: Any) -> None:
+    """Out = g + g_mean / N + g_largest shared among the lines that reach the maximum."""
+    outer, lines, inner = x.shape
+    ties = np.empty(inner, F32)
+    for i in range(outer):
+        ties[:] = F32(0)
+        for n in range(lines):
+            for j in range(inner):
+                ties[j] += F32(1) if load(x[i, n, j]) == largest[i, j] else F32(0)
+        for n in range(lines):
+            for j in range(inner):
+                v = load(g[i, n, j]) + g_mean[i, j] / F32(lines)
+                v += g_largest[i, j] / ties[j] if load(x[i, n, j]) == largest[i, j] else F32(0)
+                out[i, n, j] = store(v, x[i, n, j])
+
+
+@compiled
 def channel_pools(x: Any, mean: Any, largest: Any) -> None:
     """Mean and maximum over the channels of each place: x (P, C) -> both (P,).
 

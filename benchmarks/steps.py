@@ -15,6 +15,7 @@ from attnsearch.trial import Recipe
 
 BLOCKS = ("none", "cbam")
 STEPS = 8  # of which the median counts
+GATED = "resnet8"  # a deeper host holds some gigabytes of non-local scores
 
 
 def arch_of(host: str, block: str) -> Arch:
@@ -85,20 +86,20 @@ def convolutions_of(host: str, dtype: Any, batch: int) -> Callable[[], None]:
 
 
 def gates(args: argparse.Namespace) -> dict[str, list[float]]:
-    """A training step with each gate in every unit, as a multiple of the step without, beside that of its MACs."""
+    """A training step of a ResNet-8 with each gate in every unit, as a multiple of the step without, beside that of its MACs."""
     import torch
 
     from attnsearch import cost
     from attnsearch.host import build
 
     torch.set_num_threads(1)
-    base = cost.measure(build(arch_of(args.host, "none")), image=(3, 32, 32)).macs
-    plain, found = stepper(args.host, "none", "auto", args.batch), {}
+    base = cost.measure(build(arch_of(GATED, "none")), image=(3, 32, 32)).macs
+    plain, found = stepper(GATED, "none", "auto", args.batch), {}
     for name in sorted(registry.blocks()):
         if registry.info(name).slot != "attention":
             continue
-        times = in_turn({"none": plain, name: stepper(args.host, name, "auto", args.batch)}, 3)
-        macs = cost.measure(build(arch_of(args.host, name)), image=(3, 32, 32)).macs / base
+        times = in_turn({"none": plain, name: stepper(GATED, name, "auto", args.batch)}, 3)
+        macs = cost.measure(build(arch_of(GATED, name)), image=(3, 32, 32)).macs / base
         found[f"{name} (MACs x {macs:.2f})"] = ratios(times[name], times["none"])
     return found
 

@@ -41,7 +41,8 @@ def conv() -> nn.Module:
 def gated(x: Tensor) -> Tensor:
     """Both kinds of pool and both kinds of product, on one map and on its product."""
     y = x * (x.mean((2, 3), keepdim=True) - x.amax((2, 3), keepdim=True)).sigmoid()
-    return y * (y.mean(1, keepdim=True) + 2 * y.amax(1, keepdim=True)).sigmoid() + x * x.mean(1, keepdim=True)
+    y = y * (y.mean(1, keepdim=True) + 2 * y.amax(1, keepdim=True)).sigmoid() + x * x.mean(1, keepdim=True)
+    return y * (x.mean(2, keepdim=True) * x.amax(3, keepdim=True) + x.amax(2)[:, :, None])
 
 
 class Residual(nn.Module):

@@ -44,13 +44,14 @@ class Triplet(nn.Module):
         self.over_channels = PairGate(kernel) if spatial else None
 
     def forward(self, x: Tensor) -> Tensor:
-        gates: Tensor = self.over_height(_pool(x, 2))[:, :, None]  # (B, C, W) -> (B, C, 1, W)
-        by_width: Tensor = self.over_width(_pool(x, 3).transpose(2, 3))  # (B, H, C)
+        share = 2 if self.over_channels is None else 3  # taken of each gate: they are smaller than their sum
+        gates: Tensor = self.over_height(_pool(x, 2))[:, :, None] / share  # (B, C, W) -> (B, C, 1, W)
+        by_width: Tensor = self.over_width(_pool(x, 3).transpose(2, 3)) / share  # (B, H, C)
         gates = gates + by_width.transpose(1, 2)[..., None]  # + (B, C, H, 1)
-        if self.over_channels is None:
-            return x * gates / 2
-        by_place: Tensor = self.over_channels(_pool(x, 1))[:, None]  # (B, 1, H, W)
-        return x * (gates + by_place) / 3
+        if self.over_channels is not None:
+            by_place: Tensor = self.over_channels(_pool(x, 1))[:, None] / share  # (B, 1, H, W)
+            gates = gates + by_place
+        return x * gates
 
 
 def _pool(x: Tensor, dim: int) -> Tensor:
