@@ -86,7 +86,7 @@ def convolutions_of(host: str, dtype: Any, batch: int) -> Callable[[], None]:
 
 
 def gates(args: argparse.Namespace) -> dict[str, list[float]]:
-    """A training step of a ResNet-8 with each gate in every unit, as a multiple of the step without, beside that of its MACs."""
+    """A ResNet-8's training step with each gate in every unit, over the step without; beside it, its MACs over."""
     import torch
 
     from attnsearch import cost
