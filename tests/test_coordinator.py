@@ -231,6 +231,10 @@ def test_a_design_runs_whole_blocks_with_its_controls(question, tmp_path, monkey
     assert {len({r.seed for r in rows if r.key == key}) for key in variants} == {3}
     verdicts = found.verdicts().set_index("variant")
     assert verdicts.loc["se", "verdict"].startswith("gain")  # 6 points by construction
+    # the report's way to know more: the same command with more seeds
+    more = go(question, tmp_path, monkeypatch, design="swap", seeds=4, study="d", resume=True)
+    assert {len({r.seed for r in more.record.trials if r.key == key}) for key in variants} == {4}
+    assert more.record.trials[: len(rows)] == rows
     # what the report gives as command is the call that makes this study again
     called = ast.parse(str(found.record.facts["command"]), mode="eval").body
     given = {k.arg: ast.literal_eval(k.value) for k in called.keywords}
