@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from attnsearch.reports.tables import Report
 
 LINES = 12  # variants that get a sentence; the table has all
+ALL = 100  # points; no accuracy rises by more
 UNEQUAL = 0.05  # p of equal noise from which unequal noise is pointed out
 
 # What each design leaves open by its nature.
@@ -64,7 +65,16 @@ def _line(judged: Judged, verdict: Verdict, cost: str) -> str:
     interval = f"({number(low, 2, True)} to {number(high, 2, True)})" if known else "(noise not known)"
     parts = [f"{number(verdict.estimate, 2, True)} points {interval} on {many(verdict.n, 'seed')}"]
     if verdict.outcome == "no evidence" and math.isfinite(verdict.mde):
-        parts.append(f"effects under {verdict.mde:.2f} points may have gone unseen")
+        parts.append(
+            f"effects under {verdict.mde:.2f} points may have gone unseen"
+            if verdict.mde < ALL
+            else "so few seeds see no effect that there can be"
+        )
+    if verdict.over_matched is not None:
+        over, (least, most) = verdict.over_matched
+        parts.append(
+            f"over the width-matched host {number(over, 2, True)} ({number(least, 2, True)} to {number(most, 2, True)})"
+        )
     price = judged.prices(verdict).get(cost)
     if price is not None:
         parts.append(f"{price:.3f} x the {cost_name(cost)}")
@@ -75,14 +85,13 @@ def outlook(report: Report, judged: Judged) -> str:
     """The seed blocks and hours that would show the margin, or else half of the smallest effect visible now."""
     from statistics import median
 
-    from attnsearch.power import seeds_needed
+    from attnsearch.power import mde, seeds_needed
 
     analysis, open_ones = judged.analysis, [v for v in judged.variants if v.outcome == "no evidence"]
-    visible = [v.mde for v in open_ones if math.isfinite(v.mde)]
-    if not visible or not analysis.sd > 0:
+    if not open_ones or analysis.blocks < 2 or not analysis.sd > 0:
         return ""
-    effect = open_ones[0].margin or max(visible) / 2
     rows = len(analysis.verdicts) + 1
+    effect = open_ones[0].margin or mde(analysis.blocks, rows, sd=analysis.sd) / 2
     needed = seeds_needed(effect, rows, sd=analysis.sd)
     if needed is None or needed <= analysis.blocks:
         return ""
@@ -122,11 +131,15 @@ def warnings(judged: Judged) -> list[str]:
     """Where the noise of the variants differs so that one pooled sd does not fit all."""
     analysis = judged.analysis
     noisy = [note for note in analysis.notes if "times as noisy" in note]
-    if noisy or analysis.p_equal_noise is None or analysis.p_equal_noise > UNEQUAL:
+    p = analysis.p_equal_noise
+    if p is None or p > UNEQUAL:
+        tested = "too few seeds to test it" if p is None else f"p of equal noise {p:.2f}"
+        return [f"{note} It may be chance ({tested})." for note in noisy]
+    if noisy:
         return noisy
     return [
         f"Seeds scatter some variants more than others: the largest residual sd is {analysis.sd_ratio:.1f} times the "
-        f"smallest (Brown and Forsythe's p {analysis.p_equal_noise:.3f}). One sd for all makes the intervals of the "
+        f"smallest (Brown and Forsythe's p {p:.3f}). One sd for all makes the intervals of the "
         "noisy ones too narrow."
     ]
 
