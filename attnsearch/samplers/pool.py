@@ -99,7 +99,7 @@ class PoolEHVI(ArchSampler):
         pool = self._pool(belief, random, self.unseen(past, banned))
         if len(pool) == 0:
             return self.any_unseen(past, banned)
-        return np.asarray(pool[np.argmax(belief.ehvi(pool))])
+        return np.asarray(pool[_best_first(belief.ehvi(pool))[0]])
 
     def outlook(self, study: Study) -> Outlook | None:
         """What is still to be gained; None before there is a model."""
@@ -129,7 +129,7 @@ class PoolEHVI(ArchSampler):
         if everything is not None:
             return everything[fresh(everything)]
         pool = np.vstack([self.domain.sample(1500, random), self.domain.edits(belief.front, 2500, random)])
-        best = pool[np.argsort(-belief.ehvi(pool))[:10]]
+        best = pool[_best_first(belief.ehvi(pool))[:10]]
         pool = np.vstack([pool, self.domain.edits(best, 1000, random)])
         _, first = np.unique(self.domain.ids(pool), return_index=True)
         pool = pool[np.sort(first)]
@@ -212,6 +212,15 @@ class _Scale:
         excess = np.maximum(errors - self._best, -0.5 * self._unit)
         slope: Floats = 1.0 / ((excess + self._unit) * self._sd)
         return slope
+
+
+def _best_first(gains: Floats) -> NDArray[np.intp]:
+    """Rows by falling gain; gains alike to six digits of the largest keep their order.
+
+    The last bits of a product of matrices depend on where in memory they lie: a resumed study, which must propose
+    what an uninterrupted one would, may not see an order in them.
+    """
+    return np.argsort(-np.round(gains / (gains.max() or 1.0), 6), kind="stable")
 
 
 def _due(count: int) -> int:
