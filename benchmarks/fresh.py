@@ -2,7 +2,7 @@
 
 Each method searches as the tool does, with the pruner's own rungs on whole learning curves; its front is that of the
 errors it saw, and counts with the errors of seeds it did not see. Repetitions differ in the sampler's seed, and take
-the seeds of the table in turn to search on.
+the seeds that every arch was trained with in turn to search on. The others may be missing where no front needs them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from scipy.stats import kendalltau
 
 from attnsearch.front import pareto
 from attnsearch.pruning import MoAsha, NeverStop, ParetoAtRung, Pruner
@@ -33,15 +34,18 @@ def usable(table: Table) -> bool:
 
 
 def searches(table: Table, repetitions: int, units: float) -> Iterator[tuple[str, list[Trace]]]:
-    """Each method's searches of so many units, volumes on fresh seeds, as a share of the whole space's there."""
+    """Each method's searches of so many units; volumes on fresh seeds, as a share of all that is known there."""
+    whole = np.flatnonzero(np.isfinite(table.errors).all(axis=0))
     for name, (sampler, make) in METHODS.items():
         traces = []
         for seed in range(repetitions):
-            seen, fresh = _halves(table, seed % table.errors.shape[1])
+            column = whole[seed % len(whole)]
+            seen = table.of_seeds([column])
+            unseen = np.delete(table.errors, column, axis=1)
             pruner = make(seed)
             curves = [Curve(seen, epoch / epochs(table)) for epoch in pruner.rungs(epochs(table))]
             search = Search(seen, SAMPLERS[sampler](seen, seed), seed, pruner=pruner, curves=curves)
-            traces.append(judged(search.run(units), fresh))
+            traces.append(judged(search.run(units), table, unseen))
         yield name, traces
 
 
@@ -52,20 +56,25 @@ def epochs(table: Table) -> int:
 
 def ranking(table: Table) -> Floats:
     """Kendall's tau of the errors after each epoch but the last with the final ones, mean over seeds."""
-    from scipy.stats import kendalltau
-
-    return np.array(
-        [
-            np.mean(
-                [kendalltau(early, final)[0] for early, final in zip(errors.T, table.errors.T, strict=True)]
-            )
-            for _, errors in sorted(table.rungs.items())
-        ]
-    )
+    finals = table.errors.T
+    ladder = [errors.T for _, errors in sorted(table.rungs.items())]
+    taus = [
+        [kendalltau(*pair, nan_policy="omit")[0] for pair in zip(rung, finals, strict=True)]
+        for rung in ladder
+    ]
+    mean: Floats = np.mean(taus, axis=1)
+    return mean
 
 
-def judged(trace: Trace, fresh: Table) -> Trace:
-    """The same search; its volume is that of the front it saw, at the errors that `fresh` has for it."""
+def judged(trace: Trace, table: Table, unseen: Floats) -> Trace:
+    """The same search; its volume that of the front it saw, at the mean `unseen` errors (archs, seeds) of its archs.
+
+    Archs without any count for nothing.
+    """
+    runs = np.isfinite(unseen).sum(1)
+    errors = np.where(runs > 0, np.nansum(unseen, axis=1) / np.maximum(runs, 1), np.inf)
+    log_cost = np.log10(table.cost)
+    whole = hypervolume(errors, log_cost, table.reference)
     volume = []
     done: list[tuple[float, float]] = []
     rows: list[int] = []
@@ -74,12 +83,5 @@ def judged(trace: Trace, fresh: Table) -> Trace:
             done.append((run.cost, run.error))
             rows.append(row)
         front = [rows[i] for i in np.flatnonzero(pareto(np.array(done)))] if done else []
-        log_cost = np.log10(fresh.cost_of(front))
-        volume.append(hypervolume(fresh.true_error(front), log_cost, fresh.reference) / fresh.whole)
+        volume.append(hypervolume(errors[front], log_cost[front], table.reference) / whole)
     return Trace(trace.spent, volume, trace.rows, trace.runs, trace.finals)
-
-
-def _halves(table: Table, column: int) -> tuple[Table, Table]:
-    """The runs of one seed, and those of all others."""
-    others = [i for i in range(table.errors.shape[1]) if i != column]
-    return table.of_seeds([column]), table.of_seeds(others)

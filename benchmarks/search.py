@@ -147,7 +147,12 @@ def on_fresh_seeds(table: Table, repetitions: int) -> tuple[dict[str, list[Trace
     found = {}
     for name, traces in fresh.searches(table, repetitions, UNITS):
         found[name] = traces
-        _say(f"{table.name}, fresh seeds: {name} {_interval([trace.at(UNITS) for trace in traces])}")
+        stopped = np.mean([np.mean([run.stopped for run in trace.runs]) for trace in traces])
+        false = np.mean([_false_rate(trace, table.noise) for trace in traces])
+        reached = _interval([trace.at(UNITS) for trace in traces])
+        _say(
+            f"{table.name}, fresh seeds: {name} {reached}, stopped {stopped:.0%}, falsely {false:.0%} of these"
+        )
     random = float(np.mean([trace.at(UNITS) for trace in found["random"]]))
     both = found["PoolEHVI, PAR"]
     early, late = (float(np.mean([trace.at(units) for trace in both])) for units in (UNITS / 2, UNITS))
