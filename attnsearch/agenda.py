@@ -117,7 +117,7 @@ class SearchAgenda:
         if not self.settings.confirm:
             return None
         if self._last_block_is_due():
-            return self._last_block()
+            return self._spare() or self._last_block()
         # A front that is decided early leaves trials over: they look for a better one.
         return self._confirm() or (self._propose() if self._sure and not self._exhausted else None)
 
@@ -129,6 +129,9 @@ class SearchAgenda:
             return f"{self._exhausted}; the front is decided as far as fresh seeds can decide it"
         if self._exhausted and not self.settings.confirm:
             return self._exhausted
+        if any(row.role == "report" for row in self.book.results.values()):
+            left = self.total - len(counted(self.book))
+            return f"the last block of seeds is done; {left} of {self.total} trials are too few for another"
         return ""
 
     def _propose(self) -> Cell | None:
@@ -174,6 +177,11 @@ class SearchAgenda:
         left = self.total - len(counted(self.book))
         archs = max(REPORT_ARCHS, 1 + sum(p >= front.CONFIRMED for p in self._chances().values()))
         return 2 * REPORT_SEEDS <= left <= REPORT_SEEDS * archs
+
+    def _spare(self) -> Cell | None:
+        """A further seed for the least certain arch, while the trials left are more than whole seeds of the block."""
+        left = self.total - len(counted(self.book))
+        return None if self.book.fact("frozen") or left % REPORT_SEEDS == 0 else self._confirm()
 
     def _last_block(self) -> Cell | None:
         """The frozen archs, each once in every seed of a block that had no say in choosing them."""

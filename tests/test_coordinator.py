@@ -126,6 +126,13 @@ def test_few_trials_try_archs_too(question, tmp_path, monkeypatch, trials):
     assert len({row.key for row in found.trials} - {found.facts["baseline"]}) >= trials // 2
 
 
+@pytest.mark.parametrize("trials", [26, 27])
+def test_no_trial_is_left_over_behind_the_last_block(question, tmp_path, monkeypatch, trials):
+    found = go(question, tmp_path, monkeypatch, trials=trials, pruner="one-epoch").record
+    assert (len(found.trials), found.facts["ended"]) == (trials, f"all {trials} trials are done")
+    assert sum(row.role == "report" for row in found.trials) % 3 == 0
+
+
 def test_no_training_is_repeated(question, tmp_path, monkeypatch):
     rows = go(question, tmp_path, monkeypatch, trials=60).record.trials
     assert len(rows) == 60
