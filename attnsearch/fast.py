@@ -1,12 +1,13 @@
 """Training passes on one CPU thread without needless trips to memory: `with Fast(): model(x)`.
 
 The mode stands between a model and torch. Batch norms, additions, pools and broadcast products over channels-last maps
-are computed by `attnsearch.kernels`, with their own backward passes. Whatever else a model does is left to torch, and
-so is all of it on other devices, in other dtypes and without gradients. Blocks stay written as their formulas; values
+are computed by `attnsearch.kernels`, with their own backward passes; in validation too. Whatever else a model does is
+left to torch, and so is all of it on other devices and in other dtypes. Blocks stay written as their formulas; values
 agree with torch's to rounding.
 
-A gate reads its map twice: it pools x, then multiplies x. Here the pool also hands x through, and the product takes
-that x, so that in the backward pass both gradients meet in one loop instead of in separate maps that are then added.
+Some maps are read twice. A gate pools x, then multiplies x: here the pool also hands x through, and the product takes
+that x, so that in the backward pass both gradients meet in one loop instead of in separate maps that are then added. A
+residual unit's input goes to its branch and to its addition: the loop that activates it gives it out twice.
 """
 
 from __future__ import annotations

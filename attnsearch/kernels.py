@@ -4,7 +4,7 @@ On a CPU a small convolution takes less time than the norm, the activation and t
 torch operations reads and writes the whole map. Here one pass does what can be done while a value is in a register.
 All arrays are maps in channels-last order, (rows, width x channels) or (images, rows, width x channels): the inner loop
 runs over a whole row of pixels, long enough for vector instructions even at 16 channels. A map is float32, or uint16
-that holds bfloat16; sums are float32. Nothing here allocates beyond one row or runs in more than one thread.
+that holds bfloat16; sums are float32. Nothing here allocates beyond a few rows or runs in more than one thread.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def gates(args: argparse.Namespace) -> dict[str, list[float]]:
     for name in sorted(registry.blocks()):
         if registry.info(name).slot != "attention":
             continue
-        times = in_turn({"none": plain, name: stepper(GATED, name, "auto", args.batch)}, 3)
+        times = in_turn({"none": plain, name: stepper(GATED, name, "auto", args.batch)}, 5)
         macs = cost.measure(build(arch_of(GATED, name)), image=(3, 32, 32)).macs / base
         found[f"{name} (MACs x {macs:.2f})"] = ratios(times[name], times["none"])
     return found

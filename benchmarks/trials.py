@@ -33,11 +33,9 @@ def side(args: argparse.Namespace) -> Figures:
 
 
 def busy(args: argparse.Namespace) -> Figures:
-    """The same beside one process that never sleeps, on a quarter of the work."""
+    """The same beside one process that never sleeps, on a quarter of the images."""
     with neighbour():
-        found = _side(
-            args, replace(recipe_of(args), epochs=1, train_images=max(args.images // 2, args.batch))
-        )
+        found = _side(args, replace(recipe_of(args), train_images=max(args.images // 4, args.batch)))
     return {name: values for name, values in found.items() if "memory" not in name}
 
 
@@ -66,7 +64,7 @@ def _side(args: argparse.Namespace, recipe: Recipe) -> Figures:
 def accuracy(args: argparse.Namespace) -> Figures:
     """Validation accuracy after one schedule, a ResNet-8, of both sides, with as many seeds as `--seeds`."""
     small = argparse.Namespace(**{**vars(args), "host": "resnet8"})
-    recipe = replace(recipe_of(args), epochs=2 * args.epochs)
+    recipe = replace(recipe_of(args), epochs=4 * args.epochs, train_images=args.images // 2)
     ours = in_process(_attnsearch, small, recipe, 0, args.seeds)
     theirs = in_process(_script, small, recipe, 0, args.seeds)
     found: Figures = {}
@@ -90,7 +88,7 @@ def _difference(a: list[float], b: list[float]) -> list[float]:
 
 def workers(args: argparse.Namespace) -> Figures:
     """Trials per hour of two workers over one, in turns, the pools staying warm; and each beside a neighbour."""
-    recipe = replace(recipe_of(args), epochs=1)
+    recipe = replace(recipe_of(args), train_images=args.images // 2)
     found: Figures = {}
     with ExitStack() as stack:
         pools = {n: stack.enter_context(warm_pool(args, n, recipe)) for n in (1, 2)}
