@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 from attnsearch.front import pareto
@@ -30,12 +31,12 @@ METHODS: dict[str, tuple[str, Callable[[int], Pruner]]] = {
 
 def usable(table: Table) -> bool:
     """Whether a table has what this takes: whole curves, and a second seed."""
-    return len(table.rungs) > 1 and table.errors.shape[1] > 1
+    return len(table.rungs) > 1 and table.errors.shape[1] > 1 and len(whole_seeds(table)) > 0
 
 
 def searches(table: Table, repetitions: int, units: float) -> Iterator[tuple[str, list[Trace]]]:
     """Each method's searches of so many units; volumes on fresh seeds, as a share of all that is known there."""
-    whole = np.flatnonzero(np.isfinite(table.errors).all(axis=0))
+    whole = whole_seeds(table)
     for name, (sampler, make) in METHODS.items():
         traces = []
         for seed in range(repetitions):
@@ -55,15 +56,17 @@ def epochs(table: Table) -> int:
 
 
 def ranking(table: Table) -> Floats:
-    """Kendall's tau of the errors after each epoch but the last with the final ones, mean over seeds."""
-    finals = table.errors.T
-    ladder = [errors.T for _, errors in sorted(table.rungs.items())]
-    taus = [
-        [kendalltau(*pair, nan_policy="omit")[0] for pair in zip(rung, finals, strict=True)]
-        for rung in ladder
-    ]
+    """Kendall's tau of the errors after each epoch but the last with the final ones, mean over whole seeds."""
+    columns = whole_seeds(table)
+    ladder = [errors for _, errors in sorted(table.rungs.items())]
+    taus = [[kendalltau(rung[:, i], table.errors[:, i])[0] for i in columns] for rung in ladder]
     mean: Floats = np.mean(taus, axis=1)
     return mean
+
+
+def whole_seeds(table: Table) -> NDArray[np.int64]:
+    """Columns of the seeds that every arch was trained with."""
+    return np.flatnonzero(np.isfinite(table.errors).all(axis=0))
 
 
 def judged(trace: Trace, table: Table, unseen: Floats) -> Trace:
