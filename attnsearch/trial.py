@@ -106,12 +106,17 @@ class TrialResult:
 class StudyRecord:
     """Everything a report reads: the study's facts and its trials, finished or not.
 
-    Facts (all optional, plain JSON values): `question`, `space` (name), `host`, `sites` ({site: [options]}),
-    `size` (archs), `over_budget` (archs refused before training), `cost` (name of the cost axis), `units`
-    ({cost: {"unit": ..., "better": "lower"}}), `baseline` (key), `controls` ({key: "null gate" | "width-matched" |
-    "frozen gate"}), `recipe`, `data` ({"name", "classes", "image", "train", "val", "test", "fingerprint", "note"}),
-    `device`, `versions`, `design`, `margin` (points), `audit` (outcome of `validate`), `test` (ledger entries),
-    `ended` (why the search ended), `started`, `command`.
+    Facts are plain JSON values, all optional.
+
+    The question: `question`, `space` (name), `space_text` (its file), `fingerprint` (of host and sites), `host`, `sites`
+    ({site: [options]}), `size` (archs), `baseline` (key), `recipe`, `limits`, `seed`, `data` ({"name", "classes",
+    "image", "train", "val", "test", "fingerprint", "note"}), `data_options`.
+    Costs: `cost` (the axis drawn), `costs_chosen`, `cost_range` ([least, most]), `units` ({cost: {"unit": ...,
+    "better": "lower"}}), `over_budget` (archs refused before training).
+    A search: `sampler`, `pruner`, `frozen` (keys settled on for the last seed blocks, `report_blocks`), `false_stops`.
+    A design: `design`, `controls` ({key: "null gate" | "width-matched" | "frozen gate"}), `margin` (points).
+    What came after: `audit_plan`, `audit` (outcome of `validate`), `test` (ledger of the test split).
+    How it went: `trials_wanted`, `ended` (why), `started`, `command`, `device`, `machine`, `versions`.
     """
 
     name: str
