@@ -108,7 +108,7 @@ class StudyRecord:
 
     Facts are plain JSON values, all optional.
 
-    The question: `question`, `space` (name), `space_text` (its file), `fingerprint` (of host and sites), `host`, `sites`
+    The question: `question`, `space` (name), `space_text` (its file), `fingerprint` (host and sites), `host`, `sites`
     ({site: [options]}), `size` (archs), `baseline` (key), `recipe`, `limits`, `seed`, `data` ({"name", "classes",
     "image", "train", "val", "test", "fingerprint", "note"}), `data_options`.
     Costs: `cost` (the axis drawn), `costs_chosen`, `cost_range` ([least, most]), `units` ({cost: {"unit": ...,
