@@ -133,12 +133,14 @@ class ParetoAtRung:
         if math.isinf(doubt):
             return Decision(False, f"rung {rung} is not trusted: final errors do not rise with those there")
         rivals = [value for value, price in peers if price <= cost]
-        limit = min(rivals, default=math.inf) + self.slack * doubt
-        if not error > limit:
+        best, slack = min(rivals, default=math.inf), self.slack * doubt
+        if not error > best + slack:
             return Decision(False, f"not dominated at rung {rung}")
         if (bound := self.trust(pairs)) <= 0:
             return Decision(False, f"rung {rung} is not trusted: partial tau may be {bound:.2f}")
-        reason = f"error {error:.2f} at rung {rung}, an arch of no more cost and slack make {limit:.2f}"
+        reason = (
+            f"{error:.2f} % at this rung, where an arch of no more cost had {best:.2f} % (slack {slack:.2f})"
+        )
         if _coin(self.seed, key) < self.audited:
             return Decision(False, f"audit: {reason}", audited=True)
         return Decision(True, reason)
