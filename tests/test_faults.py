@@ -381,11 +381,11 @@ def place(tmp_path):
 
 def test_an_eventful_run(place):
     """Workers killed in their trainings, a second coordinator, SIGTERM; resumed, tables gone, Ctrl-C; resumed."""
-    command = ("--trials", "7", "--confirm", "0", "--workers", "2")
-    first = start(place, *command, "--epochs", "12")
+    command = ("--confirm", "0", "--workers", "2", "--epochs", "12", "--trials")
+    first = start(place, *command, "27")  # more than the first and third are given time for
     await_rows(db(place), ("RUNNING",), 2)
     _kill_a_worker(place, first.pid)
-    second = start(place, *command, "--epochs", "12", "--resume")
+    second = start(place, *command, "27", "--resume")
     await_rows(db(place), ("COMPLETE",), 1)
     assert "is being run by pid" in second.communicate(timeout=90)[1]
     assert second.returncode == 4
@@ -393,15 +393,16 @@ def test_an_eventful_run(place):
     done = {number for number, state in rows(db(place)) if state == "COMPLETE"}
     assert "RUNNING" not in {state for _, state in rows(db(place))}
     shutil.rmtree(place / "results" / "tiny", ignore_errors=True)
-    third = start(place, *command, "--epochs", "12", "--resume")
+    third = start(place, *command, "27", "--resume")
     await_rows(db(place), ("COMPLETE",), len(done) + 1)
     assert _ended(third, signal.SIGINT, group=True) == 130
     assert "Traceback" not in third.stderr.read()
-    last = start(place, *command, "--epochs", "12", "--resume")
+    wanted = sum(state in ("COMPLETE", "PRUNED") for _, state in rows(db(place))) + 2
+    last = start(place, *command, str(wanted), "--resume")
     _, errors = last.communicate(timeout=240)
     assert last.returncode == 0, errors
     found = open_study("tiny", out=place / "results").record.trials
-    assert sum(not row.lost for row in found) == 7
+    assert sum(not row.lost for row in found) == wanted
     assert max(row.attempt for row in found if row.state == "complete") == 1
     assert_sound(db(place), acknowledged=frozenset(done))
 
