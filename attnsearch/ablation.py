@@ -18,7 +18,7 @@ from attnsearch.arch import Arch, Host, plain
 from attnsearch.canonical import canonical
 from attnsearch.cost import measure
 from attnsearch.costing import CostTable
-from attnsearch.errors import UsageError, unknown
+from attnsearch.errors import UsageError
 from attnsearch.host import build
 from attnsearch.settings import Settings
 from attnsearch.space import Space
@@ -112,7 +112,7 @@ def plan_design(space: Space, kind: str, reference: str | None, blocks: Sequence
         raise UsageError("a design needs a baseline within the space: let every site offer `none`")
     if kind == "swap":
         return _renamed(_swap(sites, baseline, blocks), "none", "plain")
-    full = {**baseline, **_reference(sites, baseline, reference)}
+    full = {**baseline, **_reference(space, baseline, reference)}
     if kind == "loo":
         return designs.loo(sites, baseline=baseline, reference=full, seeds=blocks)
     if kind == "factorial":
@@ -120,26 +120,14 @@ def plan_design(space: Space, kind: str, reference: str | None, blocks: Sequence
     return designs.add(sites, baseline=baseline, reference=None if reference is None else full, seeds=blocks)
 
 
-def _reference(
-    sites: Mapping[str, Sequence[str]], baseline: Mapping[str, str], said: str | None
-) -> Mapping[str, str]:
+def _reference(space: Space, baseline: Mapping[str, str], said: str | None) -> Mapping[str, str]:
     """Options of the reference by site, of those sites that it changes or names."""
-    if said is None:
-        first = {
-            site: next((o for o in options if o != baseline[site]), "") for site, options in sites.items()
-        }
-        return {site: option for site, option in first.items() if option}
-    if "|" in said:
-        named = [option.strip() for option in said.split("|")]
-        if len(named) != len(sites):
-            raise UsageError(
-                f"--reference names {len(named)} options, the space has {len(sites)} sites: {', '.join(sites)}"
-            )
-        return dict(zip(sites, named, strict=True))  # an unknown option is told by the design
-    chosen = {site: said for site, options in sites.items() if said in options}
-    if not chosen:
-        raise UsageError(unknown("reference", said, dict.fromkeys(o for row in sites.values() for o in row)))
-    return chosen
+    if said is not None:
+        return space.named(said)
+    first = {
+        site: next((o for o in options if o != baseline[site]), "") for site, options in space.sites.items()
+    }
+    return {site: option for site, option in first.items() if option}
 
 
 def _swap(

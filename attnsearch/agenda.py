@@ -17,6 +17,7 @@ import numpy as np
 from attnsearch import front
 from attnsearch.arch import Arch
 from attnsearch.costing import CostTable
+from attnsearch.errors import UsageError
 from attnsearch.limits import Limit
 from attnsearch.samplers import ArchSampler, Exhausted, PoolEHVI, default_sampler, make_sampler
 from attnsearch.settings import Settings
@@ -246,7 +247,8 @@ class SearchAgenda:
         rivals = [choice for choice in pure if choice is not None and choice != baseline]
         room = max(2, int(HOMOGENEOUS_SHARE * self.search_trials))
         spread = [rivals[i * len(rivals) // room] for i in range(room)] if len(rivals) > room else rivals
-        self.sampler_initial = [choice for choice in [baseline, *spread] if choice is not None]
+        first = [baseline, *(self._enqueued(said, limits) for said in self.settings.enqueue), *spread]
+        self.sampler_initial = [choice for choice in first if choice is not None]
         axis = self.settings.costs[0]
         sampler = make_sampler(
             name,
@@ -258,6 +260,19 @@ class SearchAgenda:
             seed=self.settings.seed,
         )
         return sampler, name, reason
+
+    def _enqueued(self, said: str, limits: Sequence[Limit]) -> dict[str, str]:
+        """An arch of the user's own, the baseline's option at sites that it does not name."""
+        choice = {**(self.space.choice(self.baseline) or {}), **self.space.named(said)}
+        if missing := [site for site in self.space.sites if site not in choice]:
+            raise UsageError(f"--enqueue '{said}' says nothing of {', '.join(missing)}")
+        costs = self.table.of(self.space.arch(choice), choice)
+        for limit in limits:
+            if costs[limit.cost] > self.table.bound(limit):
+                raise UsageError(
+                    f"--enqueue '{said}' costs {costs[limit.cost]:,.0f} {limit.cost}, over {limit}"
+                )
+        return choice
 
 
 def feasible(table: CostTable, limits: Sequence[Limit], most: int = 200_000) -> int:

@@ -34,6 +34,7 @@ class Settings:
         controls: which of `null`, `width`, `frozen` run beside a design's variants.
         seeds: seed blocks of a design; in a search, fresh seeds that a confirmed arch may get at most.
         seed: of the study; trials use seeds derived from it.
+        enqueue: archs that a search trains first and to the end, written as `Space.named` reads them.
         confirm: share of the trials kept for fresh seeds of the arch that may be on the front.
         costs: cost axes beside the error, the first of them drawn.
         retries: how often a training is begun again whose worker died.
@@ -61,6 +62,7 @@ class Settings:
     controls: str = "null,width"
     seeds: int | None = None
     seed: int = 0
+    enqueue: tuple[str, ...] = ()
     sampler: str = "auto"
     pruner: str = "par"
     confirm: float = 0.3
@@ -91,6 +93,10 @@ class Settings:
             _word("control", control, CONTROLS)
         if self.design is not None:
             _word("design", self.design, DESIGNS)
+            if self.enqueue and self.design != "search":
+                raise UsageError(
+                    f"--enqueue is for a search; --design {self.design} says itself which archs it trains"
+                )
         parse_limits(self.budget)
         check_data(self.data)
         return self

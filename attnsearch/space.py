@@ -120,6 +120,29 @@ class Space:
             return None
         return {site: str(label) for site, label in found.items()}
 
+    def named(self, said: str) -> dict[str, str]:
+        """Site -> option, of the sites that a user names: one option for every site that has it, or `a | none | b`.
+
+        Raises `UsageError` for an option that no such site has.
+        """
+        known = {site: list(options) for site, options in self.sites.items()}
+        everywhere = {site: said for site, options in known.items() if said in options}
+        if everywhere or "|" not in said:
+            if not everywhere:
+                raise UsageError(
+                    unknown("option", said, dict.fromkeys(o for row in known.values() for o in row))
+                )
+            return everywhere
+        words = [word.strip() for word in said.split("|")]
+        if len(words) != len(known):
+            raise UsageError(
+                f"'{said}' names {len(words)} options, the space has {len(known)} sites: {', '.join(known)}"
+            )
+        for word, (site, options) in zip(words, known.items(), strict=True):
+            if word not in options:
+                raise UsageError(unknown(f"option of {site}", word, options))
+        return dict(zip(known, words, strict=True))
+
     def baseline(self) -> Arch:
         """What every difference refers to: the file's `baseline`, else the plain host."""
         if self.baseline_stages:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,6 +138,31 @@ def test_no_training_is_repeated(question, tmp_path, monkeypatch):
     rows = go(question, tmp_path, monkeypatch, trials=60).record.trials
     assert len(rows) == 60
     assert len({(row.key, row.seed) for row in rows}) == 60
+
+
+def test_the_users_own_archs_come_first_and_are_trained_to_the_end(question, tmp_path, monkeypatch):
+    own = ("se | none | eca(kernel=5)", "none | se | se")
+    rows = go(question, tmp_path, monkeypatch, trials=20, enqueue=own).record.trials
+    assert [row.arch for row in rows[2:4]] == list(own)
+    assert all(row.protected and row.state == "complete" for row in rows[2:4])
+
+
+@pytest.mark.parametrize(
+    ("said", "budget", "words"),
+    [
+        ("sse", "", "Unknown option 'sse'. Did you mean 'se'?"),
+        ("se | none", "", "names 2 options, the space has 3 sites: stage1, stage2, stage3"),
+        (
+            "se | none | eca(kernel=7)",
+            "",
+            r"Unknown option of stage3 'eca(kernel=7)'. Did you mean 'eca(kernel=5)'?",
+        ),
+        ("se", "params<=1.0001x", "over params<=1.0001x"),
+    ],
+)
+def test_what_cannot_be_enqueued(question, tmp_path, monkeypatch, said, budget, words):
+    with pytest.raises(UsageError, match=re.escape(words)):
+        go(question, tmp_path, monkeypatch, trials=20, enqueue=(said,), budget=budget)
 
 
 @pytest.mark.parametrize(("confirm", "rest"), [(0.0, "will stop at 4"), (0.3, "the rest are further seeds")])

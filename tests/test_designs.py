@@ -177,5 +177,5 @@ def test_a_reference_is_one_option_or_one_for_each_site():
     assert set(each.variants) == {"reference", "without stage1", "without stage3"}
     with pytest.raises(UsageError, match="names 2 options, the space has 3 sites"):
         plan_design(space, "add", "ema | se", [0])
-    with pytest.raises(UsageError, match="Site 'stage1' has no option 'es'"):
+    with pytest.raises(UsageError, match="Unknown option of stage1 'es'"):
         plan_design(space, "add", "es | none | none", [0])

@@ -53,6 +53,7 @@ def run(
     reference: Annotated[str | None, _option("What a design adds or leaves out.", "OPTION|...")] = None,
     margin: Annotated[float | None, _option("A difference below it would not matter.", "POINTS", positive)] = None,
     controls: Annotated[str, _option("Run beside a design: null, width, frozen, by comma; or none.")] = "null,width",
+    enqueue: Annotated[list[str], _option("Train this arch first, to the end; may be repeated.", "OPTION|...")] = [],  # noqa: B006
     sampler: Annotated[str, _option("auto, exhaustive, pool, tpe, nsga2, random or gp.")] = "auto",
     pruner: Annotated[str, _option("par, none, moasha or one-epoch.")] = "par",
     confirm: Annotated[float, _option("Share of the trials for fresh seeds on the front.", "SHARE")] = 0.3,
@@ -81,6 +82,7 @@ def run(
     from attnsearch.space import load_space
 
     given = {name: value for name, value in locals().items() if name in Settings.__dataclass_fields__}
+    given["enqueue"] = tuple(enqueue)
     settings = Settings(**given, costs=tuple(cost.split(",")), bad_images=on_bad_image).check()  # type: ignore[arg-type]
     add_plugins(plugin)
     question = load_space(space)
