@@ -19,9 +19,10 @@ import pytest
 
 from attnsearch import reports, screen
 from attnsearch.errors import EnvironmentFault, NoResultError
-from attnsearch.reports import atomic, html, latex, markdown, plots, summary, tables
+from attnsearch.reports import atomic, cautions, html, latex, markdown, plots, summary, tables
 from attnsearch.reports.csv import safe
 from attnsearch.reports.table import Column, Estimate, probability, quantity, text
+from attnsearch.reports.verdicts import Judged
 from attnsearch.trial import Epoch, StudyRecord, TrialResult
 
 ARCHS = {"plain": 40_000_000, "se": 44_000_000, "all stages cbam": 50_000_000}
@@ -252,7 +253,7 @@ def test_no_evidence_says_what_could_have_been_seen_and_what_it_would_take():
     assert report.verdicts is not None
     row = dict(zip([c.name for c in report.verdicts.columns], report.verdicts.texts(0), strict=True))
     assert row["verdict"] == "no evidence"
-    assert row["next"].endswith("seeds, to see 0.40 points")
+    assert row["next"].endswith("seed blocks, to see 0.40 points")
     assert "may have gone unseen" in summary.answer(report)[1]
 
 
@@ -333,10 +334,10 @@ def test_a_proxy_that_has_taught_nothing_is_pointed_out():
     lost = tuple(trial("plain", seed, 89.0) for seed in (0, 1))
     report = reports.build(replace(record(), trials=lost))
     wanted = "The baseline errs on 89.0 % where guessing among 10 classes errs on 90.0 %"
-    assert wanted in " ".join(summary.warnings(report))
+    assert wanted in " ".join(cautions.warnings(report))
     page = html.render(report, [])
     assert page.index(wanted) < page.index('class="tiles"')
-    assert summary.warnings(reports.build(record())) == ()
+    assert "guessing" not in " ".join(cautions.warnings(reports.build(record())))
 
 
 def controlled(**facts: object) -> StudyRecord:
@@ -370,6 +371,29 @@ def test_a_control_neither_leads_nor_competes():
     assert [row.status for row in report.rows if row.control] == ["control", "control"]
 
 
+def test_a_null_gate_is_identical_and_not_equivalent():
+    report = reports.build(controlled())
+    assert report.verdicts is not None
+    said = dict(zip(report.verdicts.column("variant"), report.verdicts.column("verdict"), strict=True))
+    assert said["null (null gate)"] == "identical to plain"
+
+
+def test_the_table_and_the_sentence_name_one_number_of_seed_blocks():
+    report = reports.build(controlled())
+    assert report.verdicts is not None
+    needed, *others = report.verdicts.column("next")
+    assert others == [None, None]  # nothing is to be decided of controls
+    count = str(needed).split()[0].replace(",", "")
+    assert f"`--seeds {count} --resume`" in " ".join(summary.answer(report))
+
+
+def test_an_effect_found_at_low_power_is_said_to_be_inflated():
+    report = reports.build(design())  # 1.1 points found; 80 % power takes more with 2 degrees of freedom
+    assert isinstance(report.judged, Judged)
+    assert report.judged.variants[0].mde > 1.1
+    assert "se (+1.10 points)" in next(line for line in summary.answer(report) if "likely too large" in line)
+
+
 def test_a_design_has_one_word_for_one_arch_and_explains_its_own():
     report = reports.build(controlled())
     page = html.render(report, [])
@@ -399,10 +423,29 @@ def test_a_design_says_what_it_leaves_open_and_what_more_would_take():
 
 def test_few_validation_images_limit_the_claim_by_so_much():
     # 13 % of 300 images: 1.96 sqrt(.13 * .87 / 300) = 3.81 points; times sqrt 2 for a difference: 5.38
-    said = next(line for line in summary.caveats(reports.build(design())) if "validation images" in line)
+    report = reports.build(design())
+    said = next(line for line in cautions.warnings(report) if "validation images" in line)
+    assert said not in summary.caveats(report)  # ±0.9 points by the seeds: it stands before the answer
     assert "the same 300 validation images" in said
     assert "±3.8 points" in said
     assert "±5.4" in said
+
+
+def curved(study: StudyRecord, *errors: float) -> StudyRecord:
+    """The study with one learning curve for all its trials."""
+    curve = tuple(Epoch(i, 1.0, 1.0, error, float(i)) for i, error in enumerate(errors, start=1))
+    return replace(study, trials=tuple(replace(t, curve=curve) for t in study.trials))
+
+
+@pytest.mark.parametrize(("study", "lead"), [(design, 1.1), (record, 1.0)])
+def test_a_baseline_that_still_learns_is_a_warning_before_all_gains(study, lead):
+    steep = reports.build(curved(study(), 90.0, 80.0, 22.0))
+    said = cautions.warnings(steep)[0]
+    assert "still fell by 58.0 points in the last epoch (from 80.0 to 22.0 %" in said
+    assert f"more than any lead over it here ({lead:.2f} at most)" in said
+    assert "`attnsearch validate`" in said
+    flat = reports.build(curved(study(), 90.0, 22.5, 22.0))
+    assert "last epoch" not in " ".join(cautions.warnings(flat))
 
 
 def test_unequal_noise_is_a_warning():
@@ -414,7 +457,7 @@ def test_unequal_noise_is_a_warning():
         for s, e in enumerate(row)
     )
     report = reports.build(replace(design(baseline="key-a"), trials=trials))
-    assert any("wild is over 1.5 times as noisy" in line for line in summary.warnings(report))
+    assert any("wild is over 1.5 times as noisy" in line for line in cautions.warnings(report))
 
 
 def test_trials_of_different_machines_are_pointed_out():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from attnsearch.reports.rows import cost_name
 from attnsearch.reports.table import Tile, many, number
-from attnsearch.reports.verdicts import Judged, outcome
+from attnsearch.reports.verdicts import FOUND, WORDS, Judged, blocks_wanted, more, outcome, wanted, word
 from attnsearch.statistics import Verdict
 
 if TYPE_CHECKING:
@@ -50,13 +50,14 @@ def lines(report: Report, judged: Judged) -> list[str]:
     if len(judged.variants) > len(told):
         found.append(f"{len(judged.variants) - len(told)} more in the table.")
     found += [f"Control, {_line(judged, verdict, report.cost)}" for verdict in judged.controls]
-    return [*found, outlook(report, judged), untouched(report)]
+    return [*found, inflated(judged), outlook(report, judged), untouched(report)]
 
 
 def tally(judged: Judged) -> str:
     """`gain 1, harm 0, equivalent 0, no evidence 3`; controls are not counted."""
-    said = [verdict.outcome for verdict in judged.variants]
-    return ", ".join(f"{word} {said.count(word)}" for word in ("gain", "harm", "equivalent", "no evidence"))
+    said = [word(judged.analysis, verdict) for verdict in judged.variants]
+    rare = ("identical",)
+    return ", ".join(f"{name} {said.count(name)}" for name in WORDS if name not in rare or name in said)
 
 
 def _line(judged: Judged, verdict: Verdict, cost: str) -> str:
@@ -78,28 +79,44 @@ def _line(judged: Judged, verdict: Verdict, cost: str) -> str:
     price = judged.prices(verdict).get(cost)
     if price is not None:
         parts.append(f"{price:.3f} x the {cost_name(cost)}")
-    return f"{verdict.variant}: {outcome(verdict)}; {'; '.join(parts)}."
+    return f"{verdict.variant}: {outcome(judged.analysis, verdict)}; {'; '.join(parts)}."
 
 
 def outlook(report: Report, judged: Judged) -> str:
-    """The seed blocks and hours that would show the margin, or else half of the smallest effect visible now."""
+    """What the table says would decide, in hours, for the variant that takes the fewest seed blocks."""
     from statistics import median
 
-    from attnsearch.power import mde, seeds_needed
-
-    analysis, open_ones = judged.analysis, [v for v in judged.variants if v.outcome == "no evidence"]
-    if not open_ones or analysis.blocks < 2 or not analysis.sd > 0:
+    analysis = judged.analysis
+    open_ones = [v for v in judged.variants if more(analysis, v) != FOUND]
+    counts = [(count, v) for v in open_ones if (count := blocks_wanted(analysis, v)) is not None]
+    if not counts or analysis.blocks < 2:
         return ""
-    rows = len(analysis.verdicts) + 1
-    effect = open_ones[0].margin or mde(analysis.blocks, rows, sd=analysis.sd) / 2
-    needed = seeds_needed(effect, rows, sd=analysis.sd)
-    if needed is None or needed <= analysis.blocks:
+    needed, nearest = min(counts, key=lambda pair: pair[0])
+    if needed <= analysis.blocks:
         return ""
     seconds = median(trial.seconds for trial in report.record.trials if trial.state == "complete")
-    trainings = (needed - analysis.blocks) * rows
+    trainings = (needed - analysis.blocks) * (len(analysis.verdicts) + 1)
+    effect = f"the margin of {nearest.margin:g} points" if nearest.margin else f"{wanted(nearest):.2f} points"
+    truth = "" if nearest.margin else ", its estimate taken for the truth"
     return (
-        f"To see effects of {effect:.2f} points takes {needed:,} seed blocks, {trainings:,} more trainings or about "
-        f"{_hours(trainings * seconds)} of one worker: the same command with `--seeds {needed} --resume`."
+        f"Nearest to being decided is {nearest.variant}: to see {effect}{truth}, takes {needed:,} seed blocks in all, "
+        f"{trainings:,} more trainings or about {_hours(trainings * seconds)} of one worker: the same command with "
+        f"`--seeds {needed} --resume`."
+    )
+
+
+def inflated(judged: Judged) -> str:
+    """Where a difference found is smaller than what the design finds reliably: luck helped to find it."""
+    found = [
+        f"{v.variant} ({number(v.estimate, 2, True)} points)"
+        for v in judged.variants
+        if v.outcome in ("gain", "harm") and abs(v.estimate) < v.mde
+    ]
+    if not found:
+        return ""
+    return (
+        f"Found although smaller than the smallest visible effect: {', '.join(found[:LINES])}. Of effects so small "
+        "only the luckier estimates are found, so these are likely too large."
     )
 
 
@@ -174,7 +191,7 @@ def _top(judged: Judged, variants: Sequence[Verdict], cost: str) -> list[Tile]:
         Tile(
             "highest estimate of a variant, over the baseline",
             f"{number(top.estimate, 2, True)} points",
-            f"{top.variant}: {outcome(top)}{cost_said}",
+            f"{top.variant}: {outcome(judged.analysis, top)}{cost_said}",
         ),
         Tile("its simultaneous 95 % interval", interval, "holds for all variants and controls together"),
     ]

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attnsearch.reports import provenance, summary
+from attnsearch.reports import cautions, provenance, summary
 from attnsearch.reports.table import Estimate, Table, Value
 from attnsearch.reports.tables import Report
 
@@ -78,7 +78,7 @@ def render(report: Report, pictures: Sequence[Picture]) -> str:
         policy=policy(style, script),
         style=Markup(style),  # our own files, never a study's words
         script=Markup(script),
-        warnings=summary.warnings(report),
+        warnings=cautions.warnings(report),
         tiles=summary.tiles(report),
         answer=[line for line in summary.answer(report) if line != lead],
         caveats=summary.caveats(report),

@@ -6,7 +6,7 @@ import json
 import math
 from typing import Any
 
-from attnsearch.reports import summary
+from attnsearch.reports import cautions, summary
 from attnsearch.reports.table import Table
 from attnsearch.reports.tables import Report
 
@@ -20,7 +20,7 @@ def values(report: Report) -> dict[str, Any]:
     return {
         "study": report.record.name,
         "proxy": report.audit,
-        "warnings": list(summary.warnings(report)),
+        "warnings": list(cautions.warnings(report)),
         "answer": list(summary.answer(report)),
         "caveats": list(summary.caveats(report)),
         "facts": dict(summary.facts(report)),

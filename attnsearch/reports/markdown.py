@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from attnsearch.reports import summary
+from attnsearch.reports import cautions, summary
 from attnsearch.reports.table import Table
 from attnsearch.reports.tables import Report
 
@@ -13,7 +13,7 @@ def render(report: Report) -> str:
     """What was asked, what is known, the main table, and what it cannot tell."""
     parts = [
         f"# {escape(summary.title(report))}",
-        *(f"**Warning.** {escape(line)}" for line in summary.warnings(report)),
+        *(f"**Warning.** {escape(line)}" for line in cautions.warnings(report)),
         "\n".join(f"- {escape(line)}" for line in summary.answer(report)),
         *(table_of(table.narrow(), report.audit) for table in report.main()),
         "## What this cannot tell",

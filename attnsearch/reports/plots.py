@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from attnsearch.reports.rows import ArchRow, cost_title
+from attnsearch.reports.rows import ArchRow, cost_title, median_curve
 from attnsearch.reports.table import Estimate, many, quantity
 from attnsearch.reports.tables import Report
-from attnsearch.reports.verdicts import Judged, estimate
+from attnsearch.reports.verdicts import Judged, estimate, word
 
 BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#9A9A9A", "#222222"
 _SIZE = (7.6, 4.8)  # inches: half a page of a paper, the width of a README
@@ -31,6 +31,7 @@ _MARKS = {  # status or verdict -> marker, colour, filled
     "gain": ("^", BLUE, True),
     "harm": ("v", ORANGE, True),
     "equivalent": ("s", GREEN, False),
+    "identical": ("s", INK, False),
     "no evidence": ("o", GREY, False),
     "not judged": (".", GREY, True),
     "control": ("D", INK, False),
@@ -93,7 +94,7 @@ def curves(report: Report) -> Picture | None:
     """Validation error by epoch: median over seeds of each listed arch, five at most beside the baseline."""
     keys = [row for row in report.rows if row.listed and not row.baseline][:5]
     chosen = [*([report.baseline] if report.baseline else []), *keys]
-    lines = {row.number: _median_curve(report, row.trial.key) for row in chosen}
+    lines = {row.number: median_curve(report.record, row.trial.key, report.epochs) for row in chosen}
     if not any(len(line) > 1 for line in lines.values()):
         return None
 
@@ -174,7 +175,7 @@ def forest(report: Report) -> Picture | None:
     ordered = [*reversed(judged.controls), *reversed(judged.variants)]
     names = {v.variant: f"control: {v.variant}" for v in judged.controls}
     lines = [
-        (names.get(v.variant, v.variant), estimate(v.estimate, v.simultaneous, v.n), v.outcome)
+        (names.get(v.variant, v.variant), estimate(v.estimate, v.simultaneous, v.n), word(analysis, v))
         for v in ordered
     ]
     margin = ordered[0].margin
@@ -183,7 +184,7 @@ def forest(report: Report) -> Picture | None:
         _intervals(figure, lines, margin)
         figure.axes[0].set_xlabel(f"over {_literal(analysis.baseline)} (points of accuracy)")
 
-    alt = "; ".join(f"{v.variant}: {v.outcome}, {v.estimate:+.2f} points" for v in reversed(ordered))
+    alt = "; ".join(f"{v.variant}: {word(analysis, v)}, {v.estimate:+.2f} points" for v in reversed(ordered))
     caption = (
         "Right of zero is better. Bars are 95 % intervals that hold for all variants together: one that "
         "crosses zero is no evidence either way."
@@ -216,15 +217,16 @@ def _intervals(figure: Any, lines: Sequence[tuple[str, Estimate, str]], margin: 
     if margin:
         axes.axvspan(-margin, margin, color="#E4E4E4", zorder=0)
     axes.axvline(0, color=INK, linewidth=0.9)
-    looks = {"gain": ("o", BLUE), "harm": ("v", ORANGE), "equivalent": ("s", GREEN)}
-    for height, (_, value, word) in enumerate(lines):
-        marker, colour = looks.get(word, ("o", GREY))
-        face = colour if word in looks else "white"
+    looks = {"gain": ("o", BLUE), "harm": ("v", ORANGE), "equivalent": ("s", GREEN), "identical": ("s", INK)}
+    for height, (_, value, verdict) in enumerate(lines):
+        marker, colour = looks.get(verdict, ("o", GREY))
+        face = colour if verdict in looks else "white"
         if value.low is not None and value.high is not None:
             axes.plot([value.low, value.high], [height, height], color=colour, linewidth=1.6, zorder=2)
         axes.plot(value.mean, height, marker, color=colour, markerfacecolor=face, markersize=6, zorder=3)
     names = [
-        f"{_short(name, 48)}{f': {word}' if word and margin is not None else ''}" for name, _, word in lines
+        f"{_short(name, 48)}{f': {verdict}' if verdict and margin is not None else ''}"
+        for name, _, verdict in lines
     ]
     axes.set_yticks(range(len(lines)), [_literal(name) for name in names])
     axes.set_ylim(-0.6, len(lines) - 0.4)
@@ -351,18 +353,6 @@ def _key(figure: Any, axes: Any, rows: Sequence[ArchRow]) -> None:
     width, height = _SIZE
     figure.set_size_inches(width, height + 0.16 * len(names))
     figure.supxlabel(_literal("\n".join(names)), x=0.01, ha="left", fontsize=8)
-
-
-def _median_curve(report: Report, key: str) -> list[float]:
-    from statistics import median
-
-    runs = [
-        t.curve
-        for t in report.record.trials
-        if t.key == key and t.state == "complete" and t.epochs == report.epochs
-    ]
-    length = min((len(run) for run in runs), default=0)
-    return [median(run[epoch].val_error for run in runs) for epoch in range(length)]
 
 
 def _short(label: str, length: int) -> str:

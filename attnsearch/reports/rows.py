@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any
 
 from attnsearch.front import Candidate, Front, Standing, assess, beside
@@ -13,7 +14,7 @@ from attnsearch.reports.table import Estimate
 from attnsearch.trial import StudyRecord, TrialResult
 
 NOT_AUDITED = "proxy not audited"
-PROMISING = ("gain", "equivalent", "no evidence")  # verdicts that leave a variant a chance
+PROMISING = ("gain", "equivalent", "identical", "no evidence")  # verdicts that leave a variant a chance
 
 # What a cost is called and by what convention it is counted. A cost that is not here is called by its
 # own name with the unit that the study recorded for it.
@@ -105,6 +106,13 @@ def proxy_epochs(record: StudyRecord) -> int:
         return int(said)
     lengths = Counter(trial.epochs for trial in record.trials if trial.role != "audit")
     return lengths.most_common(1)[0][0] if lengths else 0
+
+
+def median_curve(record: StudyRecord, key: str, epochs: int) -> list[float]:
+    """Validation error in percent by epoch, median over the finished runs of an arch."""
+    runs = [t.curve for t in record.trials if t.key == key and t.state == "complete" and t.epochs == epochs]
+    length = min((len(run) for run in runs), default=0)
+    return [median(run[epoch].val_error for run in runs) for epoch in range(length)]
 
 
 def cost_axes(facts: Mapping[str, Any], trials: Sequence[TrialResult]) -> tuple[str, ...]:

@@ -5,14 +5,13 @@ No sentence says more than the tables' numbers do. A gain is claimed by a verdic
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from attnsearch.front import next_cells
 from attnsearch.names import masked
-from attnsearch.reports import design
+from attnsearch.reports import cautions, design
 from attnsearch.reports.rows import NOT_AUDITED, STATUSES, ArchRow, Counts, cost_name
 from attnsearch.reports.table import Estimate, Tile, many, number, probability, quantity
 from attnsearch.reports.tables import Report
@@ -23,18 +22,6 @@ NEXT = 10  # trainings that are looked ahead to what is undecided
 
 def title(report: Report) -> str:
     return f"Study {report.record.name}"
-
-
-def warnings(report: Report) -> tuple[str, ...]:
-    """What takes the ground from under the answer, so it stands before it."""
-    audit = report.facts.get("audit")
-    untrusted = isinstance(audit, Mapping) and audit.get("verdict") == "do not trust"
-    found = [
-        _chance(report),
-        "An audit found that this short proxy does not rank like the long training." if untrusted else "",
-        *(design.warnings(report.judged) if isinstance(report.judged, Judged) else ()),
-    ]
-    return tuple(line for line in found if line)
 
 
 def answer(report: Report) -> tuple[str, ...]:
@@ -277,7 +264,8 @@ def caveats(report: Report) -> tuple[str, ...]:
         lines.append(
             "Rows marked `search` rest on the seeds that chose them; the best of them flatter themselves."
         )
-    lines += [line for line in [images(report)] if line]
+    if not cautions.wide_by_images(report):  # else it stands before the answer
+        lines += [line for line in [cautions.images(report)] if line]
     for what, said in (("device", devices(report)), ("version", versions(report))):
         if len(said) > 1:
             lines.append(f"Trials were not all run alike, more than one {what}: {'; '.join(said)}.")
@@ -288,38 +276,6 @@ def caveats(report: Report) -> tuple[str, ...]:
             f"The study is not over: {many(report.counts.running, 'trial')} still ran when this was written."
         )
     return tuple(lines)
-
-
-def images(report: Report) -> str:
-    """What so few validation images allow to say of others: a limit that no number of seeds moves."""
-    count, plain = (report.facts.get("data") or {}).get("val"), report.baseline
-    if not isinstance(count, int) or count < 1 or plain is None:
-        return ""
-    share = plain.standing.mean / 100
-    if (report.facts.get("recipe") or {}).get("resplit"):
-        return (
-            f"Each seed block has its own {count:,} validation images, dealt from the same pool, so that the intervals "
-            "take in most of what the choice of images does; all blocks share that pool, so not the whole of it."
-        )
-    half = 196 * math.sqrt(share * (1 - share) / count)
-    pair = half * math.sqrt(2)
-    return (
-        f"All runs are judged on the same {count:,} validation images. For images not among them the baseline's error "
-        f"is known to ±{half:.1f} points (95 %) and a difference between two archs to at most ±{pair:.1f}, "
-        "less the more they err on the same images; more seeds do not lessen that."
-    )
-
-
-def _chance(report: Report) -> str:
-    """A warning where the baseline does little better than guessing: then no difference means anything."""
-    given, plain = (report.facts.get("data") or {}).get("classes"), report.baseline
-    count = given if isinstance(given, int) else len(given or ())
-    if plain is None or count < 2 or plain.standing.mean < 0.9 * (100 - 100 / count):
-        return ""
-    return (
-        f"The baseline errs on {plain.standing.mean:.1f} % where guessing among {count} classes errs on "
-        f"{100 - 100 / count:.1f} %: the proxy is too short to have taught much, and comparisons mean little."
-    )
 
 
 def devices(report: Report) -> list[str]:

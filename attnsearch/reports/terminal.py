@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING
 
 from attnsearch import screen
-from attnsearch.reports import summary
+from attnsearch.reports import cautions, summary
 from attnsearch.reports.table import Column, Table
 from attnsearch.reports.tables import Report
 
@@ -37,7 +37,7 @@ def lines(report: Report, width: int) -> Iterator[tuple[str, str]]:
     """Every line with its style."""
     prose, told = min(width, _PROSE), set[str]()
     yield from _wrapped(summary.title(report), prose, "bold")
-    for line in summary.warnings(report):
+    for line in cautions.warnings(report):
         yield from _wrapped(f"Warning: {line}", prose, "yellow")
     for line in summary.answer(report):
         yield from _wrapped(line, prose, bullet="- ")

@@ -24,6 +24,7 @@ WORDS = {
     "gain": "the simultaneous 95 % interval of the difference lies above zero",
     "harm": "it lies below zero",
     "equivalent": "two one-sided tests at 5 % place it within the margin, and the design could see that much",
+    "identical": "the same result as the baseline in every seed block: both are one network, no margin needed",
     "no evidence": "neither; an effect smaller than the smallest one visible may still be there",
 }
 
@@ -35,9 +36,10 @@ OVER = (
 )
 VISIBLE = "a true effect so large is found with 80 % power; smaller ones may exist unseen"
 NEXT = (
-    "seed blocks in all that would show, with 80 % power, an effect as large as the margin, or without a margin one as "
-    "large as the estimate, if that is its true size"
+    "seed blocks in all that would show, with 80 % power, an effect as large as the margin; without a margin one as "
+    "large as the estimate, which is then taken for the truth"
 )
+FOUND = "found at this length of training"  # a longer one may say otherwise
 MAIN = (
     "mean accuracy at a site's second option less that at its first, over all settings of the other sites; "
     "an interaction is half of what one site changes in the effect of the other; ± half the 95 % interval"
@@ -111,12 +113,13 @@ class Judged:
         names = {row.trial.key: name for name, row in self.rows.items()}
         return tuple(self._restated(row, said.get(names[row.trial.key])) for row in rows)
 
-    @staticmethod
-    def _restated(row: ArchRow, verdict: Verdict | None) -> ArchRow:
+    def _restated(self, row: ArchRow, verdict: Verdict | None) -> ArchRow:
         if verdict is None:
             return replace(row, difference=None, status="baseline" if row.baseline else "not judged")
         told = estimate(verdict.estimate, verdict.simultaneous, verdict.n)
-        return replace(row, difference=told, status="control" if row.control else verdict.outcome)
+        return replace(
+            row, difference=told, status="control" if row.control else word(self.analysis, verdict)
+        )
 
     @property
     def variants(self) -> tuple[Verdict, ...]:
@@ -240,7 +243,7 @@ def _verdict_values(
         verdict.variant,
         *([judged.rows[verdict.variant].trial.arch] if named else []),
         "yes" if judged.rows[verdict.variant].control else "no",
-        outcome(verdict),
+        outcome(judged.analysis, verdict),
         estimate(verdict.estimate, verdict.simultaneous, verdict.n),
         verdict.n,
         verdict.mde if math.isfinite(verdict.mde) else None,
@@ -248,7 +251,7 @@ def _verdict_values(
         *(prices.get(name) for name in priced),
         matched,
         estimate(verdict.estimate, verdict.interval, verdict.n),
-        more(judged.analysis, verdict),
+        None if judged.rows[verdict.variant].control else more(judged.analysis, verdict),
     )
 
 
@@ -258,8 +261,15 @@ def estimate(mean: float, interval: tuple[float, float], n: int) -> Estimate:
     return Estimate(mean, low, high, n) if math.isfinite(low) and math.isfinite(high) else Estimate(mean, n=n)
 
 
-def outcome(verdict: Verdict) -> str:
+def word(analysis: Analysis, verdict: Verdict) -> str:
+    """One of `WORDS`. A network that is the baseline's needs no test of equivalence, and no margin."""
+    return "identical" if verdict.same_as == analysis.baseline else str(verdict.outcome)
+
+
+def outcome(analysis: Analysis, verdict: Verdict) -> str:
     """The verdict in words, with what qualifies it."""
+    if verdict.same_as == analysis.baseline:
+        return f"identical to {analysis.baseline}"
     said = [str(verdict.outcome)]
     if verdict.outcome == "equivalent" and verdict.margin is not None:
         said[0] = f"equivalent within ±{verdict.margin:g}"
@@ -275,18 +285,29 @@ def outcome(verdict: Verdict) -> str:
 def more(analysis: Analysis, verdict: Verdict) -> str:
     """What it would take to decide: seed blocks that would show an effect of the size wanted."""
     if verdict.outcome in ("gain", "harm", "equivalent"):
-        return "decided"
+        return FOUND
     if not math.isfinite(verdict.mde) or not analysis.sd > 0:
         return "2 seed blocks, to know the noise"
-    effect = verdict.margin or abs(verdict.estimate)
-    if effect < 0.005:
+    if wanted(verdict) < 0.005:
         return "name a margin, to test for equivalence"
+    needed = blocks_wanted(analysis, verdict)
+    count = "over 10,000" if needed is None else f"{needed:,}"
+    return f"{count} seed blocks, to see {wanted(verdict):.2f} points"
+
+
+def wanted(verdict: Verdict) -> float:
+    """The effect that a variant without a verdict is to be decided at: the margin, else its own estimate."""
+    return verdict.margin or abs(verdict.estimate)
+
+
+def blocks_wanted(analysis: Analysis, verdict: Verdict) -> int | None:
+    """Seed blocks in all that would show that effect; None above 10,000 and where the noise is not known."""
     from attnsearch.power import seeds_needed
 
-    needed = seeds_needed(effect, len(analysis.verdicts) + 1, sd=analysis.sd)
-    if needed is None or needed > 10_000:
-        return f"over 10,000 seeds, to see {effect:.2f} points"
-    return f"{needed} seeds, to see {effect:.2f} points"
+    if not analysis.sd > 0 or wanted(verdict) < 0.005:
+        return None
+    needed = seeds_needed(wanted(verdict), len(analysis.verdicts) + 1, sd=analysis.sd)
+    return needed if needed is not None and needed <= 10_000 else None
 
 
 def _remarks(analysis: Analysis) -> tuple[str, ...]:
