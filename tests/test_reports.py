@@ -367,8 +367,50 @@ def test_a_control_neither_leads_nor_competes():
     assert "no evidence 1" in summary.answer(report)[0]
     assert "equivalent 0" in summary.answer(report)[0]
     assert report.verdicts is not None
-    assert [row[0] for row in report.verdicts.rows] == ["se", "wide (width-matched)", "null (null gate)"]
+    assert report.verdicts.column("variant") == ["se", "wide (width-matched)", "null (null gate)"]
     assert [row.status for row in report.rows if row.control] == ["control", "control"]
+
+
+def test_a_variant_stands_beside_its_own_controls_in_every_table():
+    errors = {
+        "plain": (13.0, 14.1, 12.0),
+        "se": (13.2, 13.9, 12.3),
+        "se@frozen": (14.2, 15.0, 13.2),
+        "wide": (9.0, 10.2, 8.1),
+        "null": (13.0, 14.1, 12.0),
+    }
+    trials = tuple(
+        trial(a, s, e, role="design", costs={"macs": 44e6, "bytes_moved": 8e6 if a == "se" else 5e6})
+        for a, row in errors.items()
+        for s, e in enumerate(row)
+    )
+    roles = {"key-se@frozen": "frozen gate", "key-wide": "width-matched", "key-null": "null gate"}
+    names = {"key-plain": "plain", "key-se": "stage1=se", "key-se@frozen": "frozen stage1=se"}
+    report = reports.build(replace(design(controls=roles, variants=names), trials=trials))
+    assert report.verdicts is not None
+    flat, rows = report.verdicts.flat()
+    row = next(
+        row for row in (dict(zip(flat, r, strict=True)) for r in rows) if row["variant"] == "stage1=se"
+    )
+    # 14.2 - 13.2, 15.0 - 13.9, 13.2 - 12.3: 1.0 on average; 9.0 - 13.2, 10.2 - 13.9, 8.1 - 12.3: -12.1 / 3
+    assert row["over_frozen_points"] == pytest.approx(1.0)
+    assert row["over_matched_points"] == pytest.approx(-12.1 / 3)
+    # the plain row's copy is out of the noise: residual squares of the other four rows by hand, 6 degrees
+    table = [errors[name] for name in ("plain", "se", "se@frozen", "wide")]
+    columns = [sum(column) / 4 for column in zip(*table, strict=True)]
+    rest = sum(
+        (e - sum(r) / 3 - c + sum(columns) / 3) ** 2 for r in table for e, c in zip(r, columns, strict=True)
+    )
+    half = 2.446912 * math.sqrt(rest / 6 * 2 / 3)  # t(0.975; 6)
+    assert row["over_frozen_points_low"] == pytest.approx(1 - half, abs=1e-5)
+    said = " ".join(summary.answer(report))
+    assert "95 % interval for this pair alone" in said
+    assert "at most 1.600 x, in bytes moved" in said
+    shown = dict(zip(report.front.column("number"), report.front.column("variant"), strict=True))
+    judged = zip(report.verdicts.column("number"), report.verdicts.column("variant"), strict=True)
+    assert all(shown[number] == variant for number, variant in judged)
+    assert not report.front.strong
+    assert all(r.listed for r in report.rows)
 
 
 def test_a_null_gate_is_identical_and_not_equivalent():

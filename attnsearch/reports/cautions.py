@@ -44,7 +44,7 @@ def unfinished(report: Report) -> str:
     """Where the baseline's error falls by more in its last epoch than any arch leads it by."""
     plain = report.baseline
     curve = median_curve(report.record, plain.trial.key, report.epochs) if plain else []
-    shown = [row.difference.mean for row in report.rows if row.difference and (report.verdicts or row.listed)]
+    shown = [row.difference.mean for row in report.rows if row.difference and row.listed]
     if len(curve) < 2 or not shown:
         return ""
     fall, lead = curve[-2] - curve[-1], max(shown)

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from attnsearch.reports.rows import cost_name
 from attnsearch.reports.table import Tile, many, number
-from attnsearch.reports.verdicts import FOUND, WORDS, Judged, blocks_wanted, more, outcome, wanted, word
+from attnsearch.reports.verdicts import (
+    FOUND,
+    PRICES,
+    WORDS,
+    Judged,
+    blocks_wanted,
+    more,
+    outcome,
+    wanted,
+    word,
+)
 from attnsearch.statistics import Verdict
 
 if TYPE_CHECKING:
     from attnsearch.reports.tables import Report
 
+NAMED = 3  # names in a sentence before it only counts
 LINES = 12  # variants that get a sentence; the table has all
 ALL = 100  # points; no accuracy rises by more
 UNEQUAL = 0.05  # p of equal noise from which unequal noise is pointed out
@@ -71,15 +82,44 @@ def _line(judged: Judged, verdict: Verdict, cost: str) -> str:
             if verdict.mde < ALL
             else "so few seeds see no effect that there can be"
         )
-    if verdict.over_matched is not None:
-        over, (least, most) = verdict.over_matched
-        parts.append(
-            f"over the width-matched host {number(over, 2, True)} ({number(least, 2, True)} to {number(most, 2, True)})"
-        )
-    price = judged.prices(verdict).get(cost)
-    if price is not None:
-        parts.append(f"{price:.3f} x the {cost_name(cost)}")
+    parts += _beside(judged, verdict)
+    if price := _price(judged, verdict, cost):
+        parts.append(price)
     return f"{verdict.variant}: {outcome(judged.analysis, verdict)}; {'; '.join(parts)}."
+
+
+def _beside(judged: Judged, verdict: Verdict) -> list[str]:
+    """The differences from a variant's own controls; of a width-matched host, whose it is."""
+    found = []
+    pairs = (
+        ("the width-matched host", judged.over_matched(verdict)),
+        ("its frozen gate", judged.over_frozen(verdict)),
+    )
+    for name, over in pairs:
+        if over is not None:
+            known = over.low is not None and over.high is not None
+            ends = f"{number(over.low or 0, 2, True)} to {number(over.high or 0, 2, True)}"
+            interval = f"{ends}, 95 % interval for this pair alone" if known else "noise not known"
+            found.append(f"over {name} {number(over.mean, 2, True)} ({interval})")
+    served = [variant for variant, host in judged.matched.items() if host == verdict.variant]
+    if served:
+        of = ", ".join(served) if len(served) <= NAMED else many(len(served), "variant")
+        found.append(f"has the MACs, within 5 %, of {of}")
+    return found
+
+
+def _price(judged: Judged, verdict: Verdict, cost: str) -> str:
+    """The cost over the baseline's, and the dearest of the counted ones where that is another."""
+    prices = judged.prices(verdict)
+    counted = [name for name in dict.fromkeys((cost, "macs", *PRICES)) if name in prices]
+    if not counted:
+        return ""
+    dearest = max(counted, key=lambda name: prices[name])
+    said = f"{prices[cost]:.3f} x the {cost_name(cost)}" if cost in prices else ""
+    if dearest == cost or f"{prices[dearest]:.3f}" == f"{prices.get(cost, 0):.3f}":
+        return said
+    most = f"at most {prices[dearest]:.3f} x, in {cost_name(dearest)}"
+    return f"{said}, {most}" if said else most
 
 
 def outlook(report: Report, judged: Judged) -> str:
@@ -141,7 +181,24 @@ def untouched(report: Report) -> str:
         left = {"each site": next(iter(left.values()))}
     never = [f"{few:,} of the {all_:,} options of {site}" for site, (few, all_) in left.items() if few]
     parts = (*filter(None, [_UNTOUCHED.get(kind, "")]), *never)
-    return f"Not asked by this design: {'; '.join(parts)}." if parts else ""
+    left_out = f" Not asked by this design: {'; '.join(parts)}." if parts else ""
+    return _asked(report, tried) + left_out
+
+
+def _asked(report: Report, tried: Mapping[str, set[str]]) -> str:
+    """Which options stood where, and that nothing was compared but each with the baseline."""
+    plain = report.baseline
+    own = plain.trial.sites if plain else {}
+    options = list(
+        dict.fromkeys(o for site, held in tried.items() for o in sorted(held) if o != own.get(site))
+    )
+    sites = [site for site, held in tried.items() if held - {own.get(site)}]
+    what = ", ".join(options) if len(options) <= NAMED else many(len(options), "option")
+    asked = f"Of the question this design tried {what} in {', '.join(sites)}. " if options else ""
+    return (
+        f"{asked}Each variant was compared with the baseline, none with another, nor one site with another: a gain "
+        "beside `no evidence` is no difference between the two."
+    )
 
 
 def warnings(judged: Judged) -> list[str]:
@@ -185,8 +242,8 @@ def _top(judged: Judged, variants: Sequence[Verdict], cost: str) -> list[Tile]:
     top = variants[0]
     low, high = top.simultaneous
     interval = f"{number(low, 2, True)} to {number(high, 2, True)}" if math.isfinite(low) else "no interval"
-    price = judged.prices(top).get(cost)
-    cost_said = "" if price is None else f"; {price:.3f} x the {cost_name(cost)}"
+    price = _price(judged, top, cost)
+    cost_said = f"; {price}" if price else ""
     return [
         Tile(
             "highest estimate of a variant, over the baseline",

@@ -32,7 +32,8 @@ def table_of(table: Table, audit: str) -> str:
     for index in range(len(table.rows)):
         cells = [escape(cell) for cell in table.texts(index)]
         if index in table.strong:
-            cells[1] = f"**{cells[1]}**"
+            name = next(i for i, column in enumerate(table.columns) if not column.numeric)
+            cells[name] = f"**{cells[name]}**"
         lines.append("| " + " | ".join(cells) + " |")
     lines += ["", *(f"- {escape(note)}" for note in table.notes)]
     return "\n".join(lines).rstrip()

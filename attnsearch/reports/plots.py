@@ -68,7 +68,7 @@ def pareto(report: Report) -> Picture:
             rows = [row for row in report.rows if row.status == status and not row.baseline]
             _points(axes, rows, marker, colour, filled, status)
         if report.baseline:
-            _points(axes, [report.baseline], "s", ORANGE, True, "baseline")
+            _points(axes, [report.baseline], "s", INK, True, "baseline")
         if report.verdicts is None:  # a line through means that no verdict tells apart would say too much
             _staircase(axes, [row for row in report.rows if row.standing.observed])
         axes.set_xlabel(cost_title(report.cost, report.facts))
@@ -92,7 +92,7 @@ def pareto(report: Report) -> Picture:
 
 def curves(report: Report) -> Picture | None:
     """Validation error by epoch: median over seeds of each listed arch, five at most beside the baseline."""
-    keys = [row for row in report.rows if row.listed and not row.baseline][:5]
+    keys = [row for row in report.rows if row.listed and not row.baseline and not row.control][:5]
     chosen = [*([report.baseline] if report.baseline else []), *keys]
     lines = {row.number: median_curve(report.record, row.trial.key, report.epochs) for row in chosen}
     if not any(len(line) > 1 for line in lines.values()):
@@ -101,13 +101,23 @@ def curves(report: Report) -> Picture | None:
     def paint(figure: Any) -> None:
         axes = figure.add_subplot()
         styles = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
-        others = iter(zip((BLUE, GREEN, "#CC79A7", "#56B4E9", "#E69F00"), styles, strict=True))
-        for row in chosen:
-            colour, style = (ORANGE, "-") if row.baseline else next(others)
+        others = iter(styles)
+        for row in chosen:  # colours say what they say beside costs; which arch, style and number say
+            colour = INK if row.baseline else _MARKS[row.status][1]
+            style = "-" if row.baseline else next(others)
             epochs = range(1, len(lines[row.number]) + 1)
             name = f"{row.number}  {_short(row.label, 70)}"
             axes.plot(
                 epochs, lines[row.number], color=colour, linestyle=style, linewidth=1.8, label=_literal(name)
+            )
+            axes.annotate(
+                str(row.number),
+                (epochs[-1], lines[row.number][-1]),
+                (5, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+                fontweight="bold",
             )
         axes.set_xlabel("epoch")
         axes.set_ylabel("validation error (%)")
@@ -118,7 +128,10 @@ def curves(report: Report) -> Picture | None:
         figure.legend(loc="outside lower left", frameon=False, fontsize=8)
 
     alt = f"Learning curves of {many(len(chosen), 'arch')} over {many(report.epochs, 'epoch')}"
-    caption = "Validation error by epoch on a logarithmic scale, median over the seeds of each arch."
+    caption = (
+        "Validation error by epoch on a logarithmic scale, median over the seeds of each arch. Colours are those of "
+        "the error against cost."
+    )
     return _picture("curves", "Learning curves (median over seeds)", alt, caption, paint)
 
 
@@ -175,7 +188,11 @@ def forest(report: Report) -> Picture | None:
     ordered = [*reversed(judged.controls), *reversed(judged.variants)]
     names = {v.variant: f"control: {v.variant}" for v in judged.controls}
     lines = [
-        (names.get(v.variant, v.variant), estimate(v.estimate, v.simultaneous, v.n), word(analysis, v))
+        (
+            f"{judged.rows[v.variant].number}  {names.get(v.variant, v.variant)}",
+            estimate(v.estimate, v.simultaneous, v.n),
+            word(analysis, v),
+        )
         for v in ordered
     ]
     margin = ordered[0].margin

@@ -44,6 +44,7 @@ class ArchRow:
     ratio: float | None
     difference: Estimate | None
     tied: bool
+    name: str = ""  # the variant's, in a design
 
     @property
     def error(self) -> Estimate:
@@ -58,6 +59,8 @@ class ArchRow:
 
     @property
     def label(self) -> str:
+        if self.name:
+            return self.name
         extra = "baseline" if self.baseline else self.control
         return f"{self.trial.arch} ({extra})" if extra else self.trial.arch
 
@@ -68,9 +71,9 @@ class ArchRow:
 
     @property
     def listed(self) -> bool:
-        """Whether it has a line in the short table: baseline, observed front, serious rivals of it."""
+        """Whether it has a line in the short table: baseline, observed front, serious rivals; of a design all."""
         serious = self.standing.fresh or (self.standing.p_front or 0.0) >= 0.5
-        return self.baseline or self.standing.observed or (self.shown and serious)
+        return bool(self.name) or self.baseline or self.standing.observed or (self.shown and serious)
 
 
 @dataclass(frozen=True)

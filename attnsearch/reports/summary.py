@@ -114,9 +114,9 @@ def front_sentence(report: Report) -> str:
 def tiles(report: Report) -> tuple[Tile, ...]:
     """The first screen: which block, where, what cost, how sure, against what, how long a proxy."""
     if isinstance(report.judged, Judged):
-        return (*design.tiles(report.judged, report.cost), _proxy_tile(report))
+        return (*design.tiles(report.judged, report.cost), _proxy_tile(report), _setting_tile(report))
     row = chosen(report)
-    return (*(_arch_tiles(report, row) if row else ()), _proxy_tile(report))
+    return (*(_arch_tiles(report, row) if row else ()), _proxy_tile(report), _setting_tile(report))
 
 
 def _arch_tiles(report: Report, row: ArchRow) -> list[Tile]:
@@ -154,6 +154,26 @@ def _proxy_tile(report: Report) -> Tile:
         f"{many(report.epochs, 'epoch')}{seen}",
         f"{where}{report.audit}: longer training may rank otherwise",
     )
+
+
+def _setting_tile(report: Report) -> Tile:
+    """On what, how and where it was trained; the facts at the page's end have the rest."""
+    given, recipe = report.facts.get("data") or {}, report.facts.get("recipe") or {}
+    image = given.get("image")
+    sides = "x".join(map(str, image)) + " images" if isinstance(image, list | tuple) else ""
+    known = {name: recipe[name] for name in ("optimizer", "lr", "batch_size") if name in recipe}
+    augment = recipe.get("augment")
+    parts = (
+        str(report.facts.get("host") or ""),
+        _flat(known).replace("_", " "),
+        f"augmentation {_flat(augment) or 'none'}"
+        if augment is not None
+        else "augmentation the data set's own",
+        "; ".join(devices(report)),
+        f"test split {ledger(report.facts.get('test') or ()).split(':')[0]}",
+    )
+    what = ", ".join(filter(None, (_classes(given.get("classes")).split(" (")[0], sides)))
+    return Tile("the setting", what or "not recorded", "; ".join(filter(None, parts)))
 
 
 def words(report: Report) -> tuple[tuple[str, str], ...]:

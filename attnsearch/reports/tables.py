@@ -173,7 +173,8 @@ def _arch_table(
     over_note = OVER_DESIGN if any(trial.role == "design" for trial in record.trials) else OVER_SEARCH
     columns = (
         Column("number", "no.", "integer"),
-        Column("arch", "arch"),
+        Column("variant", "variant") if design else Column("arch", "arch"),
+        *([Column("arch", "arch", wide=True)] if design else []),
         Column("seeds", "seeds", "integer"),
         Column("seeds_kind", "which seeds", wide=design, note=SEEDS, short="which"),
         Column("error_pct", "error (%)", "estimate", note=ERROR),
@@ -191,8 +192,9 @@ def _arch_table(
         Column("accuracy_pct", "accuracy (%)", "number", wide=True),
         Column("key", "key", wide=True),
     )
-    values = tuple(_arch_values(row, others) for row in rows)
-    strong = frozenset(i for i, row in enumerate(rows) if row.tied)
+    values = tuple(_arch_values(row, others, design) for row in rows)
+    # In a design bold means a gain, in the table of verdicts alone.
+    strong = frozenset(i for i, row in enumerate(rows) if row.tied and not design)
     return Table(name, title, columns, values, strong=strong, strong_means=TIED)
 
 
@@ -213,12 +215,13 @@ def _design_table(rows: Sequence[ArchRow], record: StudyRecord, cost: str) -> Ta
     return _arch_table("front", "Error and cost of every variant", rows, record, cost, design=True)
 
 
-def _arch_values(row: ArchRow, others: Sequence[str]) -> tuple[Value, ...]:
+def _arch_values(row: ArchRow, others: Sequence[str], design: bool) -> tuple[Value, ...]:
     standing = row.standing
     searched = list(standing.candidate.searched.values())
     return (
         row.number,
         row.label,
+        *([row.trial.arch] if design else []),
         standing.n,
         row.seeds_kind,
         row.error,

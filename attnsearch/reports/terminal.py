@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 # What goes first where space is short.
-_SPARE = ("bytes_moved_ratio", "params_ratio", "control", "next", "latency_ms_ratio", "p", "seeds_kind")
+_SPARE = (
+    *("bytes_moved_ratio", "params_ratio", "control", "next", "latency_ms_ratio", "p", "seeds_kind"),
+    *("over_frozen_points", "over_matched_points"),
+)
 _PROSE = 100  # columns beyond which a line of prose is hard to follow
 
 

@@ -7,7 +7,7 @@ Differences are points of accuracy; positive is better than the baseline. What i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from attnsearch.errors import NoResultError, UsageError
 from attnsearch.front import Candidate, Front
 from attnsearch.reports.rows import ArchRow, cost_name
 from attnsearch.reports.table import Column, Estimate, Table, Value, many
-from attnsearch.statistics import Analysis, Effect, Verdict, compare, factor_effects, fit
+from attnsearch.statistics import Analysis, Effect, Verdict, compare, contrasts, factor_effects, fit
 from attnsearch.statistics import Table as Blocks
 from attnsearch.trial import StudyRecord, TrialResult
 
@@ -34,6 +34,7 @@ OVER = (
     "difference in points of accuracy on shared seeds, positive is better, ± half the 95 % interval that "
     "holds for all variants together (Dunnett)"
 )
+ALONE = "± half the 95 % interval for this pair alone, not for all together"
 VISIBLE = "a true effect so large is found with 80 % power; smaller ones may exist unseen"
 NEXT = (
     "seed blocks in all that would show, with 80 % power, an effect as large as the margin; without a margin one as "
@@ -101,17 +102,27 @@ def _block_differences(
 
 @dataclass(frozen=True)
 class Judged:
-    """What a design said: the analysis, the factorial's effects, the arch behind each variant."""
+    """What a design said: the analysis, the factorial's effects, the arch behind each variant.
+
+    `matched` and `frozen` name a variant's width-matched host and its frozen gate; `over` is the difference of
+    such a pair, with a 95 % interval for that pair alone.
+    """
 
     analysis: Analysis
     effects: tuple[Effect, ...]
     rows: Mapping[str, ArchRow]
+    matched: Mapping[str, str]
+    frozen: Mapping[str, str]
+    over: Mapping[tuple[str, str], Estimate]
 
     def restated(self, rows: Sequence[ArchRow]) -> tuple[ArchRow, ...]:
         """The rows with the verdicts and their differences: one word and one number for one thing."""
         said = {v.variant: v for v in self.analysis.verdicts}
         names = {row.trial.key: name for name, row in self.rows.items()}
-        return tuple(self._restated(row, said.get(names[row.trial.key])) for row in rows)
+        return tuple(
+            self._restated(replace(row, name=names[row.trial.key]), said.get(names[row.trial.key]))
+            for row in rows
+        )
 
     def _restated(self, row: ArchRow, verdict: Verdict | None) -> ArchRow:
         if verdict is None:
@@ -135,6 +146,12 @@ class Judged:
         found = [v for v in self.analysis.verdicts if bool(self.rows[v.variant].control) == control]
         return tuple(sorted(found, key=lambda verdict: -verdict.estimate))
 
+    def over_matched(self, verdict: Verdict) -> Estimate | None:
+        return self.over.get((verdict.variant, self.matched.get(verdict.variant, "")))
+
+    def over_frozen(self, verdict: Verdict) -> Estimate | None:
+        return self.over.get((verdict.variant, self.frozen.get(verdict.variant, "")))
+
     def prices(self, verdict: Verdict) -> Mapping[str, float]:
         """Costs over the baseline's, by name."""
         mine, plain = self.rows[verdict.variant].trial.costs, self.rows[self.analysis.baseline].trial.costs
@@ -151,13 +168,19 @@ def judge(record: StudyRecord, rows: Sequence[ArchRow], epochs: int) -> Judged |
     if plain is None:
         return "The baseline has no finished trial, so there is no verdict yet."
     blocks = Blocks.of_trials(trials, names)
-    margin = record.facts.get("margin")
+    margin, matched, frozen = record.facts.get("margin"), _matched(rows, names), _frozen(rows, names)
     try:
-        analysis = compare(blocks, names[plain.trial.key], margin=margin, matched=_matched(rows, names))
+        analysis = compare(blocks, names[plain.trial.key], margin=margin, matched=matched)
     except (NoResultError, UsageError) as error:
         return f"There is no verdict yet: {error}."
     by_name = {names[row.trial.key]: row for row in rows}
-    return Judged(analysis, _effects(record, blocks, trials, names), by_name)
+    over = _over_controls(blocks, analysis, [*matched.items(), *frozen.items()])
+    over |= {
+        (v.variant, matched[v.variant]): estimate(*v.over_matched, v.n)  # by which capacity was judged
+        for v in analysis.verdicts
+        if v.over_matched is not None and v.variant in matched
+    }
+    return Judged(analysis, _effects(record, blocks, trials, names), by_name, matched, frozen, over)
 
 
 def _names(rows: Sequence[ArchRow], given: Mapping[str, str]) -> dict[str, str]:
@@ -180,6 +203,33 @@ def _matched(rows: Sequence[ArchRow], names: Mapping[str, str]) -> dict[str, str
     return found
 
 
+def _frozen(rows: Sequence[ArchRow], names: Mapping[str, str]) -> dict[str, str]:
+    """For each variant whose gates also ran with their parameters as drawn, the name of that control."""
+    controls = [names[row.trial.key] for row in rows if row.control == "frozen gate"]
+    pairs = {name.removeprefix("frozen "): name for name in controls}
+    return {variant: control for variant, control in pairs.items() if variant in names.values()}
+
+
+def _over_controls(
+    blocks: Blocks, analysis: Analysis, pairs: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], Estimate]:
+    """Each variant over its control; a copy of another variant stands in no noise twice."""
+    twins = {v.variant: v.same_as for v in analysis.verdicts if v.same_as}
+    unique = blocks.take([i for i, name in enumerate(blocks.variants) if name not in twins])
+    known = {*unique.variants, *twins}
+    asked = {(a, b): (twins.get(a, a), twins.get(b, b)) for a, b in pairs if {a, b} <= known}
+    asked = {pair: of for pair, of in asked.items() if of[0] != of[1]}
+    try:
+        effects = contrasts(unique, list(asked.values()))
+    except NoResultError:  # some share no chain of seed blocks
+        return {}
+    shared = {name: np.isfinite(unique.errors[unique.row(name)]) for name in unique.variants}
+    return {
+        pair: estimate(effect.estimate, effect.interval, int((shared[a] & shared[b]).sum()))
+        for (pair, (a, b)), effect in zip(asked.items(), effects, strict=True)
+    }
+
+
 def _effects(
     record: StudyRecord, blocks: Blocks, trials: Sequence[TrialResult], names: Mapping[str, str]
 ) -> tuple[Effect, ...]:
@@ -200,13 +250,23 @@ def verdict_table(judged: Judged, cost: str) -> Table:
     ordered = (*judged.variants, *judged.controls)
     priced = [c for c in dict.fromkeys((cost, *PRICES)) if _has(judged, c)]
     named = any(row.trial.arch not in name for name, row in judged.rows.items())
+    beside = (
+        ("over_matched_points", "over width-matched (points)", "over wider", judged.over_matched),
+        ("over_frozen_points", "over its frozen gate (points)", "over frozen", judged.over_frozen),
+    )
+    asked = [entry for entry in beside if any(entry[3](verdict) for verdict in ordered)]
     columns = (
+        Column("number", "no.", "integer"),
         Column("variant", "variant"),
         *([Column("arch", "arch", wide=True)] if named else []),
         Column("control", "control", wide=not judged.controls),
         Column("verdict", "verdict"),
         Column(
             "over_baseline_points", f"over {analysis.baseline} (points)", "estimate", signed=True, note=OVER
+        ),
+        *(
+            Column(name, title, "estimate", signed=True, note=ALONE, short=short)
+            for name, title, short, _ in asked
         ),
         Column("seeds", "seeds", "integer"),
         Column("visible_points", "smallest visible effect (points)", "number", note=VISIBLE, short="visible"),
@@ -217,13 +277,13 @@ def verdict_table(judged: Judged, cost: str) -> Table:
             )
             for name in priced
         ),
-        Column("over_matched_points", "over width-matched host (points)", "estimate", signed=True, wide=True),
         Column(
             "alone_points", "over baseline, interval of its own (points)", "estimate", signed=True, wide=True
         ),
         Column("next", "what would decide it", note=NEXT),
     )
-    rows = tuple(_verdict_values(judged, verdict, priced, named) for verdict in ordered)
+    over = [entry[3] for entry in asked]
+    rows = tuple(_verdict_values(judged, verdict, priced, named, over) for verdict in ordered)
     gains = frozenset(i for i, verdict in enumerate(ordered) if verdict.outcome == "gain")
     return Table("verdicts", "Verdicts", columns, rows, _remarks(analysis), gains, "gain")
 
@@ -233,23 +293,25 @@ def _has(judged: Judged, cost: str) -> bool:
 
 
 def _verdict_values(
-    judged: Judged, verdict: Verdict, priced: Sequence[str], named: bool
+    judged: Judged,
+    verdict: Verdict,
+    priced: Sequence[str],
+    named: bool,
+    over: Sequence[Callable[[Verdict], Estimate | None]],
 ) -> tuple[Value, ...]:
     prices = judged.prices(verdict)
-    matched = None
-    if verdict.over_matched is not None:
-        matched = estimate(verdict.over_matched[0], verdict.over_matched[1], verdict.n)
     return (
+        judged.rows[verdict.variant].number,
         verdict.variant,
         *([judged.rows[verdict.variant].trial.arch] if named else []),
         "yes" if judged.rows[verdict.variant].control else "no",
         outcome(judged.analysis, verdict),
         estimate(verdict.estimate, verdict.simultaneous, verdict.n),
+        *(difference(verdict) for difference in over),
         verdict.n,
         verdict.mde if math.isfinite(verdict.mde) else None,
         verdict.p,
         *(prices.get(name) for name in priced),
-        matched,
         estimate(verdict.estimate, verdict.interval, verdict.n),
         None if judged.rows[verdict.variant].control else more(judged.analysis, verdict),
     )
