@@ -173,7 +173,7 @@ def _setting_tile(report: Report) -> Tile:
         f"test split {ledger(report.facts.get('test') or ()).split(':')[0]}",
     )
     what = ", ".join(filter(None, (_classes(given.get("classes")).split(" (")[0], sides)))
-    return Tile("the setting", what or "not recorded", "; ".join(filter(None, parts)))
+    return Tile("the setting", what or "not recorded", "; ".join(filter(None, parts)), wide=True)
 
 
 def words(report: Report) -> tuple[tuple[str, str], ...]:
