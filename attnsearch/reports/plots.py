@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,21 +110,13 @@ def curves(report: Report) -> Picture | None:
             axes.plot(
                 epochs, lines[row.number], color=colour, linestyle=style, linewidth=1.8, label=_literal(name)
             )
-            axes.annotate(
-                str(row.number),
-                (epochs[-1], lines[row.number][-1]),
-                (5, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=8,
-                fontweight="bold",
-            )
         axes.set_xlabel("epoch")
         axes.set_ylabel("validation error (%)")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}")
+        _number_ends(axes, lines)
         figure.legend(loc="outside lower left", frameon=False, fontsize=8)
 
     alt = f"Learning curves of {many(len(chosen), 'arch')} over {many(report.epochs, 'epoch')}"
@@ -346,6 +338,28 @@ def _label(axes: Any, rows: Sequence[ArchRow]) -> None:
             fontsize=8,
             fontweight="bold",
             zorder=5,
+        )
+
+
+def _number_ends(axes: Any, lines: Mapping[int, Sequence[float]]) -> None:
+    """Each line's number beside its last point; lines that end together have theirs side by side."""
+    axes.figure.canvas.draw()
+    last, steps = -math.inf, 0
+    for number, line in sorted(
+        ((n, line) for n, line in lines.items() if line), key=lambda pair: pair[1][-1]
+    ):
+        end = (len(line), line[-1])
+        height = axes.transData.transform(end)[1]
+        steps = steps + 1 if height - last < 9 * axes.figure.dpi / 72 else 0
+        last = height
+        axes.annotate(
+            str(number),
+            end,
+            (5 + 11 * steps, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            fontweight="bold",
         )
 
 

@@ -255,7 +255,23 @@ def verdict_table(judged: Judged, cost: str) -> Table:
         ("over_frozen_points", "over its frozen gate (points)", "over frozen", judged.over_frozen),
     )
     asked = [entry for entry in beside if any(entry[3](verdict) for verdict in ordered)]
-    columns = (
+    own = [
+        Column(name, title, "estimate", signed=True, note=ALONE, short=short)
+        for name, title, short, _ in asked
+    ]
+    over = [entry[3] for entry in asked]
+    columns = _verdict_columns(judged, named, priced, own)
+    rows = tuple(_verdict_values(judged, verdict, priced, named, over) for verdict in ordered)
+    gains = frozenset(i for i, verdict in enumerate(ordered) if verdict.outcome == "gain")
+    return Table("verdicts", "Verdicts", columns, rows, _remarks(analysis), gains, "gain")
+
+
+def _verdict_columns(
+    judged: Judged, named: bool, priced: Sequence[str], own: Sequence[Column]
+) -> tuple[Column, ...]:
+    analysis = judged.analysis
+    alike = len({verdict.n for verdict in analysis.verdicts}) == 1  # then the remark on seed blocks says it
+    return (
         Column("number", "no.", "integer"),
         Column("variant", "variant"),
         *([Column("arch", "arch", wide=True)] if named else []),
@@ -264,28 +280,21 @@ def verdict_table(judged: Judged, cost: str) -> Table:
         Column(
             "over_baseline_points", f"over {analysis.baseline} (points)", "estimate", signed=True, note=OVER
         ),
-        *(
-            Column(name, title, "estimate", signed=True, note=ALONE, short=short)
-            for name, title, short, _ in asked
-        ),
-        Column("seeds", "seeds", "integer"),
+        *own,
+        Column("seeds", "seeds", "integer", wide=alike),
         Column("visible_points", "smallest visible effect (points)", "number", note=VISIBLE, short="visible"),
         Column("p", "p, adjusted", "number", 3, wide=True, note="for all variants together (Dunnett)"),
         *(
             Column(
-                f"{name}_ratio", f"{cost_name(name)}, x baseline", "number", 3, short=f"x {cost_name(name)}"
+                f"{name}_ratio", f"x {cost_name(name)}", "number", 3, note="" if i else "times the baseline's"
             )
-            for name in priced
+            for i, name in enumerate(priced)
         ),
         Column(
             "alone_points", "over baseline, interval of its own (points)", "estimate", signed=True, wide=True
         ),
         Column("next", "what would decide it", note=NEXT),
     )
-    over = [entry[3] for entry in asked]
-    rows = tuple(_verdict_values(judged, verdict, priced, named, over) for verdict in ordered)
-    gains = frozenset(i for i, verdict in enumerate(ordered) if verdict.outcome == "gain")
-    return Table("verdicts", "Verdicts", columns, rows, _remarks(analysis), gains, "gain")
 
 
 def _has(judged: Judged, cost: str) -> bool:
