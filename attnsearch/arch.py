@@ -135,7 +135,7 @@ class Host:
     def filled(self) -> Host:
         """The same host with every None worked out and what has no effect at its default.
 
-        Raises `UsageError` for an unknown name, or a width that does not fit the unit.
+        Raises `UsageError` for an unknown name, a width that does not fit the unit, or too few or too many widths.
         """
         if self.name not in HOSTS:
             raise UsageError(
@@ -145,6 +145,9 @@ class Host:
         deep = self.name in ("resnet50", "resnet101", "resnet152")
         unit = self.unit or ("bottleneck" if deep else "basic")
         wide = unit == "bottleneck"
+        units = tuple(self.units or HOSTS[self.name])
+        if self.widths is not None and len(self.widths) != len(units):
+            raise UsageError(f"widths are one for each of {len(units)} stages, got {len(self.widths)}")
         width, expansion = self.width or (16 if cifar else 64), self.expansion or (4 if wide else 1)
         if not wide and expansion != 1:
             raise UsageError(f"expansion is of bottleneck units; {unit} units put out their width")
@@ -155,7 +158,7 @@ class Host:
             width=width,
             stem=self.stem or ("cifar" if cifar else "imagenet"),
             stem_width=None if self.stem_width == width else self.stem_width,
-            units=tuple(self.units or HOSTS[self.name]),
+            units=units,
             unit=unit,
             expansion=expansion,
             downsample="conv" if unit == "basic" else self.downsample,
@@ -325,10 +328,14 @@ def _check_value(key: str, value: Any, where: str, *, of_host: bool) -> None:
         raise UsageError(
             f"{where}: unknown {key} '{value}'.{did_you_mean(str(value), words)} Known: {', '.join(words)}"
         )
+    if of_host and key == "name" and not isinstance(value, str):
+        raise UsageError(f"{where}: expected a host's name, got {value!r}")
     if key in _NUMBERS and not _whole(value, 1):
         raise UsageError(f"{where}: expected a whole number of at least 1, got {value!r}")
+    if key == "widths" and not _wholes(value, 1):
+        raise UsageError(f"{where}: expected the width of each stage, got {value!r}")
     if key == "units" and not (isinstance(value, str) and not of_host):
-        if not (isinstance(value, list | tuple) and value and all(_whole(n, int(of_host)) for n in value)):
+        if not _wholes(value, int(of_host)):
             what = "units of each stage" if of_host else f"{', '.join(UNITS)} or a list of indices from 0"
             raise UsageError(f"{where}: expected {what}, got {value!r}")
     elif key == "units" and value not in UNITS:
@@ -339,6 +346,10 @@ def _check_value(key: str, value: Any, where: str, *, of_host: bool) -> None:
 
 def _whole(value: Any, least: int) -> bool:
     return type(value) is int and value >= least
+
+
+def _wholes(value: Any, least: int) -> bool:
+    return isinstance(value, list | tuple) and len(value) > 0 and all(_whole(n, least) for n in value)
 
 
 def _check_keys(given: Mapping[str, Any], known: Any, where: str) -> None:

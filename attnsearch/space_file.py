@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -13,6 +13,7 @@ from attnsearch import registry, yaml_file
 from attnsearch.arch import CONV3X3, INITS, NONE, POSITIONS, UNITS, Arch, Block, Host, Stage, plain
 from attnsearch.errors import BlockError, SpaceError, UsageError, did_you_mean, unknown
 from attnsearch.limits import Limit, read_limit
+from attnsearch.settings import DESIGNS
 from attnsearch.trial import Recipe
 
 MAX_SITE_OPTIONS = 20_000
@@ -36,7 +37,10 @@ _WORDS: dict[str, Sequence[str]] = {
     "init": INITS,
     "convs": ("second", "both"),
 }
-_DESIGNS = ("search", "loo", "add", "swap", "factorial")
+_AUGMENTATIONS = ("flip", "crop", "cutout")
+_RECIPE_WORDS = {"optimizer": ("sgd", "adamw"), "precision": ("auto", "float32", "bfloat16")}
+# Numbers of a recipe from 0 on, and what they must stay below.
+_SHARES = {"momentum": 1, "weight_decay": math.inf, "warmup": 1, "label_smoothing": 1, "ema": 1}
 
 
 def read_document(document: yaml_file.Document, name: str) -> dict[str, Any]:
@@ -63,8 +67,8 @@ class _Reader:
             self.problems.append(("tied", f"expected true or false, got {tied!r}"))
         choices = self.choices(given, host, bool(tied))
         design = given.get("design", "search")
-        if design not in _DESIGNS:
-            self.problems.append(("design", unknown("design", design, _DESIGNS)))
+        if design not in DESIGNS:
+            self.problems.append(("design", unknown("design", design, DESIGNS)))
         found = {
             "name": str(given.get("name", self.name)),
             "question": " ".join(str(given.get("question", "")).split()),
@@ -160,9 +164,10 @@ class _Reader:
                 and value
                 and all(type(v) is int and v >= 0 for v in value)
             )
-            if not indices and value not in allowed:
+            if indices or value in allowed:
+                out.append(tuple(value) if indices else value)
+            else:
                 self.problems.append((path, unknown(key, value, allowed)))
-            out.append(tuple(value) if isinstance(value, list) else value)
         return tuple(out)
 
     def blocks(self, given: Any, path: str, slot: str, where: str) -> tuple[Block, ...]:
@@ -199,17 +204,23 @@ class _Reader:
         axes: dict[str, tuple[list[Any], Mapping[str, Any]]] = {}
         for key, value in options.items():
             if key in words:
-                axes[key] = self.axis(facts.option(key), value, f"{path}.{key}")
+                axes[key] = self.axis(facts, key, value, f"{path}.{key}")
             elif key != "block":
                 self.problems.append((f"{path}.{key}", unknown(f"key of {name}", key, words)))
-        return [Block.of(name, **combination) for combination in _combinations(axes)]
+        left_out = {
+            **{option.name: option.default for option in facts.options},
+            **facts.presets.get(preset, {}),
+        }
+        return [Block.of(name, **combination) for combination in _combinations(axes, left_out)]
 
-    def axis(self, option: registry.Option, given: Any, path: str) -> tuple[list[Any], Mapping[str, Any]]:
+    def axis(
+        self, facts: registry.BlockInfo, key: str, given: Any, path: str
+    ) -> tuple[list[Any], Mapping[str, Any]]:
         """The values of one option, and the condition under which it is asked."""
-        when: Mapping[str, Any] = {}
+        option, when = facts.option(key), {}
         if isinstance(given, dict):
             self.known(given, ("values", "when"), path)
-            when = given.get("when", {})
+            when = self.condition(facts, key, given.get("when", {}), f"{path}.when")
             given = given.get("values", [option.default])
         one_tuple = (
             "tuple" in option.type
@@ -220,15 +231,38 @@ class _Reader:
         values = [given] if one_tuple or not isinstance(given, list) else given
         if not values:
             self.problems.append((path, "an empty list leaves nothing to choose"))
-        return [self.option_value(option, value, path) for value in values], when
+        return self.option_values(option, values, path), when
 
-    def option_value(self, option: registry.Option, given: Any, path: str) -> Any:
-        value = _as_built(option, given)
-        if option.choices and value not in option.choices:
-            self.problems.append((path, unknown("value", value, option.choices)))
-        elif why := option.refuses(value):
-            self.problems.append((path, why))
-        return value
+    def condition(
+        self, facts: registry.BlockInfo, key: str, given: Any, path: str
+    ) -> dict[str, tuple[Any, ...]]:
+        """Other option -> the values under which this one is asked."""
+        if not isinstance(given, dict):
+            self.problems.append((path, "expected a mapping from another option to its values"))
+            return {}
+        words = [option.name for option in facts.options if option.name != key]
+        self.known(given, words, path)
+        return {
+            word: tuple(
+                self.option_values(
+                    facts.option(word), said if isinstance(said, list) else [said], f"{path}.{word}"
+                )
+            )
+            for word, said in given.items()
+            if word in words
+        }
+
+    def option_values(self, option: registry.Option, given: Sequence[Any], path: str) -> list[Any]:
+        """The values as the block is built with them; what the option does not take is a problem."""
+        found = []
+        for value in (_as_built(option, entry) for entry in given):
+            if option.choices and value not in option.choices:
+                self.problems.append((path, unknown("value", value, option.choices)))
+            elif why := option.refuses(value):
+                self.problems.append((path, why))
+            else:
+                found.append(value)
+        return found
 
     def limits(self, given: Any) -> tuple[Limit, ...]:
         found = []
@@ -243,12 +277,12 @@ class _Reader:
         if not isinstance(given, dict):
             self.problems.append((path, "expected a mapping, for example {epochs: 12}"))
             return {}
-        self.known(given, [item.name for item in fields(Recipe)], path)
-        values = {
-            key: tuple(v) if isinstance(v, list) else v for key, v in given.items() if key in _RECIPE_FIELDS
-        }
-        for key, message in recipe_problems(values):
-            self.problems.append((f"{path}.{key}", message))
+        names = [item.name for item in fields(Recipe)]
+        self.known(given, names, path)
+        values = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items() if key in names}
+        for key, value in values.items():
+            if wrong := _recipe_problem(key, value):
+                self.problems.append((f"{path}.{key}", wrong))
         return values
 
     def baseline(self, given: Any, host: Host) -> tuple[Stage, ...]:
@@ -280,42 +314,31 @@ class _Reader:
         return found
 
 
-_RECIPE_FIELDS = {item.name for item in fields(Recipe)}
+def _recipe_problem(key: str, value: Any) -> str:
+    """What is wrong with one value of a recipe, or an empty string."""
+    if value is None and key in ("augment", "train_images"):
+        return ""  # what the data set states as safe; all of its images
+    if key in ("epochs", "batch_size", "train_images"):
+        right = type(value) is int and value >= 1
+        return "" if right else f"{key} must be an integer >= 1, got {value!r}"
+    if key == "lr":
+        right = _is_number(value) and 0 < value < math.inf
+        return "" if right else f"{key} must be a positive finite number, got {value!r}"
+    if key in _SHARES:
+        right = _is_number(value) and 0 <= value < _SHARES[key]
+        return "" if right else f"{key} must be a number from 0 to below {_SHARES[key]}, got {value!r}"
+    if key == "resplit":
+        return "" if isinstance(value, bool) else f"{key} must be true or false, got {value!r}"
+    if key in _RECIPE_WORDS:
+        return "" if value in _RECIPE_WORDS[key] else unknown(key, value, _RECIPE_WORDS[key])
+    if not isinstance(value, tuple):
+        return f"{key} must be a list of {', '.join(_AUGMENTATIONS)}, got {value!r}"
+    strange = [name for name in value if name not in _AUGMENTATIONS]
+    return unknown("augmentation", strange[0], _AUGMENTATIONS) if strange else ""
 
 
-def recipe_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What is wrong with recipe values: (name, sentence) for each."""
-    for key in ("epochs", "batch_size", "train_images"):
-        value = values.get(key)
-        if value is not None and (type(value) is not int or value < 1):
-            yield key, f"{key} must be an integer >= 1, got {value!r}"
-    for key in ("lr",):
-        value = values.get(key)
-        if value is not None and (
-            isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf
-        ):
-            yield key, f"{key} must be a positive finite number, got {value!r}"
-    for key, low, high in (
-        ("momentum", 0, 1),
-        ("weight_decay", 0, math.inf),
-        ("warmup", 0, 1),
-        ("label_smoothing", 0, 1),
-        ("ema", 0, 1),
-    ):
-        value = values.get(key)
-        if value is not None and (
-            isinstance(value, bool) or not isinstance(value, int | float) or not low <= value < high
-        ):
-            yield key, f"{key} must be a number from {low} to below {high}, got {value!r}"
-    if not isinstance(values.get("resplit", False), bool):
-        yield "resplit", f"resplit must be true or false, got {values['resplit']!r}"
-    for key, allowed in (("optimizer", ("sgd", "adamw")), ("precision", ("auto", "float32", "bfloat16"))):
-        value = values.get(key)
-        if value is not None and value not in allowed:
-            yield key, unknown(key, value, allowed)
-    for value in values.get("augment") or ():
-        if value not in ("flip", "crop", "cutout"):
-            yield "augment", unknown("augmentation", value, ("flip", "crop", "cutout"))
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _as_built(option: registry.Option, given: Any) -> Any:
@@ -327,15 +350,21 @@ def _as_built(option: registry.Option, given: Any) -> Any:
     return float(given) if "float" in option.type and type(given) is int else given
 
 
-def _combinations(axes: Mapping[str, tuple[list[Any], Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """The product of all axes; an option whose `when` does not hold is left out, and so asked only under it."""
+def _combinations(
+    axes: Mapping[str, tuple[list[Any], Mapping[str, Any]]], left_out: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The product of all axes; an option whose `when` does not hold is left out, and so asked only under it.
+
+    Args:
+        left_out: value of every option that a combination does not name.
+    """
     free = {key: values for key, (values, when) in axes.items() if not when}
     asked = {key: pair for key, pair in axes.items() if pair[1]}
     out = [dict(zip(free, row, strict=True)) for row in itertools.product(*free.values())]
     for key, (values, when) in asked.items():
         grown = []
         for row in out:
-            holds = all(row.get(k) in (v if isinstance(v, list) else [v]) for k, v in when.items())
+            holds = all({**left_out, **row}[other] in wanted for other, wanted in when.items())
             grown.extend([{**row, key: value} for value in values] if holds else [row])
         out = grown
     return out

@@ -67,6 +67,43 @@ MISTAKES = {
         "stages: {attention: [none, se]}\nrecipe: {epochs: 0}",
         ["epochs must be an integer >= 1"],
     ),
+    "no number": (
+        "stages: {attention: [none, se]}\nrecipe: {epochs: null}",
+        ["epochs must be an integer >= 1, got None"],
+    ),
+    "a word for a list": (
+        "stages: {attention: [none, se]}\nrecipe: {augment: flip}",
+        ["augment must be a list of flip, crop, cutout, got 'flip'"],
+    ),
+    "a number for a list": ("stages: {attention: [none, se]}\nrecipe: {augment: 0}", ["must be a list"]),
+    "a mapping for a word": (
+        "stages: {attention: [none, se], position: {at: before_add}}",
+        ["stages.position", "Unknown position"],
+    ),
+    "a list in a list": (
+        "stages: {attention: [none, {block: se, ratio: [[4]]}]}",
+        ["stages.attention[1].ratio", "expected int, got [4]"],
+    ),
+    "a width for all stages": (
+        "host: {name: resnet20, widths: 5}\nstages: {attention: [none, se]}",
+        ["host.widths"],
+    ),
+    "too few widths": (
+        "host: {name: resnet20, widths: [16, 32]}\nstages: {attention: [none, se]}",
+        ["one for each of 3 stages, got 2"],
+    ),
+    "a condition that is none": (
+        "stages: {attention: [none, {block: cbam, kernel: {values: [3, 7], when: serial}}]}",
+        ["stages.attention[1].kernel.when", "expected a mapping"],
+    ),
+    "a condition on an unknown option": (
+        "stages: {attention: [none, {block: cbam, kernel: {values: [3, 7], when: {fussion: serial}}}]}",
+        ["kernel.when.fussion", "Did you mean 'fusion'?"],
+    ),
+    "a condition on an unknown choice": (
+        "stages: {attention: [none, {block: cbam, kernel: {values: [3, 7], when: {fusion: seriel}}}]}",
+        ["kernel.when.fusion", "Did you mean 'serial'?"],
+    ),
     "infinite rate": ("stages: {attention: [none, se]}\nrecipe: {lr: .inf}", ["not a finite number"]),
     "empty": ("# only a comment\n", ["is empty"]),
     "tab": ("stages:\n\tattention: se", [":2:1:", "\\t"]),
@@ -138,6 +175,16 @@ def test_a_conditional_option_is_asked_only_under_its_parent(tmp_path):
     labels = list(space_of(tmp_path, text).sites["stages"])
     # serial with 3 or 7 (the default), parallel with the default alone
     assert labels == ["none", "cbam(kernel=3)", "cbam", "cbam(fusion=parallel)"]
+
+
+@pytest.mark.parametrize(
+    ("block", "asked"),
+    [("cbam", ["cbam(kernel=3)", "cbam"]), ("cbam.article", ["cbam.article"])],  # whose fusion is parallel
+)
+def test_a_condition_on_an_option_that_the_file_leaves_out_is_one_on_its_value(tmp_path, block, asked):
+    text = f"stages: {{attention: [none, {{block: {block}, kernel: {{values: [3, 7], when: {{fusion: serial}}}}}}]}}"
+    choices = space_of(tmp_path, text).choices["stage1"]
+    assert [str(stage) for stage in choices] == ["none", *asked]
 
 
 def test_options_that_build_the_same_block_are_one(tmp_path):
