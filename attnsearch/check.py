@@ -10,7 +10,6 @@ the CPU, seeded, on small random maps; nothing of the caller's is changed.
 from __future__ import annotations
 
 import importlib.util
-import logging
 import math
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from attnsearch import create_block, create_neck, registry
-from attnsearch.errors import AttnsearchError, UsageError, did_you_mean
+from attnsearch.errors import AttnsearchError, UsageError, unknown
 from attnsearch.registry import Slot
 
 SIZES = ((8, 8), (7, 5), (3, 10), (1, 6), (1, 1))  # square, odd, wide, one row, one place
@@ -149,9 +148,7 @@ def audit(
     names: Collection[str] = properties() if only is None else only
     for name in names:
         if name not in _PROPERTIES:
-            raise UsageError(
-                f"Unknown property '{name}'.{did_you_mean(name, _PROPERTIES)} Known: {', '.join(_PROPERTIES)}"
-            )
+            raise UsageError(unknown("property", name, _PROPERTIES))
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         built = _try("builds", _builds, subject)
@@ -475,23 +472,10 @@ def _exports_to_onnx(subject: Subject) -> str:
     """`torch.onnx.export` makes a valid graph, and ONNX's reference evaluator gives equal values."""
     if not all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript")):
         raise Skipped("pip install 'attnsearch[onnx]'")
-    import onnx
-    from onnx.reference import ReferenceEvaluator
+    from attnsearch.export import run_onnx, to_onnx
 
     model, maps = subject.block().eval(), subject.maps(2, 8, 8)
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    log.setLevel(logging.ERROR)  # it warns of every optional package that is not there
-    try:
-        program = torch.onnx.export(model, subject.arguments(maps), dynamo=True, verbose=False)
-    finally:
-        log.setLevel(level)
-    assert program is not None
-    proto = program.model_proto
-    onnx.checker.check_model(proto)
-    feed = {given.name: m.numpy() for given, m in zip(proto.graph.input, maps, strict=True)}
-    (values,) = ReferenceEvaluator(proto).run(None, feed)
-    out = torch.from_numpy(values)
+    out = run_onnx(to_onnx(model, subject.arguments(maps)), maps)
     with torch.no_grad():
         return _near(out, subject.run(model, maps), "the ONNX graph's output")
 

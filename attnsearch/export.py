@@ -13,18 +13,17 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnsearch.errors import EnvironmentFault, NoResultError, UsageError, did_you_mean
-from attnsearch.trial import StudyRecord, TrialResult
+from attnsearch.errors import EnvironmentFault, NoResultError, UsageError, unknown
+from attnsearch.trial import Epoch, Recipe, StudyRecord, TrialResult
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from attnsearch.data import Data
-    from attnsearch.trial import Recipe
 
 FORMATS = ("py", "safetensors", "pt2", "onnx")
 CLOSE = 1e-4  # of the largest output: more is another network, not another rounding
@@ -47,15 +46,15 @@ def check_formats(formats: Sequence[str]) -> None:
     """Raise for a format that is unknown (`UsageError`) or whose extra is missing (`EnvironmentFault`)."""
     for name in formats:
         if name not in FORMATS:
-            raise UsageError(
-                f"Unknown format '{name}'.{did_you_mean(name, FORMATS)} Known: {', '.join(FORMATS)}"
-            )
+            raise UsageError(unknown("format", name, FORMATS))
     if "onnx" in formats and not all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript")):
         raise EnvironmentFault("ONNX needs an extra: pip install 'attnsearch[onnx]'")
 
 
 def choose(record: StudyRecord, trial: str) -> TrialResult:
-    """The trial of a number, or `best`: of the arch with the least mean error, its best training; never a control.
+    """The trial of a number, or `best`: of the arch with the least mean error, its best training.
+
+    Neither a control is the best, nor what an audit trained longer than the study did.
 
     Raises:
         UsageError: no such trial.
@@ -68,16 +67,17 @@ def choose(record: StudyRecord, trial: str) -> TrialResult:
                 f"No trial '{trial}' in study '{record.name}': 0 to {len(record.trials) - 1}, or best"
             )
         return found[trial]
-    controls = record.facts.get("controls") or {}
-    errors: dict[str, list[float]] = {}
+    from attnsearch.reports.rows import finished, proxy_epochs
+
+    epochs, controls = proxy_epochs(record), record.facts.get("controls") or {}
+    done: dict[str, list[TrialResult]] = {}
     for row in record.trials:
-        if row.state == "complete" and row.error is not None and row.key not in controls:
-            errors.setdefault(row.key, []).append(row.error)
-    if not errors:
+        if finished(row) and row.epochs == epochs and row.key not in controls:
+            done.setdefault(row.key, []).append(row)
+    if not done:
         raise NoResultError(f"study '{record.name}' has no finished trial to export")
-    key = min(errors, key=lambda key: sum(errors[key]) / len(errors[key]))
-    done = [row for row in record.trials if row.key == key and row.state == "complete"]
-    return min(done, key=lambda row: row.error or 0.0)
+    best = min(done.values(), key=lambda rows: sum(row.error or 0.0 for row in rows) / len(rows))
+    return min(best, key=lambda row: row.error or 0.0)
 
 
 def pack(
@@ -88,51 +88,47 @@ def pack(
     name: str = "",
     formats: Sequence[str] = ("py", "safetensors"),
     train: bool = False,
-    data_options: Mapping[str, Any] | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Package:
     """Write a trial's network in the formats asked for, each compared with the network itself.
 
     Args:
         row: the trial.
-        facts: of its study: data, recipe.
+        facts: of its study: data, data_options, recipe.
         folder: made if it is not there; name: of the files, `trial_N` when empty.
         train: repeat the training first.
-        data_options: for `open_data`, where the study used others than its defaults.
         tell: called with a line for each epoch.
 
     Raises:
         NoResultError: a format computes something else than the network.
+        DataError: the images to train on have changed.
         EnvironmentFault: a missing extra, or a folder that cannot be written.
     """
     import torch
 
     from attnsearch.arch import Arch
     from attnsearch.host import build
+    from attnsearch.studies import data_of
 
     check_formats(formats)
-    name, data = name or f"trial_{row.number}", facts.get("data") or {}
-    shape = tuple(data.get("image") or (3, 32, 32))
-    classes = len(data.get("classes") or range(10))
-    arch = Arch.from_dict(row.spec)
-    network = build(arch, classes=classes, in_channels=shape[0], seed=row.seed)
-    error, opened = None, None
-    if train:
-        opened = _open(data, data_options or {})
-        error = _repeat(network, row, opened, _recipe(facts), tell)
+    name, given = name or f"trial_{row.number}", facts.get("data") or {}
+    shape = tuple(given.get("image") or (3, 32, 32))
+    classes = len(given.get("classes") or range(10))
+    network = build(Arch.from_dict(row.spec), classes=classes, in_channels=shape[0], seed=row.seed)
+    data = data_of(facts) if train else None
+    error = None if data is None else _repeat(network, row, data, facts, tell)
     network.float().eval().to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     images = torch.randn((BATCH, *shape), generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        expected = network(images)
+    expected = _run(network, images)
     _make(folder)
+    head = _head(name, row, data)
     files, differences = {}, {}
     for kind in formats:
-        file = folder / f"{name}.{kind}"
-        head = _head(name, row, facts, opened, trained=train) if kind == "py" else ""
+        files[kind] = folder / f"{name}.{kind}"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch about its own serialisation
-            out = _WRITERS[kind](network, images, file, head)
-        files[kind], differences[kind] = file, _difference(kind, out, expected)
+            out = _WRITERS[kind](network, images, files[kind], head)
+        differences[kind] = _difference(kind, out, expected)
     record = folder / f"{name}.json"
     package = Package(name, files, differences, record, train, error)
     record.write_text(json.dumps(_record(package, row, facts, shape), indent=2) + "\n", encoding="utf-8")
@@ -180,23 +176,41 @@ def _write_pt2(network: nn.Module, images: Tensor, file: Path, head: str) -> Ten
 
 def _write_onnx(network: nn.Module, images: Tensor, file: Path, head: str) -> Tensor:
     """An ONNX graph for any batch; what ONNX's reference evaluator computes."""
+    import torch
+
+    model = to_onnx(network, (images,), ({0: torch.export.Dim("batch")},))
+    _write(file, model.SerializeToString())
+    return run_onnx(file, [images])
+
+
+def to_onnx(network: nn.Module, arguments: tuple[Any, ...], dynamic_shapes: Any = None) -> Any:
+    """The network as an ONNX model that ONNX's own checker accepts."""
     import onnx
     import torch
-    from onnx.reference import ReferenceEvaluator
 
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)  # it warns of every optional package that is not there
     try:
-        shapes = ({0: torch.export.Dim("batch")},)
-        program = torch.onnx.export(network, (images,), dynamo=True, dynamic_shapes=shapes, verbose=False)
+        program = torch.onnx.export(
+            network, arguments, dynamo=True, dynamic_shapes=dynamic_shapes, verbose=False
+        )
     finally:
         log.setLevel(level)
     assert program is not None
-    proto = program.model_proto
-    onnx.checker.check_model(proto)
-    _write(file, proto.SerializeToString())
-    (out,) = ReferenceEvaluator(onnx.load(file)).run(None, {proto.graph.input[0].name: images.numpy()})
+    onnx.checker.check_model(program.model_proto)
+    return program.model_proto
+
+
+def run_onnx(model: Any, inputs: Sequence[Tensor]) -> Tensor:
+    """What ONNX's reference evaluator computes with a model, or with the file of one."""
+    import onnx
+    import torch
+    from onnx.reference import ReferenceEvaluator
+
+    model = onnx.load(model) if isinstance(model, Path) else model
+    named = {given.name: x.numpy() for given, x in zip(model.graph.input, inputs, strict=True)}
+    (out,) = ReferenceEvaluator(model).run(None, named)
     return torch.from_numpy(out)
 
 
@@ -222,36 +236,13 @@ def _difference(kind: str, out: Tensor, expected: Tensor) -> float:
     return found
 
 
-def _open(data: Mapping[str, Any], options: Mapping[str, Any]) -> Data:
-    from attnsearch.data import open_data
-
-    opened = open_data(str(data.get("name", "cluttered-digits")), **options)
-    if data.get("fingerprint") not in (None, opened.fingerprint):
-        raise UsageError(
-            f"the images of '{opened.name}' are not those of the study: repeat its --image-size and --on-bad-image"
-        )
-    return opened
-
-
-def _recipe(facts: Mapping[str, Any]) -> Recipe:
-    from attnsearch.trial import Recipe
-
-    said: dict[str, Any] = {
-        key: tuple(v) if isinstance(v, list) else v for key, v in (facts.get("recipe") or {}).items()
-    }
-    return Recipe(**said)
-
-
 def _repeat(
-    network: nn.Module, row: TrialResult, data: Data, recipe: Recipe, tell: Callable[[str], None]
+    network: nn.Module, row: TrialResult, data: Data, facts: Mapping[str, Any], tell: Callable[[str], None]
 ) -> float:
     """Train as the trial was; the validation error in percent."""
-    from dataclasses import replace
-
     from attnsearch.train import device_data, fit
-    from attnsearch.trial import Epoch
 
-    recipe = replace(recipe, epochs=row.epochs)
+    recipe = replace(Recipe.from_dict(facts.get("recipe") or {}), epochs=row.epochs)
 
     def told(epoch: Epoch) -> bool:
         tell(f"epoch {epoch.epoch} of {recipe.epochs}: validation error {epoch.val_error:.2f} %")
@@ -262,13 +253,13 @@ def _repeat(
     return history[-1].val_error
 
 
-def _head(name: str, row: TrialResult, facts: Mapping[str, Any], data: Data | None, *, trained: bool) -> str:
-    """What the file's reader has to know."""
+def _head(name: str, row: TrialResult, data: Data | None) -> str:
+    """What the reader of a source file has to know; `data` is what it was trained on."""
     lines = [
         f"Written by attnsearch; needs torch alone. Arch {row.key}, seed {row.seed}.",
         "    network = Network()",
     ]
-    if trained:
+    if data is not None:
         lines += [
             "    from safetensors.torch import load_file",
             f'    network.load_state_dict(load_file("{name}.safetensors"))',

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 from attnsearch import database, front, storage
 from attnsearch.agenda import seed_of
 from attnsearch.arch import Arch
-from attnsearch.data import open_data, open_test
+from attnsearch.data import open_test
 from attnsearch.errors import DataError, NoResultError, UsageError
 from attnsearch.reports.rows import cost_axes, finished, proxy_epochs
 from attnsearch.settings import Settings
-from attnsearch.studies import open_study, recipe_of, settings_of
+from attnsearch.studies import data_of, open_study, settings_of
 from attnsearch.study import pick_devices, stopping, versions
-from attnsearch.trial import StudyRecord
+from attnsearch.trial import Recipe, StudyRecord
 
 if TYPE_CHECKING:
     from attnsearch.data import Data
@@ -116,7 +116,9 @@ def evaluate_all(
     from attnsearch.data.batches import on_device
     from attnsearch.train import device_data, evaluate, precision
 
-    data, recipe = _same_data(record, settings), recipe_of(record)
+    data, recipe = data_of(record.facts), Recipe.from_dict(record.facts["recipe"])
+    if "test" not in data.counts:
+        raise DataError(f"{data.name}: has no test images; its owner split it into train and val only")
     place = torch.device(pick_devices(settings.device)[0])
     images = device_data(data, recipe, place)
     errors: dict[str, dict[str, list[float]]] = {key: {"val": [], "test": []} for key in frozen.archs}
@@ -136,22 +138,13 @@ def evaluate_all(
     return {"errors": errors, "val_images": len(data.val), "test_images": len(split)}
 
 
-def _trained(arch: Arch, seed: int, data: Data, images: Any, recipe: Any) -> tuple[Any, float]:
+def _trained(arch: Arch, seed: int, data: Data, images: Any, recipe: Recipe) -> tuple[Any, float]:
     """The network after the recipe, and its validation error."""
     from attnsearch.host import build
     from attnsearch.train import fit
 
     model = build(arch, classes=len(data.classes), in_channels=data.image[0], seed=seed)
     return model, fit(model, images, recipe, seed=seed)[-1].val_error
-
-
-def _same_data(record: StudyRecord, settings: Settings) -> Data:
-    data = open_data(settings.data, **settings.data_options())
-    if data.fingerprint != record.facts["data"]["fingerprint"]:
-        raise DataError(f"the images of '{data.name}' have changed since study '{record.name}' began")
-    if "test" not in data.counts:
-        raise DataError(f"{data.name}: has no test images; its owner split it into train and val only")
-    return data
 
 
 class _Opening:

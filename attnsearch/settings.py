@@ -24,7 +24,8 @@ class Settings:
     """Everything about a run that is not the question.
 
     Args:
-        data: a data set's name or path; data_seed, image_size and bad_images go to `data.open_data`.
+        data: a data set's name or path; data_seed, image_size, bad_images, min_per_class and follow_links go
+            to `data.open_data`.
         study: its name; the space's when None. storage: database URL; `OUT/attnsearch.db` when None.
         extend: name of a study whose finished trials are taken over, as far as the space has their archs.
         trials: trainings in all, a total that `resume` counts on; None takes the design's own number.
@@ -44,6 +45,8 @@ class Settings:
     data_seed: int = 0
     image_size: int | None = None
     bad_images: Literal["fail", "skip"] = "fail"
+    min_per_class: int | None = None
+    follow_links: bool = False
     study: str | None = None
     storage: str | None = None
     out: Path = Path("results")
@@ -76,7 +79,16 @@ class Settings:
 
     def check(self) -> Settings:
         """Itself, if every value makes sense; raises `UsageError` for the first that does not."""
-        for name in ("trials", "epochs", "batch_size", "seeds", "train_images", "workers", "image_size"):
+        for name in (
+            "trials",
+            "epochs",
+            "batch_size",
+            "seeds",
+            "train_images",
+            "workers",
+            "image_size",
+            "min_per_class",
+        ):
             _whole(name, getattr(self, name))
         for name in ("lr", "timeout", "trial_timeout", "margin"):
             _positive(name, getattr(self, name))
@@ -114,8 +126,10 @@ class Settings:
         return given | ({"resplit": True} if self.resplit else {})
 
     def data_options(self) -> dict[str, Any]:
-        options: dict[str, Any] = {"seed": self.data_seed, "on_bad_image": self.bad_images}
-        return options | ({"image_size": self.image_size} if self.image_size else {})
+        """Arguments of `data.open_data` beside the name; what stands at its default is left out."""
+        further = {name: getattr(self, name) for name in ("image_size", "min_per_class", "follow_links")}
+        given = {name: value for name, value in further.items() if value}
+        return {"seed": self.data_seed, "on_bad_image": self.bad_images, **given}
 
 
 def _whole(name: str, value: object) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnsearch import database, storage
-from attnsearch.errors import UsageError
+from attnsearch.errors import DataError, UsageError
 from attnsearch.names import masked
 from attnsearch.settings import Settings
 from attnsearch.space import Space, read_space
@@ -15,6 +16,8 @@ from attnsearch.trial import Recipe, StudyRecord
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from attnsearch.data import Data
 
 
 @dataclass(frozen=True)
@@ -69,15 +72,22 @@ def space_of(record: StudyRecord) -> Space:
     space = read_space(str(text), str(record.facts["space"])).on(str(data))
     if space.fingerprint() != record.facts.get("fingerprint"):
         raise UsageError(f"the blocks of the space have changed since study '{record.name}' began")
-    return replace(space, recipe=recipe_of(record))
+    return replace(space, recipe=Recipe.from_dict(record.facts["recipe"]))
 
 
-def recipe_of(record: StudyRecord) -> Recipe:
-    """The recipe by which a study trains."""
-    given = dict(record.facts["recipe"])
-    if given.get("augment") is not None:
-        given["augment"] = tuple(given["augment"])
-    return Recipe(**given)
+def data_of(facts: Mapping[str, Any]) -> Data:
+    """The images that a study saw, by its facts.
+
+    Raises:
+        DataError: they cannot be found any more, or have changed.
+    """
+    from attnsearch.data import open_data
+
+    kept = facts["data"]
+    data = open_data(str(kept["name"]), **(facts.get("data_options") or {}))
+    if data.fingerprint != kept["fingerprint"]:
+        raise DataError(f"the images of '{data.name}' have changed since the study began")
+    return data
 
 
 def settings_of(record: StudyRecord, **changes: Any) -> Settings:
@@ -88,6 +98,8 @@ def settings_of(record: StudyRecord, **changes: Any) -> Settings:
         data_seed=options.get("seed", 0),
         bad_images=options.get("on_bad_image", "fail"),
         image_size=options.get("image_size"),
+        min_per_class=options.get("min_per_class"),
+        follow_links=options.get("follow_links", False),
         study=record.name,
         seed=int(record.facts.get("seed", 0)),
         costs=tuple(record.facts["costs_chosen"]),

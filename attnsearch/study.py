@@ -94,6 +94,8 @@ class Run:
                 check_redealable(data)
             for warning in data.warnings:
                 self.observer.note(warning)
+            if data.ignored:
+                self.observer.note(data.summary())
             opened = database.open_storage(url, create=True)
             with database.owned(url, self.name), database.faults(url):
                 with database.faults(url, reading=True):

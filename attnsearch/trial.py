@@ -43,6 +43,12 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, Any]) -> Recipe:
+        """From plain values as JSON gives them back: lists are tuples."""
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in kept.items()}
+        return cls(**values)
+
 
 @dataclass(frozen=True)
 class Epoch:

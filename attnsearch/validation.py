@@ -18,11 +18,10 @@ from attnsearch import database, proxy, storage
 from attnsearch.agenda import Cell, seed_of
 from attnsearch.arch import Arch
 from attnsearch.costing import CostTable
-from attnsearch.data import open_data
-from attnsearch.errors import DataError, NoResultError, UsageError
+from attnsearch.errors import NoResultError, UsageError
 from attnsearch.settings import Settings
 from attnsearch.space import Space
-from attnsearch.studies import Study, open_study, settings_of, space_of
+from attnsearch.studies import Study, data_of, open_study, settings_of, space_of
 from attnsearch.study import Observer, pick_devices, stopping, train_all, worker_count, write_report
 from attnsearch.trial import StudyRecord, TrialResult
 
@@ -104,7 +103,8 @@ def validate(
     url = wanted.url()
     with stopping() as stop, database.owned(url, record.name), database.faults(url):
         book = storage.Book.reopen(database.open_storage(url, create=False), record.name)
-        space, table = space_of(record), _table(record, wanted)
+        space, data = space_of(record), data_of(record.facts)
+        table = CostTable(space, data.image, len(data.classes))
         plan = _planned(book, table, archs, factor)
         agenda = AuditAgenda(plan, space, book, wanted.seed)
         _tell(observer, book, plan, agenda.total, wanted)
@@ -115,14 +115,6 @@ def validate(
             observer.note(fault)
         observer.ended(why)
         return Study(record.name, book.record())
-
-
-def _table(record: StudyRecord, settings: Settings) -> CostTable:
-    """Costs on the study's images, which must be the ones that it began with."""
-    data = open_data(settings.data, **settings.data_options())
-    if data.fingerprint != record.facts["data"]["fingerprint"]:
-        raise DataError(f"the images of '{data.name}' have changed since study '{record.name}' began")
-    return CostTable(space_of(record), data.image, len(data.classes))
 
 
 def _tell(observer: Observer, book: storage.Book, plan: Plan, total: int, settings: Settings) -> None:

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import optuna
 import pytest
+import typer
 
 from attnsearch import catalogue, doctor, registry
 from attnsearch.__main__ import main
-from attnsearch.cli import failures
+from attnsearch.cli import app, failures
 from attnsearch.cli.init import EXAMPLE
 from attnsearch.space import load_space
 
@@ -454,3 +455,14 @@ def test_doctor_finds_trials_that_nobody_runs(folder):
 
 def _env():
     return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def test_every_option_that_a_message_names_is_there():
+    """Advice that the command line then refuses is worse than none."""
+    commands = typer.main.get_command(app).commands.values()
+    known = {name for command in commands for param in command.params for name in param.opts}
+    known |= {"--help", "--debug", "--version"}
+    texts = [path.read_text() for path in (*ROOT.glob("attnsearch/**/*.py"), ROOT / "README.md")]
+    named = {word for text in texts for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)}
+    assert len(named) > 30
+    assert named <= known

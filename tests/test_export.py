@@ -7,6 +7,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import torch
 from attnsearch import export, registry
 from attnsearch.arch import Arch
 from attnsearch.data import open_data
-from attnsearch.errors import EnvironmentFault, NoResultError, UsageError
+from attnsearch.errors import DataError, EnvironmentFault, NoResultError, UsageError
 from attnsearch.host import build
 from attnsearch.source import source
 from attnsearch.train import device_data, fit
@@ -215,11 +216,19 @@ def test_a_file_that_computes_something_else_is_an_error(tmp_path, monkeypatch):
         export.pack(trial(), FACTS, tmp_path, formats=("py",))
 
 
+def test_training_again_opens_the_data_as_the_study_did(tmp_path):
+    small = open_data("digits", image_size=4)
+    facts = {**FACTS, "data": small.facts(), "data_options": {"image_size": 4}}
+    assert export.pack(trial(), facts, tmp_path, train=True).error is not None
+
+
 def test_training_again_gives_the_trials_own_network(tmp_path):
     data, recipe = open_data("digits"), Recipe(epochs=1, batch_size=32, train_images=64)
     network = build(ARCH, in_channels=1, seed=5)
     history: tuple[Epoch, ...] = fit(network, device_data(data, recipe, "cpu"), recipe, seed=5)
-    package = export.pack(trial(error=history[-1].val_error), FACTS, tmp_path, train=True)
+    package = export.pack(
+        trial(error=history[-1].val_error), {**FACTS, "data": data.facts()}, tmp_path, train=True
+    )
     assert package.error == history[-1].val_error
     from safetensors.torch import load_file
 
@@ -232,7 +241,7 @@ def test_training_again_gives_the_trials_own_network(tmp_path):
 
 def test_other_images_than_the_studys_are_refused(tmp_path):
     facts = {**FACTS, "data": {**FACTS["data"], "fingerprint": "other"}}
-    with pytest.raises(UsageError, match="are not those of the study"):
+    with pytest.raises(DataError, match="the images of 'digits' have changed"):
         export.pack(trial(), facts, tmp_path, train=True)
 
 
@@ -251,6 +260,11 @@ def test_best_is_the_arch_with_the_least_mean_error():
         export.choose(record, "9")
     with pytest.raises(NoResultError, match="no finished trial"):
         export.choose(StudyRecord("s", {}, rows[4:]), "best")
+
+
+def test_best_is_not_what_an_audit_trained_longer():
+    audited = (trial(0, 12.0, "a"), replace(trial(1, 5.0, "a"), role="audit", epochs=4), trial(2, 11.0, "b"))
+    assert export.choose(StudyRecord("s", {}, audited), "best").number == 2
 
 
 def test_formats_and_extras_are_checked_first(monkeypatch):

@@ -64,6 +64,8 @@ def run(
     trial_timeout: Annotated[float | None, _option("End a training that takes longer.", "SECONDS", positive)] = None,
     retries: Annotated[int, _option("Times a training is begun again whose worker died.", "N")] = 2,
     image_size: Annotated[int | None, _option("Resize images to squares of this side.", "PIXELS", whole)] = None,
+    min_per_class: Annotated[int | None, _option("Leave out classes with fewer images.", "N", whole)] = None,
+    follow_links: Annotated[bool, typer.Option("--follow-links", help="Read links out of an image folder.")] = False,
     on_bad_image: Annotated[str, _option("fail, or skip and count.")] = "fail",
     plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
     storage: Storage = None,

@@ -13,7 +13,6 @@ Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 Rows = NDArray[np.int64]
 SplitName = Literal["train", "val", "test"]
-Progress = Callable[[int, int], None]  # images done, images in all
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from attnsearch.data import cifar, digits
-from attnsearch.data.dataset import Data, Progress, Source, Split, safe_augmentations
+from attnsearch.data.dataset import Data, Source, Split, safe_augmentations
 from attnsearch.data.files import digest
 from attnsearch.data.folder import folder_source
 from attnsearch.data.hub import hub_source
@@ -32,7 +32,6 @@ def open_data(
     follow_links: bool = False,
     limit: int | None = None,
     cache: str | Path | None = None,
-    progress: Progress | None = None,
 ) -> Data:
     """Train and val images of a data set; the same arguments give the same images in the same split.
 
@@ -45,14 +44,13 @@ def open_data(
         follow_links: allow symbolic links that lead out of an image folder.
         limit: at most so many images over all splits, in proportion; of `cluttered-digits`, how many to make.
         cache: folder of decoded images; None is $ATTNSEARCH_CACHE, else the platform's cache folder.
-        progress: called with (images done, images in all) while decoding.
 
     Raises:
         DataError: images that cannot be found, read or split, each named.
         EnvironmentFault: a chosen cache that cannot be written, or a missing extra.
     """
     options = Options(seed, image_size, min_per_class, limit)
-    prepared, key = _prepared(name, options, on_bad_image, follow_links, cache, progress)
+    prepared, key = _prepared(name, options, on_bad_image, follow_links, cache)
     meta = prepared.meta
     bad = [f"left out: {sentence}" for sentence in meta["bad"]]
     return Data(
@@ -82,7 +80,6 @@ def open_test(
     follow_links: bool = False,
     limit: int | None = None,
     cache: str | Path | None = None,
-    progress: Progress | None = None,
 ) -> Split:
     """The test images that belong to `open_data` of the same arguments. For the final report, once.
 
@@ -90,7 +87,7 @@ def open_test(
         DataError: as `open_data`, or there is no test split.
     """
     options = Options(seed, image_size, min_per_class, limit)
-    prepared, _ = _prepared(name, options, on_bad_image, follow_links, cache, progress)
+    prepared, _ = _prepared(name, options, on_bad_image, follow_links, cache)
     if "test" not in prepared.meta["counts"]:
         raise DataError(f"{name}: has no test images; its owner split it into train and val only")
     return prepared.split("test")
@@ -110,7 +107,6 @@ def _prepared(
     on_bad_image: OnBadImage,
     follow_links: bool,
     cache: str | Path | None,
-    progress: Progress | None,
 ) -> tuple[Prepared, str]:
     _check(options, on_bad_image)
     source = _find(name, options, follow_links, cache_folder(cache)[0])
@@ -119,7 +115,7 @@ def _prepared(
 
     def make(folder: Path | None) -> Prepared:
         pool = source.open()
-        made = prepare(pool, name, options, skip_bad=skip_bad, progress=progress, folder=folder)
+        made = prepare(pool, name, options, skip_bad=skip_bad, folder=folder)
         augment = source.augment or safe_augmentations(pool)
         return Prepared({**made.meta, "augment": augment}, made.folder, made.arrays)
 

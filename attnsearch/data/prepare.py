@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from attnsearch.data.dataset import BadImage, Labels, Pixels, Pool, Progress, Rows, class_counts, plural
+from attnsearch.data.dataset import BadImage, Labels, Pixels, Pool, Rows, class_counts, plural
 from attnsearch.data.images import decode, fit, raise_bad, size_of
 from attnsearch.data.split import Plan, check_classes, plan_splits
 from attnsearch.data.store import Prepared
@@ -31,9 +31,7 @@ class Options:
     limit: int | None = None
 
 
-def prepare(
-    pool: Pool, name: str, options: Options, *, skip_bad: bool, progress: Progress | None, folder: Path | None
-) -> Prepared:
+def prepare(pool: Pool, name: str, options: Options, *, skip_bad: bool, folder: Path | None) -> Prepared:
     """Decode a pool into arrays (N, H, W, C) per split, in `folder` or in memory.
 
     Bad images are left out and listed in the facts, or else all told in one error.
@@ -48,7 +46,6 @@ def prepare(
     total = sum(len(rows) for _, rows in plan.values())
     arrays: dict[str, tuple[Pixels, Labels]] = {}
     bad: list[str] = []
-    tick = _ticker(progress, total)
     for split, (part, rows) in plan.items():
         images = _allocate(folder, split, (len(rows), height, width, pool.channels))
         good = np.zeros(len(rows), bool)
@@ -58,7 +55,6 @@ def prepare(
             else:
                 images[int(good.sum()) if bad else at] = picture
                 good[at] = True
-            tick()
         arrays[split] = _keep(folder, split, images, pool.labels[part][rows][good])
     if not skip_bad:
         raise_bad(bad, total)
@@ -184,16 +180,3 @@ def _copies(arrays: dict[str, tuple[Pixels, Labels]]) -> list[str]:
         for split, count in found.items()
         if count
     ]
-
-
-def _ticker(progress: Progress | None, total: int) -> Callable[[], None]:
-    """Call `progress(done, total)` every 256 images and at the end."""
-    done = 0
-
-    def tick() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None and (done % 256 == 0 or done == total):
-            progress(done, total)
-
-    return tick
