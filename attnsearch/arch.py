@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from attnsearch import registry
-from attnsearch.errors import UsageError, did_you_mean
+from attnsearch.errors import UsageError, did_you_mean, unknown
 from attnsearch.registry import Value
 
 Position = Literal["before_add", "after_conv", "after_add", "after_stage"]
@@ -138,9 +138,7 @@ class Host:
         Raises `UsageError` for an unknown name, a width that does not fit the unit, or too few or too many widths.
         """
         if self.name not in HOSTS:
-            raise UsageError(
-                f"Unknown host '{self.name}'.{did_you_mean(self.name, HOSTS)} Known: {', '.join(HOSTS)}"
-            )
+            raise UsageError(unknown("host", self.name, HOSTS))
         cifar = self.name in _CIFAR_UNITS
         deep = self.name in ("resnet50", "resnet101", "resnet152")
         unit = self.unit or ("bottleneck" if deep else "basic")

@@ -28,7 +28,8 @@ from attnsearch.glance import check_is_there, sqlite_path
 from attnsearch.names import check_url, masked
 
 BUSY = 60.0  # seconds: a dashboard or a backup may hold the file for a while, and no finished trial may be lost to it
-_SHARED = ("nfs", "nfs4", "cifs", "smb3", "lustre", "beegfs", "gpfs", "ceph", "fuse.sshfs")
+# SQLite's write-ahead log needs memory that all its processes share, which no network file system has.
+SHARED = ("nfs", "nfs4", "cifs", "smb3", "lustre", "beegfs", "gpfs", "ceph", "fuse.sshfs")
 _BROKEN = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, sqlite3.Error)
 _UNREADABLE = (ValueError, LookupError, TypeError, RuntimeError, AssertionError)
 
@@ -230,19 +231,26 @@ def _writable_folder(folder: Path) -> None:
 
 
 def _refuse_shared(folder: Path) -> None:
-    """SQLite's write-ahead log needs memory that all its processes share, which no network file system has."""
-    listed = Path("/proc/mounts")
-    mounts = [line.split()[1:3] for line in listed.read_text("utf-8").splitlines()] if listed.exists() else []
-    home = str(folder.resolve())
-    inside = [
-        (point, kind) for point, kind in mounts if home == point or home.startswith(f"{point.rstrip('/')}/")
-    ]
-    kind = max(inside, key=lambda mount: len(mount[0]), default=("", ""))[1]
-    if kind in _SHARED:
+    kind = file_system(folder)
+    if kind in SHARED:
         raise EnvironmentFault(
             f"{folder} is on a network file system ({kind}), where SQLite loses data; "
             "name a local file or a PostgreSQL database with --storage"
         )
+
+
+def file_system(folder: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
+    """Type of the file system that holds a folder, `unknown` where the system does not say."""
+    if not mounts.is_file():
+        return "unknown"
+    home = Path(os.path.realpath(folder))
+    held: tuple[int, str] = (-1, "unknown")
+    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
+        _, point, kind, *_ = line.split(" ")
+        point = point.replace("\\040", " ")  # a space in the name
+        if home.is_relative_to(point):
+            held = max(held, (len(point), kind))
+    return held[1]
 
 
 def _unusable(path: Path, why: str) -> EnvironmentFault:

@@ -19,7 +19,7 @@ from typing import Literal
 
 import numpy as np
 
-from attnsearch.errors import UsageError, did_you_mean
+from attnsearch.errors import UsageError, did_you_mean, unknown
 from attnsearch.statistics import aliases
 
 Kind = Literal["loo", "add", "swap", "factorial"]
@@ -97,7 +97,7 @@ def swap(sites: Sites, site: str, *, baseline: Settings, seeds: Sequence[int]) -
     """Every option of one site, the others as in the baseline, which is compared with."""
     _check(sites, baseline, baseline)
     if site not in sites:
-        raise UsageError(f"Unknown site '{site}'.{did_you_mean(site, sites)} Known: {', '.join(sites)}")
+        raise UsageError(unknown("site", site, sites))
     variants = {baseline[site]: dict(baseline)}
     variants |= {option: {**baseline, site: option} for option in sites[site]}
     return _design("swap", variants, seeds)
@@ -162,9 +162,7 @@ def _check(sites: Sites, *said: Settings) -> None:
                 raise UsageError(f"Site '{site}' has no option in the design's baseline or reference")
         for site, option in settings.items():
             if site not in sites:
-                raise UsageError(
-                    f"Unknown site '{site}'.{did_you_mean(site, sites)} Known: {', '.join(sites)}"
-                )
+                raise UsageError(unknown("site", site, sites))
             if option not in sites[site]:
                 known = ", ".join(sites[site])
                 hint = did_you_mean(option, sites[site])

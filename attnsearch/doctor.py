@@ -28,7 +28,6 @@ EXTRAS = {  # extra -> module that it brings
     "postgres": "psycopg",
     "hf": "datasets",
 }
-SHARED = ("nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "fuse.sshfs", "beegfs", "ceph", "9p")
 ROOM = 1e9  # bytes: decoded CIFAR-10 takes 0.2 GB, a study of 10,000 trials 0.02 GB
 
 
@@ -53,20 +52,6 @@ def examine(out: Path = Path("results"), storage: str | None = None) -> list[Sig
         *_extras(),
         *_studies(Settings(out=out, storage=storage).url(), out),
     ]
-
-
-def file_system(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
-    """Type of the file system that holds a path, `unknown` where the system does not say."""
-    if not mounts.is_file():
-        return "unknown"
-    whole = str(_existing(path.absolute()).resolve())
-    held: tuple[int, str] = (-1, "unknown")
-    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
-        _, place, kind, *_ = line.split(" ")
-        place = place.replace("\\040", " ")
-        if (whole + "/").startswith(place.rstrip("/") + "/"):
-            held = max(held, (len(place), kind))
-    return held[1]
 
 
 def _versions() -> Iterator[Sign]:
@@ -122,6 +107,8 @@ def _cache() -> Sign:
 
 
 def _results(out: Path) -> Sign:
+    from attnsearch.database import SHARED, file_system
+
     sign = _place("results", out, "", "choose another folder with --out")
     kind = file_system(out)
     if sign.state == "ok" and kind in SHARED:
@@ -194,4 +181,4 @@ def _existing(path: Path) -> Path:
     return path if path.exists() else _existing(path.parent)
 
 
-__all__ = ["Sign", "examine", "file_system"]
+__all__ = ["Sign", "examine"]

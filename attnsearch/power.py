@@ -67,12 +67,11 @@ def seeds_needed(
     def enough(n: int) -> bool:
         return mde(n, k, sd=sd, rho=rho, power=power, alpha=alpha) <= effect
 
-    high = 2
+    low, high = 1, 2  # `low` is not enough
     while not enough(high):
-        high *= 2
-        if high > SEARCHED:
+        if high == SEARCHED:
             return None
-    low = high // 2  # not enough, or 1
+        low, high = high, min(2 * high, SEARCHED)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from attnsearch.errors import BlockError, UsageError, did_you_mean
+from attnsearch.errors import BlockError, UsageError, did_you_mean, unknown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -110,7 +110,7 @@ def info(name: str, slot: Slot | None = None) -> BlockInfo:
     """The facts of one block; an unknown name is a `UsageError` with the nearest right word."""
     known = {key: value for key, value in blocks().items() if slot is None or value.slot == slot}
     if name not in known:
-        raise UsageError(f"Unknown block '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}")
+        raise UsageError(unknown("block", name, known))
     return known[name]
 
 

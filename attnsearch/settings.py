@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from attnsearch.errors import UsageError, did_you_mean
+from attnsearch.errors import UsageError, unknown
 from attnsearch.limits import LIMITED, parse_limits
 from attnsearch.names import check_data
 
@@ -144,4 +144,4 @@ def _positive(name: str, value: float | None) -> None:
 
 def _word(what: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise UsageError(f"Unknown {what} '{value}'.{did_you_mean(value, known)} Known: {', '.join(known)}")
+        raise UsageError(unknown(what, value, known))

@@ -8,7 +8,6 @@ holes needs nothing else (the intra-block analysis; Cochran and Cox 1957, chapte
     compare         -> Analysis: one Verdict per variant, Dunnett's simultaneous intervals
     contrasts       any pairs, Holm
     factor_effects  main effects and two-way interactions of a two-level design
-    anova           the analysis of variance of a table without holes
 
 Effects are points of accuracy: positive is better than the baseline.
 """
@@ -581,45 +580,3 @@ def aliases(settings: Sequence[Mapping[str, str]]) -> list[tuple[str, ...]]:
     """Main effects and two-way interactions that a design cannot tell apart, in groups of names."""
     groups = _alias_groups(effect_columns(settings))
     return [(first, *others) for first, others in groups.items() if others]
-
-
-@dataclass(frozen=True)
-class Anova:
-    """Of a table without holes: degrees of freedom, and sums of squares in squared points."""
-
-    df_variants: int
-    df_blocks: int
-    df_error: int
-    ss_variants: float
-    ss_blocks: float
-    ss_error: float
-
-    @property
-    def f(self) -> float:
-        """F of the variants."""
-        return (
-            self.ss_variants / self.df_variants / (self.ss_error / self.df_error)
-            if self.ss_error
-            else math.inf
-        )
-
-    @property
-    def p(self) -> float:
-        """Probability of such an F when no variant differs."""
-        return float(special.fdtrc(self.df_variants, self.df_error, self.f))
-
-
-def anova(errors: ArrayLike) -> Anova:
-    """Of (variants, blocks) without holes; at least two of each, else `UsageError`."""
-    y = np.asarray(errors, dtype=float)
-    if y.ndim != 2 or min(y.shape) < 2 or not np.isfinite(y).all():
-        raise UsageError("The analysis of variance needs two variants, two blocks and no missing cell")
-    k, n = y.shape
-    return Anova(
-        df_variants=k - 1,
-        df_blocks=n - 1,
-        df_error=(k - 1) * (n - 1),
-        ss_variants=n * k * float(y.mean(axis=1).var()),
-        ss_blocks=n * k * float(y.mean(axis=0).var()),
-        ss_error=float((residuals(y) ** 2).sum()),
-    )

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from attnsearch.errors import UsageError, did_you_mean
-
 
 @dataclass(frozen=True)
 class CostInfo:
@@ -36,11 +34,3 @@ COSTS: dict[str, CostInfo] = {
         CostInfo("memory_mb", "MB", "lower", "Peak memory of one pass; 1 MB is 10^6 bytes."),
     )
 }
-
-
-def cost_info(name: str) -> CostInfo:
-    """The facts of one cost, also by its name without the unit (`latency`); unknown: `UsageError`."""
-    for known in (name, f"{name}_ms", f"{name}_mb"):
-        if known in COSTS:
-            return COSTS[known]
-    raise UsageError(f"Unknown cost '{name}'.{did_you_mean(name, COSTS)} Known: {', '.join(COSTS)}")

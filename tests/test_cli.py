@@ -17,10 +17,11 @@ import optuna
 import pytest
 import typer
 
-from attnsearch import catalogue, doctor, registry
+from attnsearch import catalogue, database, doctor, registry
 from attnsearch.__main__ import main
 from attnsearch.cli import app, failures
 from attnsearch.cli.init import EXAMPLE
+from attnsearch.errors import EnvironmentFault
 from attnsearch.space import load_space
 
 ROOT = Path(__file__).parent.parent
@@ -435,12 +436,18 @@ def test_doctor_finds_what_would_stop_a_run(folder):
     assert {sign.state for sign in doctor.examine(Path("/proc/x")) if sign.name == "results"} == {"bad"}
 
 
-def test_doctor_knows_a_network_file_system(tmp_path):
-    mounts = tmp_path / "mounts"
-    mounts.write_text(f"/dev/a / ext4 rw 0 0\nserver:/x {tmp_path} nfs4 rw 0 0\n", encoding="utf-8")
-    assert doctor.file_system(tmp_path / "results", mounts) == "nfs4"
-    assert doctor.file_system(Path("/"), mounts) == "ext4"
-    assert "nfs4" in doctor.SHARED
+def test_a_network_file_system_is_known_and_refused(tmp_path, monkeypatch):
+    mounts, spaced = tmp_path / "mounts", tmp_path / "my data"
+    escaped = str(spaced).replace(" ", "\\040")  # as the kernel writes it
+    mounts.write_text(f"/dev/a / ext4 rw 0 0\nserver:/x {escaped} nfs4 rw 0 0\n", encoding="utf-8")
+    assert database.file_system(spaced / "results", mounts) == "nfs4"
+    assert database.file_system(tmp_path / "my data2", mounts) == "ext4"
+    monkeypatch.setattr(database, "file_system", lambda folder: "nfs4")
+    with pytest.raises(EnvironmentFault, match=r"network file system \(nfs4\)"):
+        database.open_storage(f"sqlite:///{tmp_path / 'studies.db'}", create=True)
+    signs = {sign.name: sign for sign in doctor.examine(tmp_path)}
+    assert signs["results"].state == "bad"
+    assert "nfs4" in signs["results"].found
 
 
 def test_doctor_finds_trials_that_nobody_runs(folder):

@@ -24,6 +24,12 @@ def test_a_seed_correlation_shrinks_the_effect_by_its_root():
     assert mde(5, 6, sd=3.0) == pytest.approx(3 * mde(5, 6))
 
 
+def test_seeds_are_counted_up_to_the_last_one_that_is_considered():
+    # One comparison of n pairs: n = 2 (1.95996 + 0.84162)^2 / effect^2 (Cohen 1988), so 80,000 at 0.0140084 sds.
+    assert seeds_needed(0.0140084, 2, sd=1.0) == pytest.approx(80_000, rel=1e-4)
+    assert seeds_needed(0.0125, 2, sd=1.0) is None  # 100,465
+
+
 @pytest.mark.parametrize(("effect", "k", "sd"), [(0.5, 2, 0.2), (0.5, 6, 0.6), (0.3, 11, 1.0), (2.0, 3, 0.3)])
 def test_seeds_needed_are_the_fewest(effect, k, sd):
     n = seeds_needed(effect, k, sd=sd)

@@ -9,14 +9,14 @@ import typer
 
 from attnsearch.cli.common import Json, Plugins, add_plugins, note, show_json, show_text, whole
 from attnsearch.cli.cost import ArchArgument, Classes, Image, setting
-from attnsearch.errors import UsageError, did_you_mean
+from attnsearch.errors import UsageError, unknown
 
 DTYPES = ("float32", "bfloat16", "float16")
 
 
 def _dtype(name: str) -> str:
     if name not in DTYPES:
-        raise UsageError(f"Unknown dtype '{name}'.{did_you_mean(name, DTYPES)} Known: {', '.join(DTYPES)}")
+        raise UsageError(unknown("dtype", name, DTYPES))
     return name
 
 

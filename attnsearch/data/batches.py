@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnsearch.data.dataset import Split
-from attnsearch.errors import UsageError, did_you_mean
+from attnsearch.errors import UsageError, unknown
 
 
 def on_device(split: Split, device: torch.device | str) -> tuple[Tensor, Tensor]:
@@ -32,7 +32,7 @@ def augment(batch: Tensor, names: Iterable[str], generator: torch.Generator) -> 
     chosen = tuple(names)
     for name in chosen:
         if name not in AUGMENTATIONS:
-            raise UsageError(f"Unknown augmentation '{name}'.{did_you_mean(name, AUGMENTATIONS)}")
+            raise UsageError(unknown("augmentation", name, AUGMENTATIONS))
     for name, change in AUGMENTATIONS.items():
         if name in chosen:
             batch = change(batch, generator)
