@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 from attnsearch import database, front, storage
 from attnsearch.agenda import seed_of
 from attnsearch.arch import Arch
+from attnsearch.coordinator import stopping
 from attnsearch.data import open_test
 from attnsearch.errors import DataError, NoResultError, UsageError
+from attnsearch.machine import pick_devices, versions
 from attnsearch.reports.rows import cost_axes, finished, proxy_epochs
 from attnsearch.settings import Settings
 from attnsearch.studies import data_of, open_study, settings_of
-from attnsearch.study import pick_devices, stopping, versions
 from attnsearch.trial import Recipe, StudyRecord
 
 if TYPE_CHECKING:

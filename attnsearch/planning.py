@@ -19,6 +19,7 @@ from attnsearch.costing import CostTable
 from attnsearch.data import check_redealable, open_data
 from attnsearch.errors import NoResultError, UsageError
 from attnsearch.front import pooled_sd
+from attnsearch.machine import pick_devices
 from attnsearch.noise import seed_correlation
 from attnsearch.power import mde
 from attnsearch.reports.rows import finished, proxy_epochs
@@ -99,7 +100,6 @@ def measured(space: Space, settings: Settings, runs: int, told: Callable[[str], 
     """
     from attnsearch.engines import DataSource, Job
     from attnsearch.engines.work import Worker
-    from attnsearch.study import pick_devices
 
     if runs < 2:
         raise UsageError(f"--measure takes 2 runs at least, got {runs}")

@@ -6,8 +6,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from attnsearch.coordinator import Observer
 from attnsearch.engines import Progress
-from attnsearch.study import Observer
 from attnsearch.trial import TrialResult
 
 if TYPE_CHECKING:

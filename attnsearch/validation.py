@@ -17,12 +17,13 @@ import numpy as np
 from attnsearch import database, proxy, storage
 from attnsearch.agenda import Cell, seed_of
 from attnsearch.arch import Arch
+from attnsearch.coordinator import Observer, stopping, train_all, write_report
 from attnsearch.costing import CostTable
 from attnsearch.errors import NoResultError, UsageError
+from attnsearch.machine import pick_devices, worker_count
 from attnsearch.settings import Settings
 from attnsearch.space import Space
 from attnsearch.studies import Study, data_of, open_study, settings_of, space_of
-from attnsearch.study import Observer, pick_devices, stopping, train_all, worker_count, write_report
 from attnsearch.trial import StudyRecord, TrialResult
 
 ARCHS = 30  # with as many the interval of a good proxy's partial tau stays above 0.2 in nine of ten audits

@@ -18,11 +18,12 @@ from unittest.mock import patch
 import optuna
 import sqlalchemy
 
+from attnsearch.coordinator import Observer
 from attnsearch.engines import Outcome, Progress
 from attnsearch.settings import Settings
 from attnsearch.space import load_space
 from attnsearch.studies import open_study
-from attnsearch.study import Observer, Run
+from attnsearch.study import Run
 from attnsearch.trial import Epoch
 
 TINY = """
@@ -87,6 +88,7 @@ def run(folder: Path, engine=None, **settings):
     doing = Run(question(folder), Settings(**wanted).check(), Observer())
     with (
         patch("attnsearch.engines.local.LocalPool", lambda *_, **__: engine or Instant()),
+        patch("attnsearch.coordinator.write_report", lambda *_, **__: ""),
         patch("attnsearch.study.write_report", lambda *_, **__: ""),  # pictures would take most of the time
     ):
         return doing.go()

@@ -11,12 +11,13 @@ from pathlib import Path
 import optuna
 import pytest
 
+from attnsearch.coordinator import Observer
 from attnsearch.engines import Outcome, Progress
 from attnsearch.errors import Interrupted, NoResultError, UsageError
 from attnsearch.settings import Settings
 from attnsearch.space import load_space
 from attnsearch.studies import open_study
-from attnsearch.study import Observer, Run
+from attnsearch.study import Run
 from attnsearch.trial import Epoch
 
 SMALL = """

@@ -31,7 +31,7 @@ from faults import (
     start,
 )
 
-from attnsearch import database, study
+from attnsearch import coordinator, database, study
 from attnsearch.engines import DataSource, Job, Outcome, Progress, local
 from attnsearch.engines.local import LocalPool
 from attnsearch.errors import DataError, EnvironmentFault, NoResultError, UsageError
@@ -345,8 +345,9 @@ def test_a_study_stays_one_question(copied, given, words):
 
 def test_changed_versions_are_told_and_kept_with_the_trials(copied, monkeypatch):
     notes = []
-    monkeypatch.setattr(study.Observer, "note", lambda self, message: notes.append(message))
-    monkeypatch.setattr(study, "versions", lambda: {"torch": "9.9"})
+    monkeypatch.setattr(coordinator.Observer, "note", lambda self, message: notes.append(message))
+    for module in (study, coordinator):
+        monkeypatch.setattr(module, "versions", lambda: {"torch": "9.9"})
     rows = run(copied, trials=8, resume=True).record.trials
     assert any("versions have changed since this study began" in note and "-> 9.9" in note for note in notes)
     assert len({str(row.versions) for row in rows}) == 2

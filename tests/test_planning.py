@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 import attnsearch
 from attnsearch import planning
 from attnsearch.cli import app
+from attnsearch.coordinator import Observer
 from attnsearch.errors import NoResultError, UsageError
 from attnsearch.settings import Settings
-from attnsearch.study import Observer
 from attnsearch.trial import StudyRecord, TrialResult
 from tests.instant import instead_of_workers
 

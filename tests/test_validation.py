@@ -8,9 +8,9 @@ import pytest
 
 import attnsearch
 from attnsearch import validation
+from attnsearch.coordinator import Observer
 from attnsearch.errors import UsageError
 from attnsearch.reports.rows import audit_label
-from attnsearch.study import Observer
 from tests.instant import instead_of_workers
 
 SPACE = """
