@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attnsearch.errors import NoResultError
-from attnsearch.power import Plan
 from attnsearch.proxy import REGRET, TRUSTED, Audit
+from attnsearch.statistics.power import Plan
 from attnsearch.trial import StudyRecord
 
 if TYPE_CHECKING:

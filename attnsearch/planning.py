@@ -20,12 +20,12 @@ from attnsearch.data import check_redealable, open_data
 from attnsearch.errors import NoResultError, UsageError
 from attnsearch.front import pooled_sd
 from attnsearch.machine import pick_devices
-from attnsearch.noise import seed_correlation
-from attnsearch.power import mde
 from attnsearch.reports.rows import finished, proxy_epochs
 from attnsearch.settings import Settings
 from attnsearch.space import Space
 from attnsearch.statistics import Table
+from attnsearch.statistics.noise import seed_correlation
+from attnsearch.statistics.power import mde
 from attnsearch.trial import StudyRecord, TrialResult
 
 

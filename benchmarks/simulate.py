@@ -26,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnsearch.front import assess, candidates, final_cells, next_cells, pareto
-from attnsearch.power import mde
 from attnsearch.proxy import Pair, audit, choose, kendall
 from attnsearch.statistics import Table, compare
+from attnsearch.statistics.power import mde
 from attnsearch.trial import Role, TrialResult
 
 Floats = NDArray[np.float64]

@@ -7,7 +7,7 @@
 aa         the plain host under ten names. Within a seed block all ten share the order of the images and their
            augmentation, and each draws its own first weights: by the seed alone they would be one run, ten times. No
            difference is real, so gains and harms must be as rare as stated: 5 in 100 tables have one or more. The
-           judge itself gives 5.8 where the noise is normal and equal (`attnsearch.noise.pooled_variance`).
+           judge itself gives 5.8 where the noise is normal and equal (`attnsearch.statistics.noise.pooled_variance`).
 planted    handwritten digits under a noise that dims with the image: each image's exposure is divided by 1 to 32,
            signal and noise alike, so that it tells nothing of the class. `benchmarks/steady.py` divides it out
            again. ECA stands beside it. Studies of few blocks drawn from the many runs must find the gain
@@ -30,9 +30,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from attnsearch.noise import seed_correlation
-from attnsearch.power import power_of
 from attnsearch.statistics import Table, compare
+from attnsearch.statistics.noise import seed_correlation
+from attnsearch.statistics.power import power_of
 
 PACKED = Path(__file__).parents[1] / "tests" / "fixtures"
 NAMES = tuple(f"plain {i}" for i in range(10))

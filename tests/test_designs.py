@@ -10,7 +10,8 @@ import pytest
 
 from attnsearch.designs import Design, add, factorial, loo, swap
 from attnsearch.errors import UsageError
-from attnsearch.statistics import Table, effect_columns, factor_effects
+from attnsearch.statistics import Table, factor_effects
+from attnsearch.statistics.effects import effect_columns
 
 SITES = {"s1": ["none", "se", "cbam"], "s2": ["none", "se"], "s3": ["none", "se"]}
 PLAIN = dict.fromkeys(SITES, "none")

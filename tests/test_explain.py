@@ -8,8 +8,8 @@ import pytest
 
 from attnsearch.errors import NoResultError
 from attnsearch.explain import EXPLORATORY, audit_sentence, importances, plan_sentence
-from attnsearch.power import plan
 from attnsearch.proxy import Audit
+from attnsearch.statistics.power import plan
 
 
 def judged(**changed) -> Audit:

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from attnsearch.errors import UsageError
-from attnsearch.power import mde, plan, power_of, seeds_needed
+from attnsearch.statistics.power import mde, plan, power_of, seeds_needed
 
 
 @pytest.mark.parametrize("n", [3, 5, 10, 40])

@@ -9,8 +9,8 @@ import math
 
 import pytest
 
-from attnsearch.power import detectable, mde
 from attnsearch.statistics import compare
+from attnsearch.statistics.power import detectable, mde
 from benchmarks import simulate
 
 

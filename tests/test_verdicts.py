@@ -13,9 +13,9 @@ import torch
 
 from attnsearch.errors import UsageError
 from attnsearch.host import build
-from attnsearch.noise import seed_correlation
 from attnsearch.space import load_space
 from attnsearch.statistics import compare
+from attnsearch.statistics.noise import seed_correlation
 from benchmarks import verdicts
 
 

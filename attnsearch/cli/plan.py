@@ -28,10 +28,10 @@ from attnsearch.errors import UsageError
 
 if TYPE_CHECKING:
     from attnsearch.planning import Noise
-    from attnsearch.power import Plan
     from attnsearch.reports.table import Table
     from attnsearch.settings import Settings
     from attnsearch.space import Space
+    from attnsearch.statistics.power import Plan
 
 SHOWN = (3, 5, 6, 10, 20)  # seeds whose smallest visible effect is listed
 
@@ -80,8 +80,9 @@ def plan(
     if study is not None:
         check_study(study, storage, out)
 
-    from attnsearch import planning, power
+    from attnsearch import planning
     from attnsearch.explain import plan_sentence
+    from attnsearch.statistics import power
 
     variants = len(planning.rows(question, settings))
     noise = _noise(question, settings, sd, study, measure)
@@ -111,8 +112,8 @@ def _noise(space: Space, settings: Settings, sd: float | None, study: str | None
 
 def _visible(planned: Plan, at_hand: int | None) -> Table:
     """Smallest effect that so many seeds see."""
-    from attnsearch.power import mde
     from attnsearch.reports.table import Column, Table
+    from attnsearch.statistics.power import mde
 
     listed = sorted({*SHOWN, *(n for n in (planned.seeds, at_hand) if n)})
     columns = (

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from attnsearch.dunnett import t_critical
 from attnsearch.front import pooled_sd
 from attnsearch.reports.table import Column, Estimate, Table
+from attnsearch.statistics.dunnett import t_critical
 
 ERROR = (
     "mean over fresh seeds, ± half a 95 % interval that takes in the noise between seeds (pooled over the archs) and "

@@ -373,7 +373,7 @@ def wanted(verdict: Verdict) -> float:
 
 def blocks_wanted(analysis: Analysis, verdict: Verdict) -> int | None:
     """Seed blocks in all that would show that effect; None above 10,000 and where the noise is not known."""
-    from attnsearch.power import seeds_needed
+    from attnsearch.statistics.power import seeds_needed
 
     if not analysis.sd > 0 or wanted(verdict) < 0.005:
         return None

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from attnsearch.dunnett import dunnett_critical
 from attnsearch.errors import UsageError
-from attnsearch.noise import pooled_variance, sd_interval
+from attnsearch.statistics.dunnett import dunnett_critical
+from attnsearch.statistics.noise import pooled_variance, sd_interval
 
 Floats = NDArray[np.float64]
 

@@ -1,0 +1,33 @@
+"""Is the gain real? What trainings that share seeds say of the variants that they trained.
+
+The table has a row per variant and a column per seed block; what a seed decides is shared down a column.
+
+    Table           errors in percent, by variant and block                  table.py
+    fit             least squares of variant + block
+    compare         -> Analysis: one Verdict per variant, Dunnett's simultaneous intervals    compare.py
+    contrasts       any pairs, Holm
+    factor_effects  main effects and two-way interactions of a two-level design               effects.py
+
+How noisy runs are, what so many seeds can see, and Dunnett's distribution stand in `noise`, `power` and `dunnett`.
+Effects are points of accuracy: positive is better than the baseline.
+"""
+
+from __future__ import annotations
+
+from attnsearch.statistics.compare import Analysis, Verdict, compare, contrasts
+from attnsearch.statistics.effects import Effect, aliases, factor_effects, holm
+from attnsearch.statistics.table import Fit, Table, fit
+
+__all__ = [
+    "Analysis",
+    "Effect",
+    "Fit",
+    "Table",
+    "Verdict",
+    "aliases",
+    "compare",
+    "contrasts",
+    "factor_effects",
+    "fit",
+    "holm",
+]
