@@ -17,8 +17,9 @@ from attnsearch import export, registry
 from attnsearch.arch import Arch
 from attnsearch.data import open_data
 from attnsearch.errors import DataError, EnvironmentFault, NoResultError, UsageError
+from attnsearch.export import package
+from attnsearch.export.source import source
 from attnsearch.host import build
-from attnsearch.source import source
 from attnsearch.train import device_data, fit
 from attnsearch.trial import Epoch, Recipe, StudyRecord, TrialResult
 
@@ -208,7 +209,7 @@ def test_every_format_is_compared_with_the_network(tmp_path):
 
 def test_a_file_that_computes_something_else_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setitem(
-        export._WRITERS, "py", lambda network, images, file, head: network(images).detach() + 0.01
+        package._WRITERS, "py", lambda network, images, file, head: network(images).detach() + 0.01
     )
     with pytest.raises(
         NoResultError, match=r"the py file computes something else: its output differs by 0\.01"

@@ -137,7 +137,7 @@ def pack(
 
 def _write_py(network: nn.Module, images: Tensor, file: Path, head: str) -> Tensor:
     """The source; what it computes with the network's weights."""
-    from attnsearch.source import source
+    from attnsearch.export.source import source
 
     arch: Any = network.arch
     classes = int(network.fc.out_features)  # type: ignore[union-attr, arg-type]
