@@ -22,7 +22,7 @@ from attnsearch.errors import UsageError
 from attnsearch.host import build
 from attnsearch.settings import Settings
 from attnsearch.space import Space
-from attnsearch.storage import Book
+from attnsearch.storage.book import Book
 
 BLOCKS = 6  # seed blocks by default: the least with which a sign test could reach p < 0.05 (2 / 2^6 = 0.031)
 MATCHES = 3  # width-matched hosts at most: one serves all variants within 5 % of its MACs

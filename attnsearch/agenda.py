@@ -22,7 +22,7 @@ from attnsearch.limits import Limit
 from attnsearch.samplers import ArchSampler, Exhausted, PoolEHVI, default_sampler, make_sampler
 from attnsearch.settings import Settings
 from attnsearch.space import Space
-from attnsearch.storage import Book
+from attnsearch.storage.book import Book
 from attnsearch.trial import Role, TrialResult
 
 TRIALS = 30  # with the embedded data, under four minutes on two cores

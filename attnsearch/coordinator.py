@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from attnsearch import database, registry, storage
+from attnsearch import registry
 from attnsearch.agenda import Agenda, Cell
 from attnsearch.arch import Arch
 from attnsearch.costing import CostTable
@@ -22,6 +22,8 @@ from attnsearch.errors import EnvironmentFault, Interrupted, NoResultError
 from attnsearch.machine import versions, worker_count
 from attnsearch.rungs import Rungs
 from attnsearch.settings import Settings
+from attnsearch.storage import database
+from attnsearch.storage.book import Book
 from attnsearch.trial import Recipe, StudyRecord, TrialResult
 
 FAILURES_LOOKED_AT = 10  # if more than half of the first ten trainings fail, the fault is not the archs'
@@ -72,7 +74,7 @@ def stopping() -> Iterator[Stop]:
 
 def train_all(
     agenda: Agenda,
-    book: storage.Book,
+    book: Book,
     table: CostTable,
     recipe: Recipe,
     settings: Settings,
@@ -130,7 +132,7 @@ class Coordinator:
         recipe: Recipe,
         settings: Settings,
         agenda: Agenda,
-        book: storage.Book,
+        book: Book,
         table: CostTable,
         engine: Engine,
         observer: Observer,
@@ -264,7 +266,7 @@ def _again(row: TrialResult) -> Cell:
     )
 
 
-def reasons(book: storage.Book) -> str:
+def reasons(book: Book) -> str:
     """Why trainings failed, each with how many did."""
     counts: dict[str, int] = {}
     for row in book.results.values():

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Literal
 
 from attnsearch.errors import AttnsearchError
-from attnsearch.glance import sqlite_path
 from attnsearch.names import masked
 from attnsearch.settings import Settings
+from attnsearch.storage.glance import sqlite_path
 
 EXTRAS = {  # extra -> module that it brings
     "dashboard": "optuna_dashboard",
@@ -107,7 +107,7 @@ def _cache() -> Sign:
 
 
 def _results(out: Path) -> Sign:
-    from attnsearch.database import SHARED, file_system
+    from attnsearch.storage.database import SHARED, file_system
 
     sign = _place("results", out, "", "choose another folder with --out")
     kind = file_system(out)
@@ -140,7 +140,8 @@ def _extras() -> Iterator[Sign]:
 
 def _studies(url: str, out: Path) -> Iterator[Sign]:
     """The database, and trials that are RUNNING in it although nobody runs their study."""
-    from attnsearch import database, storage
+    from attnsearch.storage import database
+    from attnsearch.storage.book import read_record, study_names
 
     yield Sign("sqlite", sqlite3.sqlite_version)
     path = sqlite_path(url)
@@ -149,13 +150,13 @@ def _studies(url: str, out: Path) -> Iterator[Sign]:
         return
     try:
         opened = database.open_storage(url, create=False)
-        names = storage.study_names(opened)
+        names = study_names(opened)
     except AttnsearchError as error:
         yield Sign("studies", str(error), "bad")
         return
     yield Sign("studies", f"{len(names)} in {masked(url)}")
     for name in names:
-        running = sum(row.state == "running" for row in storage.read_record(opened, name).trials)
+        running = sum(row.state == "running" for row in read_record(opened, name).trials)
         if running and not _held(path, name):
             found = f"{running} RUNNING and nobody runs it"
             yield Sign(f"study {name}", found, "note", "--resume closes and repeats them")

@@ -15,7 +15,7 @@ from attnsearch.engines import Outcome
 from attnsearch.errors import DataError, UsageError
 from attnsearch.rungs import Rungs
 from attnsearch.space import Space
-from attnsearch.storage import Book
+from attnsearch.storage.book import Book
 from attnsearch.trial import StudyRecord
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnsearch import database, front, storage
+from attnsearch import front
 from attnsearch.agenda import seed_of
 from attnsearch.arch import Arch
 from attnsearch.coordinator import stopping
@@ -25,6 +25,8 @@ from attnsearch.errors import DataError, NoResultError, UsageError
 from attnsearch.machine import pick_devices, versions
 from attnsearch.reports.rows import cost_axes, finished, proxy_epochs
 from attnsearch.settings import Settings
+from attnsearch.storage import database
+from attnsearch.storage.book import Book
 from attnsearch.studies import data_of, open_study, settings_of
 from attnsearch.trial import Recipe, StudyRecord
 
@@ -71,7 +73,7 @@ def open_test_split(
     settings = settings_of(record, storage=storage_url, out=out, device=device)
     url = settings.url()
     with stopping(), database.owned(url, record.name), database.faults(url):
-        book = storage.Book.reopen(database.open_storage(url, create=False), record.name)
+        book = Book.reopen(database.open_storage(url, create=False), record.name)
         frozen = freeze(book.record(), seeds)
         entries = list(book.fact("test") or [])
         if old := next((e for e in entries if e["frozen"] == frozen.digest and e.get("errors")), None):
@@ -151,9 +153,7 @@ def _trained(arch: Arch, seed: int, data: Data, images: Any, recipe: Recipe) -> 
 class _Opening:
     """One opening of the test split, in the study's fact `test` and in the ledger."""
 
-    def __init__(
-        self, book: storage.Book, ledger: Path, frozen: Frozen, entries: Sequence[dict[str, Any]]
-    ) -> None:
+    def __init__(self, book: Book, ledger: Path, frozen: Frozen, entries: Sequence[dict[str, Any]]) -> None:
         self.book, self.ledger, self.before = book, ledger, list(entries)
         self.entry: dict[str, Any] = {
             "opening": len(entries) + 1,

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnsearch import database, storage
 from attnsearch.errors import DataError, UsageError
 from attnsearch.names import masked
 from attnsearch.settings import Settings
 from attnsearch.space import Space, read_space
+from attnsearch.storage import database
+from attnsearch.storage.book import read_record, study_names
 from attnsearch.trial import Recipe, StudyRecord
 
 if TYPE_CHECKING:
@@ -53,11 +54,11 @@ def open_study(
     url = Settings(storage=storage_url, out=out).url()
     opened = database.open_storage(url, create=False)
     with database.faults(url, reading=True):
-        names = storage.study_names(opened)
+        names = study_names(opened)
         if not names:
             raise UsageError(f"No study in {masked(url)} yet: attnsearch run --space cbam_variants makes one")
         name = name or names[-1]
-        return Study(name, storage.read_record(opened, name))
+        return Study(name, read_record(opened, name))
 
 
 def space_of(record: StudyRecord) -> Space:

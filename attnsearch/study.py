@@ -15,7 +15,6 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from attnsearch import database, storage
 from attnsearch.ablation import DesignAgenda
 from attnsearch.agenda import SearchAgenda
 from attnsearch.coordinator import Observer, reasons, stopping, train_all, write_report
@@ -30,6 +29,8 @@ from attnsearch.planning import outlook
 from attnsearch.rungs import Rungs
 from attnsearch.settings import Settings
 from attnsearch.space import Space, load_space, shipped_spaces
+from attnsearch.storage import database
+from attnsearch.storage.book import Book, read_record, study_names
 from attnsearch.studies import Study
 
 
@@ -86,14 +87,14 @@ class Run:
                 ended = train_all(agenda, book, table, recipe, settings, observer, devices, stop)
                 return self._end(book, ended)
 
-    def _extend(self, opened: Any, book: storage.Book, data: Data) -> None:
-        old = storage.read_record(opened, str(self.settings.extend))
+    def _extend(self, opened: Any, book: Book, data: Data) -> None:
+        old = read_record(opened, str(self.settings.extend))
         settings, recipe = self.settings, self.space.recipe
         rungs = Rungs(settings.pruner, cost=settings.costs[0], epochs=recipe.epochs, seed=settings.seed)
         taken = replay(old, book, self.space, data, rungs)
         self.observer.note(f"{taken} finished trials taken over from study '{old.name}'")
 
-    def _without_an_untrusted_proxy(self, book: storage.Book) -> Settings:
+    def _without_an_untrusted_proxy(self, book: Book) -> Settings:
         """The settings; the pruner is off where an audit found that the short training cannot rank."""
         if self.settings.pruner == "none" or (book.fact("audit") or {}).get("verdict") != "do not trust":
             return self.settings
@@ -101,7 +102,7 @@ class Run:
         book.facts(pruner="none, since the audit does not trust the proxy")
         return replace(self.settings, pruner="none")
 
-    def _end(self, book: storage.Book, ended: str) -> Study:
+    def _end(self, book: Book, ended: str) -> Study:
         record = book.record()
         fault = write_report(record, self.settings.out)
         self.observer.ended(ended)
@@ -114,11 +115,11 @@ class Run:
         return Study(self.name, record)
 
     def _check_resumable(self, opened: Any, data: Data) -> None:
-        if self.name not in storage.study_names(opened):
+        if self.name not in study_names(opened):
             if self.settings.resume and self.settings.study:
                 self.observer.note(f"no study '{self.name}' to resume; beginning it")
             return
-        record = storage.read_record(opened, self.name)
+        record = read_record(opened, self.name)
         done = sum(row.state != "running" and not row.lost for row in record.trials)
         if not self.settings.resume and done:
             raise UsageError(f"study '{self.name}' exists ({done} trials). Use --resume or another --study")
@@ -171,12 +172,12 @@ class Run:
                     f"study '{self.name}' began with --{name} {then[name]}, not {value}. Use another --study"
                 )
 
-    def _book(self, opened: Any, data: Data, table: CostTable, devices: list[str]) -> storage.Book:
+    def _book(self, opened: Any, data: Data, table: CostTable, devices: list[str]) -> Book:
         from attnsearch.units import COSTS
 
         sites = {site: tuple(options) for site, options in self.space.sites.items()}
         names = [f"{cost} ({COSTS[cost].unit})" for cost in self.settings.costs]
-        book = storage.Book(opened, self.name, sites, ["validation error (%)", *names], self.settings.costs)
+        book = Book(opened, self.name, sites, ["validation error (%)", *names], self.settings.costs)
         book.facts(
             question=self.space.question,
             space=self.space.name,
@@ -203,12 +204,12 @@ class Run:
             book.facts(started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
         return book
 
-    def _agenda(self, table: CostTable, book: storage.Book) -> SearchAgenda | DesignAgenda:
+    def _agenda(self, table: CostTable, book: Book) -> SearchAgenda | DesignAgenda:
         if (self.settings.design or self.space.design) == "search":
             return SearchAgenda(self.space, table, book, self.settings, self.limits)
         return DesignAgenda(self.space, table, book, self.settings)
 
-    def _write_facts(self, book: storage.Book, agenda: SearchAgenda | DesignAgenda, table: CostTable) -> None:
+    def _write_facts(self, book: Book, agenda: SearchAgenda | DesignAgenda, table: CostTable) -> None:
         book.facts(trials_wanted=agenda.total, cost_range=list(table.range(self.settings.costs[0])))
         if isinstance(agenda, SearchAgenda):
             self._write_search_facts(book, agenda, table)
@@ -218,7 +219,7 @@ class Run:
         if isinstance(agenda, DesignAgenda):
             self.observer.note(outlook(agenda, book.record()))
 
-    def _write_search_facts(self, book: storage.Book, agenda: SearchAgenda, table: CostTable) -> None:
+    def _write_search_facts(self, book: Book, agenda: SearchAgenda, table: CostTable) -> None:
         over = self.space.size() - agenda.feasible
         low, high = table.range(self.settings.costs[0])
         book.facts(

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from attnsearch import database, proxy, storage
+from attnsearch import proxy
 from attnsearch.agenda import Cell, seed_of
 from attnsearch.arch import Arch
 from attnsearch.coordinator import Observer, stopping, train_all, write_report
@@ -23,6 +23,8 @@ from attnsearch.errors import NoResultError, UsageError
 from attnsearch.machine import pick_devices, worker_count
 from attnsearch.settings import Settings
 from attnsearch.space import Space
+from attnsearch.storage import database
+from attnsearch.storage.book import Book
 from attnsearch.studies import Study, data_of, open_study, settings_of, space_of
 from attnsearch.trial import StudyRecord, TrialResult
 
@@ -45,7 +47,7 @@ class AuditAgenda:
 
     aside = True
 
-    def __init__(self, plan: Plan, space: Space, book: storage.Book, seed: int) -> None:
+    def __init__(self, plan: Plan, space: Space, book: Book, seed: int) -> None:
         self.book = book
         archs = [Arch.from_dict(spec) for spec in plan.archs]
         short = [arch for arch in archs if not _short(book, arch.key, space.recipe.epochs)]
@@ -103,7 +105,7 @@ def validate(
     wanted = settings_of(record, storage=storage_url, out=out, **settings)
     url = wanted.url()
     with stopping() as stop, database.owned(url, record.name), database.faults(url):
-        book = storage.Book.reopen(database.open_storage(url, create=False), record.name)
+        book = Book.reopen(database.open_storage(url, create=False), record.name)
         space, data = space_of(record), data_of(record.facts)
         table = CostTable(space, data.image, len(data.classes))
         plan = _planned(book, table, archs, factor)
@@ -118,7 +120,7 @@ def validate(
         return Study(record.name, book.record())
 
 
-def _tell(observer: Observer, book: storage.Book, plan: Plan, total: int, settings: Settings) -> None:
+def _tell(observer: Observer, book: Book, plan: Plan, total: int, settings: Settings) -> None:
     facts = dict(book.study.user_attrs)
     short = facts["recipe"]["epochs"]
     question = f"Does a proxy of {short} epochs rank archs as {plan.epochs} epochs do?"
@@ -136,7 +138,7 @@ def _outcome(record: StudyRecord, plan: Plan, epochs: int) -> dict[str, Any]:
     return {**asdict(found), "epochs": epochs, "long_epochs": plan.epochs}
 
 
-def _planned(book: storage.Book, table: CostTable, archs: int, factor: int) -> Plan:
+def _planned(book: Book, table: CostTable, archs: int, factor: int) -> Plan:
     """The plan that the study began with, if it is of this size; else a new one, which the study keeps."""
     epochs = factor * table.space.recipe.epochs
     kept = book.fact("audit_plan") or {}
@@ -178,7 +180,7 @@ def draw(table: CostTable, rows: Sequence[TrialResult], count: int, cost: str) -
     return sorted(dear, key=lambda arch: arch.key not in spread)
 
 
-def _short(book: storage.Book, key: str, epochs: int) -> bool:
+def _short(book: Book, key: str, epochs: int) -> bool:
     """Whether the study itself trained the arch to the proxy's end."""
     rows = book.results.values()
     return any(

@@ -90,14 +90,13 @@ def _cost_range() -> float:
 def _study_of(trials: int, folder: Path) -> None:
     import optuna
 
-    from attnsearch import database, storage
+    from attnsearch.storage import database
+    from attnsearch.storage.book import Book
     from attnsearch.trial import Epoch, TrialResult
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     opened = database.open_storage(f"sqlite:///{folder / 'attnsearch.db'}", create=True)
-    book = storage.Book(
-        opened, "bench", {"a": ("none", "se")}, ["validation error (%)", "macs (MACs)"], ["macs"]
-    )
+    book = Book(opened, "bench", {"a": ("none", "se")}, ["validation error (%)", "macs (MACs)"], ["macs"])
     book.facts(costs_chosen=["macs"], cost="macs", sites={"a": ["none", "se"]}, size=2)
     for i in range(trials):
         arch = arch_of("resnet20", BLOCKS[i % 2])

@@ -17,12 +17,13 @@ import optuna
 import pytest
 import typer
 
-from attnsearch import catalogue, database, doctor, registry
+from attnsearch import catalogue, doctor, registry
 from attnsearch.__main__ import main
 from attnsearch.cli import app, failures
 from attnsearch.cli.init import EXAMPLE
 from attnsearch.errors import EnvironmentFault
 from attnsearch.space import load_space
+from attnsearch.storage import database
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "pandas", "optuna", "numpy", "sqlalchemy", "matplotlib", "rich")

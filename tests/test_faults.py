@@ -31,10 +31,11 @@ from faults import (
     start,
 )
 
-from attnsearch import coordinator, database, study
+from attnsearch import coordinator, study
 from attnsearch.engines import DataSource, Job, Outcome, Progress, local
 from attnsearch.engines.local import LocalPool
 from attnsearch.errors import DataError, EnvironmentFault, NoResultError, UsageError
+from attnsearch.storage import database
 from attnsearch.studies import open_study
 from attnsearch.trial import Recipe
 
@@ -284,9 +285,7 @@ def test_one_coordinator_at_a_time(tmp_path):
 
 def test_processes_that_start_together_make_one_database(tmp_path):
     url = f"sqlite:///{tmp_path / 'new' / 'attnsearch.db'}"
-    code = (
-        f"from attnsearch.database import open_storage; open_storage({url!r}, create=True).get_all_studies()"
-    )
+    code = f"from attnsearch.storage.database import open_storage; open_storage({url!r}, create=True).get_all_studies()"
     line = [sys.executable, "-W", "error", "-c", code]
     started = [subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     assert [(process.communicate()[1], process.returncode) for process in started] == [("", 0)] * 4

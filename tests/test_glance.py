@@ -6,8 +6,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from attnsearch import glance
 from attnsearch.errors import EnvironmentFault, UsageError
+from attnsearch.storage import glance
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from attnsearch.blocks.splat import RSoftmax
 from attnsearch.cost import measure
 from attnsearch.ghost import embody
 from attnsearch.host import StageMaker
-from attnsearch.segmentation import PMFSNet
+from attnsearch.networks.segmentation import PMFSNet
 
 FIXTURES = Path(__file__).parent / "fixtures"
 NUMERIC = {entry["name"]: entry for entry in json.loads((FIXTURES / "golden_numeric.json").read_text())}

@@ -9,7 +9,7 @@ import torch
 
 from attnsearch.cost import measure
 from attnsearch.errors import BlockError
-from attnsearch.segmentation import PMFSNet
+from attnsearch.networks.segmentation import PMFSNet
 
 
 @pytest.mark.parametrize(

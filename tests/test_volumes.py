@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from attnsearch.cost import measure
 from attnsearch.errors import BlockError
-from attnsearch.volumes import VolumeResNet
+from attnsearch.networks.volumes import VolumeResNet
 
 
 def separable(i: int, o: int, kernel: int) -> int:

@@ -147,8 +147,8 @@ def add_plugins(files: list[Path]) -> None:
 
 def check_study(name: str | None, storage: str | None, out: Path) -> None:
     """Answer the name of a study that is not there, before anything heavy is imported to read one."""
-    from attnsearch import glance
     from attnsearch.settings import Settings
+    from attnsearch.storage import glance
 
     glance.check_study(name, Settings(storage=storage, out=out).url())
 

@@ -31,8 +31,8 @@ def dashboard(
 
     check_study(study, storage, out)
 
-    from attnsearch.database import open_storage
     from attnsearch.settings import Settings
+    from attnsearch.storage.database import open_storage
     from attnsearch.studies import open_study
 
     opened = open_study(study, storage, out=out)

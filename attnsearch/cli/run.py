@@ -79,9 +79,9 @@ def run(
 
     Ends with the front of accuracy against cost, or with the verdicts of the ablation.
     """
-    from attnsearch import glance
     from attnsearch.settings import Settings
     from attnsearch.space import load_space
+    from attnsearch.storage import glance
 
     given = {name: value for name, value in locals().items() if name in Settings.__dataclass_fields__}
     given["enqueue"] = tuple(enqueue)

@@ -24,8 +24,8 @@ import sqlalchemy
 from optuna.storages import BaseStorage, RDBStorage
 
 from attnsearch.errors import EnvironmentFault
-from attnsearch.glance import check_is_there, sqlite_path
 from attnsearch.names import check_url, masked
+from attnsearch.storage.glance import check_is_there, sqlite_path
 
 BUSY = 60.0  # seconds: a dashboard or a backup may hold the file for a while, and no finished trial may be lost to it
 # SQLite's write-ahead log needs memory that all its processes share, which no network file system has.

@@ -28,7 +28,7 @@ from sqlalchemy import delete, insert
 
 from attnsearch.engines import Outcome
 from attnsearch.errors import UsageError, unknown
-from attnsearch.glance import CURVES
+from attnsearch.storage.glance import CURVES
 from attnsearch.trial import Epoch, StudyRecord, TrialResult
 
 if TYPE_CHECKING:
