@@ -28,7 +28,8 @@ def check_data(name: str) -> str:
 def check_url(url: str) -> str:
     """The storage URL with a driver; raises `UsageError` for a scheme that is not supported."""
     scheme = url.split("://", 1)[0] if "://" in url else ""
-    if scheme.split("+")[0] not in _SCHEMES:
+    no_file = scheme.startswith("sqlite") and not url.startswith("sqlite:///")
+    if no_file or scheme.split("+")[0] not in _SCHEMES:
         raise UsageError(
             f"unsupported storage scheme '{scheme}': use sqlite:///FILE or postgresql://USER@HOST/DB"
         )

@@ -150,6 +150,7 @@ class Screen(Observer):
         from rich.table import Table
 
         from attnsearch.front import assess, candidates
+        from attnsearch.reports.table import quantity
 
         cost = self.facts.get("cost", "macs")
         controls = self.facts.get("controls") or {}
@@ -174,14 +175,6 @@ def ending(row: TrialResult) -> str:
     """`error 12.3 %  all stages cbam (seed 0)`, or why there is no error."""
     result = f"error {row.error:5.2f} %" if row.error is not None else f"{row.state}: {row.reason}"
     return f"{result}  {row.arch}  seed {row.seed}"
-
-
-def quantity(value: float) -> str:
-    """12.5M, 272k, 1.2G."""
-    for scale, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= scale:
-            return f"{value / scale:.2f}{letter}"
-    return f"{value:g}"
 
 
 def clock(seconds: float) -> str:

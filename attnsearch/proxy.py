@@ -85,6 +85,31 @@ class Audit:
         """Whether the proxy tells more than cost alone: the partial tau's interval is above 0."""
         return self.partial_interval[0] > 0
 
+    def __str__(self) -> str:
+        """The verdict on the proxy, and the numbers that it rests on."""
+        low, high = self.partial_interval
+        known = f"partial tau {self.partial_tau:.2f} given cost, 95 % interval {low:.2f} to {high:.2f}"
+        if not self.beats_cost:
+            beyond = f"it was not shown to rank archs better than their cost alone ({known})"
+        else:
+            beyond = f"it ranks archs of like cost ({known})"
+        ceiling = "" if self.ceiling is None else f"; a perfect proxy would reach about {self.ceiling:.2f}"
+        regret = self.regret_3_interval[1]
+        return (
+            f"On {self.archs} archs trained short and long the proxy's verdict is: {self.verdict}. "
+            f"Over all costs tau is {self.tau:.2f}, cost alone reaches {self.cost_tau:.2f}{ceiling}; {beyond}. "
+            f"The best of its best three among like costs loses {self.regret_3:.2f} points, {regret:.2f} at most."
+            f"{self._why_not()}"
+        )
+
+    def _why_not(self) -> str:
+        if self.verdict != "use with re-evaluation":
+            return ""
+        if self.partial_interval[0] <= TRUSTED:
+            wanted = f"a partial tau above {TRUSTED:g} at the interval's lower end"
+            return f" Trust would take {wanted}: more archs may show it."
+        return f" Trust would take a loss of at most {max(REGRET, self.run_sd or 0.0):.2f} points."
+
 
 def choose(costs: ArrayLike, short: ArrayLike, size: int = 30, *, bands: int = 6, seed: int = 0) -> list[int]:
     """Indices of archs to train long: even over bands of cost and, within each, over thirds by short error.

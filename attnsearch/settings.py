@@ -12,7 +12,6 @@ from attnsearch.errors import UsageError, unknown
 from attnsearch.limits import LIMITED, parse_limits
 from attnsearch.names import check_data
 
-COST_AXES = (*LIMITED, "latency_ms")
 DESIGNS = ("search", "loo", "add", "swap", "factorial")
 CONTROLS = ("null", "width", "frozen", "none")
 SAMPLERS = ("auto", "exhaustive", "pool", "tpe", "nsga2", "random", "gp")
@@ -92,12 +91,16 @@ class Settings:
             _whole(name, getattr(self, name))
         for name in ("lr", "timeout", "trial_timeout", "margin"):
             _positive(name, getattr(self, name))
-        if self.retries < 0:
-            raise UsageError(f"--retries must be 0 or more, got {self.retries}")
         if not 0 <= self.confirm < 1:
             raise UsageError(f"--confirm must be at least 0 and below 1, got {self.confirm:g}")
+        for name in ("seed", "data_seed", "retries"):
+            _from_zero(name, getattr(self, name))
         for cost in self.costs:
-            _word("objective", cost, COST_AXES)
+            _word("objective", cost, LIMITED)
+        if not self.costs or len(set(self.costs)) < len(self.costs):
+            raise UsageError(
+                f"--cost takes one cost or more, none of them twice, got '{','.join(self.costs)}'"
+            )
         _word("sampler", self.sampler, SAMPLERS)
         _word("pruner", self.pruner, PRUNERS)
         _word("answer to a bad image", self.bad_images, ("fail", "skip"))
@@ -135,6 +138,11 @@ class Settings:
 def _whole(name: str, value: object) -> None:
     if value is not None and (type(value) is not int or value < 1):
         raise UsageError(f"--{name.replace('_', '-')} must be an integer >= 1, got {value}")
+
+
+def _from_zero(name: str, value: object) -> None:
+    if type(value) is not int or value < 0:
+        raise UsageError(f"--{name.replace('_', '-')} must be an integer >= 0, got {value}")
 
 
 def _positive(name: str, value: float | None) -> None:

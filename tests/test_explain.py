@@ -7,8 +7,8 @@ import optuna
 import pytest
 
 from attnsearch.errors import NoResultError
-from attnsearch.explain import EXPLORATORY, audit_sentence, importances, plan_sentence
 from attnsearch.proxy import Audit
+from attnsearch.reports.importances import EXPLORATORY, importances
 from attnsearch.statistics.power import plan
 
 
@@ -23,7 +23,7 @@ def judged(**changed) -> Audit:
 
 
 def test_audit_sentence_says_the_numbers():
-    said = audit_sentence(judged())
+    said = str(judged())
     for part in (
         "30 archs",
         "verdict is: trust",
@@ -36,35 +36,33 @@ def test_audit_sentence_says_the_numbers():
 
 
 def test_a_proxy_that_does_not_beat_cost_is_said_not_to():
-    said = audit_sentence(
-        judged(verdict="do not trust", partial_tau=0.1, partial_interval=(-0.1, 0.3), ceiling=None)
-    )
+    said = str(judged(verdict="do not trust", partial_tau=0.1, partial_interval=(-0.1, 0.3), ceiling=None))
     assert "not shown to rank archs better than their cost alone" in said
     assert "perfect proxy" not in said
 
 
 def test_what_trust_would_take():
-    narrow = audit_sentence(judged(verdict="use with re-evaluation", partial_interval=(0.1, 0.6)))
+    narrow = str(judged(verdict="use with re-evaluation", partial_interval=(0.1, 0.6)))
     assert "partial tau above 0.2" in narrow
-    costly = audit_sentence(judged(verdict="use with re-evaluation", regret_3_interval=(0.1, 0.9)))
+    costly = str(judged(verdict="use with re-evaluation", regret_3_interval=(0.1, 0.9)))
     assert "a loss of at most 0.50 points" in costly
 
 
 def test_plan_sentence_says_seeds_hours_and_what_is_at_hand():
     made = plan(0.5, 6, sd=0.6, degrees=5, seconds=60, at_hand=3)
-    said = plan_sentence(made)
+    said = str(made)
     assert f"takes {made.seeds} seeds, {6 * made.seeds} trials" in said
     assert f"between {made.seeds_low} and {made.seeds_high}" in said
     assert (
         f"3 seeds would see {made.achieved:.2f} points, and could not tell a smaller effect from none" in said
     )
-    hopeless = plan_sentence(plan(0.001, 6, sd=1.0))
+    hopeless = str(plan(0.001, 6, sd=1.0))
     assert "over 100,000 seeds: out of reach" in hopeless
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(10, "minutes"), (600, "hours"), (20_000, "days")])
 def test_durations_have_fitting_units(seconds, words):
-    assert words in plan_sentence(plan(1.0, 3, sd=0.6, seconds=seconds))
+    assert words in str(plan(1.0, 3, sd=0.6, seconds=seconds))
 
 
 def searched(trials: int) -> optuna.Study:

@@ -137,6 +137,11 @@ Plugins = Annotated[
 ]
 
 
+def option(help: str, metavar: str | None = None, parser: Any = None) -> Any:
+    """An option that is named as its parameter is."""
+    return typer.Option(help=help, metavar=metavar, parser=parser)
+
+
 def add_plugins(files: list[Path]) -> None:
     """Make the blocks of the named files known."""
     from attnsearch import registry

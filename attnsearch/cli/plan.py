@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,7 @@ from attnsearch.cli.common import (
     add_plugins,
     check_study,
     note,
+    option,
     positive,
     show_json,
     show_table,
@@ -36,26 +37,22 @@ if TYPE_CHECKING:
 SHOWN = (3, 5, 6, 10, 20)  # seeds whose smallest visible effect is listed
 
 
-def _option(help: str, metavar: str | None = None, parser: Any = None) -> Any:
-    return typer.Option(help=help, metavar=metavar, parser=parser)
-
-
 def plan(
     space: RequiredSpace = "",
-    effect: Annotated[float, _option("The gain or harm that must not be missed.", "POINTS", positive)] = 1.0,
-    design: Annotated[str | None, _option("loo, add, swap or factorial; else the space's own, or add.")] = None,
-    sd: Annotated[float | None, _option("Of a run over seeds, where you know it.", "POINTS", positive)] = None,
+    effect: Annotated[float, option("The gain or harm that must not be missed.", "POINTS", positive)] = 1.0,
+    design: Annotated[str | None, option("loo, add, swap or factorial; else the space's own, or add.")] = None,
+    sd: Annotated[float | None, option("Of a run over seeds, where you know it.", "POINTS", positive)] = None,
     study: StudyOption = None,
-    measure: Annotated[int | None, _option("Train the baseline so often to know its noise.", "N", whole)] = None,
-    seeds: Annotated[int | None, _option("Seeds that you could afford.", "N", whole)] = None,
-    data: Annotated[str, _option("A name, hf:NAME, a folder, a .parquet or .npz file.")] = "cluttered-digits",
-    reference: Annotated[str | None, _option("What a design adds or leaves out.", "OPTION|...")] = None,
-    controls: Annotated[str, _option("null, width, frozen, by comma; or none.")] = "null,width",
-    epochs: Annotated[int | None, _option("Length of a proxy training.", "N", whole)] = None,
-    train_images: Annotated[int | None, _option("At most so many.", "N", whole)] = None,
+    measure: Annotated[int | None, option("Train the baseline so often to know its noise.", "N", whole)] = None,
+    seeds: Annotated[int | None, option("Seeds that you could afford.", "N", whole)] = None,
+    data: Annotated[str, option("A name, hf:NAME, a folder, a .parquet or .npz file.")] = "cluttered-digits",
+    reference: Annotated[str | None, option("What a design adds or leaves out.", "OPTION|...")] = None,
+    controls: Annotated[str, option("null, width, frozen, by comma; or none.")] = "null,width",
+    epochs: Annotated[int | None, option("Length of a proxy training.", "N", whole)] = None,
+    train_images: Annotated[int | None, option("At most so many.", "N", whole)] = None,
     resplit: Annotated[bool, typer.Option("--resplit", help="Deal train and val anew in each seed block.")] = False,
-    workers: Annotated[int, _option("Trainings side by side, for the hours.", "N", whole)] = 1,
-    device: Annotated[str, _option("auto, cpu or cuda, for --measure.")] = "auto",
+    workers: Annotated[int, option("Trainings side by side, for the hours.", "N", whole)] = 1,
+    device: Annotated[str, option("auto, cpu or cuda, for --measure.")] = "auto",
     plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
     storage: Storage = None,
     out: Out = Path("results"),
@@ -81,7 +78,6 @@ def plan(
         check_study(study, storage, out)
 
     from attnsearch import planning
-    from attnsearch.explain import plan_sentence
     from attnsearch.statistics import power
 
     variants = len(planning.rows(question, settings))
@@ -93,7 +89,7 @@ def plan(
     if json:
         show_json(asdict(planned))
         return
-    show_text(plan_sentence(planned))
+    show_text(str(planned))
     show_table(_visible(planned, seeds))
 
 

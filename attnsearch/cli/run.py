@@ -15,6 +15,7 @@ from attnsearch.cli.common import (
     Storage,
     StudyOption,
     add_plugins,
+    option,
     positive,
     whole,
 )
@@ -28,50 +29,46 @@ if TYPE_CHECKING:
     from attnsearch.studies import Study
 
 
-def _option(help: str, metavar: str | None = None, parser: Any = None) -> Any:
-    return typer.Option(help=help, metavar=metavar, parser=parser)
-
-
 def _count(help: str) -> Any:
-    return _option(help, "N", whole)
+    return option(help, "N", whole)
 
 
 def run(
     space: RequiredSpace = "",
-    data: Annotated[str, _option("A name, hf:NAME, a folder, a .parquet or .npz file.")] = "cluttered-digits",
+    data: Annotated[str, option("A name, hf:NAME, a folder, a .parquet or .npz file.")] = "cluttered-digits",
     study: StudyOption = None,
     trials: Annotated[int | None, _count("Trainings in all, those before --resume counted.")] = None,
-    timeout: Annotated[float | None, _option("Start nothing new after so long.", "SECONDS", positive)] = None,
+    timeout: Annotated[float | None, option("Start nothing new after so long.", "SECONDS", positive)] = None,
     epochs: Annotated[int | None, _count("Length of a proxy training.")] = None,
     batch_size: Annotated[int | None, _count("Images per step.")] = None,
-    lr: Annotated[float | None, _option("Peak of the one-cycle schedule.", "RATE", positive)] = None,
+    lr: Annotated[float | None, option("Peak of the one-cycle schedule.", "RATE", positive)] = None,
     train_images: Annotated[int | None, _count("At most so many, a fixed stratified part.")] = None,
     resplit: Annotated[bool, typer.Option("--resplit", help="Deal train and val anew in each seed block.")] = False,
     seeds: Annotated[int | None, _count("Seed blocks of a design; most fresh seeds of one arch.")] = None,
-    seed: Annotated[int, _option("Of the study; every trial's seed follows from it.")] = 0,
-    design: Annotated[str | None, _option("search, or an ablation: loo, add, swap, factorial.")] = None,
-    reference: Annotated[str | None, _option("What a design adds or leaves out.", "OPTION|...")] = None,
-    margin: Annotated[float | None, _option("A difference below it would not matter.", "POINTS", positive)] = None,
-    controls: Annotated[str, _option("Run beside a design: null, width, frozen, by comma; or none.")] = "null,width",
-    enqueue: Annotated[list[str], _option("Train this arch first, to the end; may be repeated.", "OPTION|...")] = [],  # noqa: B006
-    sampler: Annotated[str, _option("auto, exhaustive, pool, tpe, nsga2, random or gp.")] = "auto",
-    pruner: Annotated[str, _option("par, none, moasha or one-epoch.")] = "par",
-    confirm: Annotated[float, _option("Share of the trials for fresh seeds on the front.", "SHARE")] = 0.3,
-    cost: Annotated[str, _option("Cost axis: macs, params, flops, bytes_moved, ...")] = "macs",
-    budget: Annotated[str, _option('Limits before training, as "params<=1.2x,macs<=60M".', "LIMITS")] = "",
-    workers: Annotated[int | None, _option("Processes, or gpus.", "N", worker_count)] = None,
-    device: Annotated[str, _option("auto, cpu, cuda, or cuda:0,cuda:1.")] = "auto",
-    trial_timeout: Annotated[float | None, _option("End a training that takes longer.", "SECONDS", positive)] = None,
-    retries: Annotated[int, _option("Times a training is begun again whose worker died.", "N")] = 2,
-    image_size: Annotated[int | None, _option("Resize images to squares of this side.", "PIXELS", whole)] = None,
-    min_per_class: Annotated[int | None, _option("Leave out classes with fewer images.", "N", whole)] = None,
+    seed: Annotated[int, option("Of the study; every trial's seed follows from it.")] = 0,
+    design: Annotated[str | None, option("search, or an ablation: loo, add, swap, factorial.")] = None,
+    reference: Annotated[str | None, option("What a design adds or leaves out.", "OPTION|...")] = None,
+    margin: Annotated[float | None, option("A difference below it would not matter.", "POINTS", positive)] = None,
+    controls: Annotated[str, option("Run beside a design: null, width, frozen, by comma; or none.")] = "null,width",
+    enqueue: Annotated[list[str], option("Train this arch first, to the end; may be repeated.", "OPTION|...")] = [],  # noqa: B006
+    sampler: Annotated[str, option("auto, exhaustive, pool, tpe, nsga2, random or gp.")] = "auto",
+    pruner: Annotated[str, option("par, none, moasha or one-epoch.")] = "par",
+    confirm: Annotated[float, option("Share of the trials for fresh seeds on the front.", "SHARE")] = 0.3,
+    cost: Annotated[str, option("Cost axis: macs, params, flops, bytes_moved, ...")] = "macs",
+    budget: Annotated[str, option('Limits before training, as "params<=1.2x,macs<=60M".', "LIMITS")] = "",
+    workers: Annotated[int | None, option("Processes, or gpus.", "N", worker_count)] = None,
+    device: Annotated[str, option("auto, cpu, cuda, or cuda:0,cuda:1.")] = "auto",
+    trial_timeout: Annotated[float | None, option("End a training that takes longer.", "SECONDS", positive)] = None,
+    retries: Annotated[int, option("Times a training is begun again whose worker died.", "N")] = 2,
+    image_size: Annotated[int | None, option("Resize images to squares of this side.", "PIXELS", whole)] = None,
+    min_per_class: Annotated[int | None, option("Leave out classes with fewer images.", "N", whole)] = None,
     follow_links: Annotated[bool, typer.Option("--follow-links", help="Read links out of an image folder.")] = False,
-    on_bad_image: Annotated[str, _option("fail, or skip and count.")] = "fail",
+    on_bad_image: Annotated[str, option("fail, or skip and count.")] = "fail",
     plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
     storage: Storage = None,
     out: Out = Path("results"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a study that exists.")] = False,
-    extend: Annotated[str | None, _option("Take over what another study found out.", "STUDY")] = None,
+    extend: Annotated[str | None, option("Take over what another study found out.", "STUDY")] = None,
     allow_changed_data: Annotated[bool, typer.Option("--allow-changed-data", help="Resume all the same.")] = False,
     json: Json = False,
 ) -> None:  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,6 +15,7 @@ from attnsearch.cli.common import (
     StudyArgument,
     add_plugins,
     check_study,
+    option,
     positive,
     show_json,
     whole,
@@ -22,16 +23,12 @@ from attnsearch.cli.common import (
 from attnsearch.cli.common import workers as worker_count
 
 
-def _option(help: str, metavar: str, parser: Any) -> Any:
-    return typer.Option(help=help, metavar=metavar, parser=parser)
-
-
 def validate(
     study: StudyArgument = None,
-    archs: Annotated[int, _option("Archs trained long; at least 8.", "N", whole)] = 30,
-    factor: Annotated[int, _option("How many times longer.", "N", whole)] = 4,
-    timeout: Annotated[float | None, _option("Start nothing new after so long.", "SECONDS", positive)] = None,
-    workers: Annotated[int | None, _option("Processes; gpus: one per GPU.", "N", worker_count)] = None,
+    archs: Annotated[int, option("Archs trained long; at least 8.", "N", whole)] = 30,
+    factor: Annotated[int, option("How many times longer.", "N", whole)] = 4,
+    timeout: Annotated[float | None, option("Start nothing new after so long.", "SECONDS", positive)] = None,
+    workers: Annotated[int | None, option("Processes; gpus: one per GPU.", "N", worker_count)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, or cuda:0,cuda:1.")] = "auto",
     plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
     storage: Storage = None,
@@ -41,7 +38,7 @@ def validate(
     """Train some archs of a study much longer, and say whether its short proxy ranks them alike."""
     check_study(study, storage, out)
 
-    from attnsearch import explain, proxy, validation
+    from attnsearch import proxy, validation
     from attnsearch.cli.common import show_text
     from attnsearch.progress import observer
 
@@ -58,4 +55,4 @@ def validate(
     if json:
         show_json(outcome)
     else:
-        show_text(explain.audit_sentence(proxy.Audit.of(outcome)))
+        show_text(str(proxy.Audit.of(outcome)))

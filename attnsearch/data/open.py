@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from attnsearch.data import cifar, digits
 from attnsearch.data.dataset import Data, Source, Split, safe_augmentations
@@ -49,8 +49,16 @@ def open_data(
         DataError: images that cannot be found, read or split, each named.
         EnvironmentFault: a chosen cache that cannot be written, or a missing extra.
     """
-    options = Options(seed, image_size, min_per_class, limit)
-    prepared, key = _prepared(name, options, on_bad_image, follow_links, cache)
+    prepared, key = _prepared(
+        name,
+        seed=seed,
+        image_size=image_size,
+        min_per_class=min_per_class,
+        on_bad_image=on_bad_image,
+        follow_links=follow_links,
+        limit=limit,
+        cache=cache,
+    )
     meta = prepared.meta
     bad = [f"left out: {sentence}" for sentence in meta["bad"]]
     return Data(
@@ -70,24 +78,13 @@ def open_data(
     )
 
 
-def open_test(
-    name: str,
-    *,
-    seed: int = 0,
-    image_size: int | None = None,
-    min_per_class: int | None = None,
-    on_bad_image: OnBadImage = "fail",
-    follow_links: bool = False,
-    limit: int | None = None,
-    cache: str | Path | None = None,
-) -> Split:
+def open_test(name: str, **options: Any) -> Split:
     """The test images that belong to `open_data` of the same arguments. For the final report, once.
 
     Raises:
         DataError: as `open_data`, or there is no test split.
     """
-    options = Options(seed, image_size, min_per_class, limit)
-    prepared, _ = _prepared(name, options, on_bad_image, follow_links, cache)
+    prepared, _ = _prepared(name, **options)
     if "test" not in prepared.meta["counts"]:
         raise DataError(f"{name}: has no test images; its owner split it into train and val only")
     return prepared.split("test")
@@ -103,11 +100,14 @@ def subset(split: Split, count: int | None, seed: int = 0) -> Split:
 
 def _prepared(
     name: str,
-    options: Options,
-    on_bad_image: OnBadImage,
-    follow_links: bool,
-    cache: str | Path | None,
+    *,
+    on_bad_image: OnBadImage = "fail",
+    follow_links: bool = False,
+    cache: str | Path | None = None,
+    **changes: Any,
 ) -> tuple[Prepared, str]:
+    """The arrays and their fingerprint; `changes` are the fields of `Options`."""
+    options = Options(**changes)
     _check(options, on_bad_image)
     source = _find(name, options, follow_links, cache_folder(cache)[0])
     skip_bad = on_bad_image == "skip"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from attnsearch.errors import NoResultError
 from attnsearch.front import Front, assess, candidates
 from attnsearch.reports.final import final_table
+from attnsearch.reports.importances import importance_table
 from attnsearch.reports.rows import (
     ArchRow,
     Counts,
@@ -94,7 +95,7 @@ class Report:
     @cached_property
     def importances(self) -> Table | None:
         """Shares of the spread by site, where a search is large enough to look."""
-        return None if self.judged is not None else _importance_table(self.record)
+        return None if self.judged is not None else importance_table(self.record)
 
     def main(self) -> tuple[Table, ...]:
         """The tables that answer the question."""
@@ -294,24 +295,6 @@ def _failure_table(record: StudyRecord) -> Table:
         if failure(t) or t.state == "over_limit"
     )
     return Table("failures", "Failed, or over a limit", columns, rows)
-
-
-def _importance_table(record: StudyRecord) -> Table | None:
-    from attnsearch.explain import EXPLORATORY, LEAST, importances, search_of
-
-    if sum(trial.role == "search" and finished(trial) for trial in record.trials) < LEAST:
-        return None
-    try:
-        found = importances(search_of(record))
-    except NoResultError:
-        return None
-    columns = (
-        Column("site", "site"),
-        Column("ped_anova", "share by PED-ANOVA", "number", note="what sets the best tenth apart"),
-        Column("fanova", "share by fANOVA", "number", note="over the whole space"),
-    )
-    rows = tuple((entry.site, entry.ped_anova, entry.fanova) for entry in found)
-    return Table("importances", "Which sites mattered in the search", columns, rows, (EXPLORATORY,))
 
 
 def _stop_table(record: StudyRecord) -> Table | None:

@@ -151,6 +151,29 @@ class Plan:
     at_hand: int | None
     achieved: float | None
 
+    def __str__(self) -> str:
+        """Seeds and hours for the wanted effect, how sure that is, and what the seeds at hand would see."""
+        wanted = f"To see {self.effect:g} points with {self.power:.0%} power among {self.variants} variants"
+        noise = f"at a run sd of {self.sd:.2f} points" + (
+            f" and a seed correlation of {self.rho:.2f}" if self.rho else ""
+        )
+        if self.seeds is None:
+            said = f"{wanted} {noise} takes over 100,000 seeds: out of reach."
+        else:
+            hours = "" if self.hours is None else f", about {_duration(self.hours)}"
+            said = f"{wanted} {noise} takes {self.seeds} seeds, {self.trials} trials{hours}{self._range()}."
+        if self.at_hand is None or self.achieved is None:
+            return said
+        seen = f"{self.at_hand} seeds would see {self.achieved:.2f} points"
+        less = "" if self.achieved <= self.effect else ", and could not tell a smaller effect from none"
+        return f"{said} {seen}{less}."
+
+    def _range(self) -> str:
+        if (self.seeds_low, self.seeds_high) == (self.seeds, self.seeds):
+            return ""
+        high = "over 100,000" if self.seeds_high is None else str(self.seeds_high)
+        return f" (between {self.seeds_low} and {high}, as the sd itself rests on few runs)"
+
 
 def plan(
     effect: float,
@@ -194,3 +217,9 @@ def plan(
         at_hand=at_hand,
         achieved=None if at_hand is None else mde(at_hand, variants, sd=sd, rho=rho, power=power),
     )
+
+
+def _duration(hours: float) -> str:
+    if hours < 1:
+        return f"{max(1, round(60 * hours))} minutes"
+    return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"

@@ -1,9 +1,4 @@
-"""Sentences that say what the numbers say, and importances that only explore.
-
-plan_sentence     what a plan costs, and what it would see
-audit_sentence    what the audit of a proxy found
-importances       PED-ANOVA and fANOVA of a search's sites, labelled exploratory
-"""
+"""How much each site mattered in a search, by PED-ANOVA and fANOVA: a look, labelled exploratory, and no verdict."""
 
 from __future__ import annotations
 
@@ -12,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attnsearch.errors import NoResultError
-from attnsearch.proxy import REGRET, TRUSTED, Audit
-from attnsearch.statistics.power import Plan
+from attnsearch.reports.rows import finished
+from attnsearch.reports.table import Column, Table
 from attnsearch.trial import StudyRecord
 
 if TYPE_CHECKING:
@@ -89,58 +84,18 @@ def search_of(record: StudyRecord) -> optuna.Study:
     return study
 
 
-def audit_sentence(audit: Audit) -> str:
-    """The verdict on the proxy, and the numbers that it rests on."""
-    low, high = audit.partial_interval
-    known = f"partial tau {audit.partial_tau:.2f} given cost, 95 % interval {low:.2f} to {high:.2f}"
-    if not audit.beats_cost:
-        beyond = f"it was not shown to rank archs better than their cost alone ({known})"
-    else:
-        beyond = f"it ranks archs of like cost ({known})"
-    ceiling = "" if audit.ceiling is None else f"; a perfect proxy would reach about {audit.ceiling:.2f}"
-    regret = audit.regret_3_interval[1]
-    return (
-        f"On {audit.archs} archs trained short and long the proxy's verdict is: {audit.verdict}. "
-        f"Over all costs tau is {audit.tau:.2f}, cost alone reaches {audit.cost_tau:.2f}{ceiling}; {beyond}. "
-        f"The best of its best three among like costs loses {audit.regret_3:.2f} points, {regret:.2f} at most."
-        f"{_why_not(audit)}"
+def importance_table(record: StudyRecord) -> Table | None:
+    """None where the search is too small to look."""
+    if sum(trial.role == "search" and finished(trial) for trial in record.trials) < LEAST:
+        return None
+    try:
+        found = importances(search_of(record))
+    except NoResultError:
+        return None
+    columns = (
+        Column("site", "site"),
+        Column("ped_anova", "share by PED-ANOVA", "number", note="what sets the best tenth apart"),
+        Column("fanova", "share by fANOVA", "number", note="over the whole space"),
     )
-
-
-def _why_not(audit: Audit) -> str:
-    if audit.verdict != "use with re-evaluation":
-        return ""
-    if audit.partial_interval[0] <= TRUSTED:
-        return f" Trust would take a partial tau above {TRUSTED:g} at the interval's lower end: more archs may show it."
-    return f" Trust would take a loss of at most {max(REGRET, audit.run_sd or 0.0):.2f} points."
-
-
-def plan_sentence(plan: Plan) -> str:
-    """Seeds and hours for the wanted effect, how sure that is, and what the seeds at hand would see."""
-    wanted = f"To see {plan.effect:g} points with {plan.power:.0%} power among {plan.variants} variants"
-    noise = f"at a run sd of {plan.sd:.2f} points" + (
-        f" and a seed correlation of {plan.rho:.2f}" if plan.rho else ""
-    )
-    if plan.seeds is None:
-        said = f"{wanted} {noise} takes over 100,000 seeds: out of reach."
-    else:
-        hours = "" if plan.hours is None else f", about {_duration(plan.hours)}"
-        said = f"{wanted} {noise} takes {plan.seeds} seeds, {plan.trials} trials{hours}{_range(plan)}."
-    if plan.at_hand is None or plan.achieved is None:
-        return said
-    seen = f"{plan.at_hand} seeds would see {plan.achieved:.2f} points"
-    less = "" if plan.achieved <= plan.effect else ", and could not tell a smaller effect from none"
-    return f"{said} {seen}{less}."
-
-
-def _range(plan: Plan) -> str:
-    if (plan.seeds_low, plan.seeds_high) == (plan.seeds, plan.seeds):
-        return ""
-    high = "over 100,000" if plan.seeds_high is None else str(plan.seeds_high)
-    return f" (between {plan.seeds_low} and {high}, as the sd itself rests on few runs)"
-
-
-def _duration(hours: float) -> str:
-    if hours < 1:
-        return f"{max(1, round(60 * hours))} minutes"
-    return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"
+    rows = tuple((entry.site, entry.ped_anova, entry.fanova) for entry in found)
+    return Table("importances", "Which sites mattered in the search", columns, rows, (EXPLORATORY,))
