@@ -69,3 +69,12 @@ def test_the_block_of_ten_lines_is_found_and_works(tmp_path):
 def test_the_pictures_are_there():
     for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
         assert (Path(__file__).parent.parent / picture).is_file(), picture
+
+
+def test_every_module_has_its_place_on_the_line():
+    package = Path(__file__).parent.parent / "attnsearch"
+    inside = {path.name for path in package.glob("[!_]*.py")} | {
+        f"{path.parent.name}/" for path in package.glob("*/__init__.py")
+    }
+    where = README[README.index("## Where things are") :]
+    assert set(re.findall(r"`([a-z_]+(?:\.py|/))`", where)) == inside
