@@ -88,24 +88,53 @@ def _cost_range() -> float:
 
 
 def _study_of(trials: int, folder: Path) -> None:
+    """A search of `cbam_variants` on CIFAR-10 as it is stored: the baseline, 900 archs, fresh seeds of 33 of them."""
+    import numpy as np
     import optuna
 
+    from attnsearch.costing import CostTable
+    from attnsearch.space import load_space
     from attnsearch.storage import database
     from attnsearch.storage.book import Book
     from attnsearch.trial import Epoch, TrialResult
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    space = load_space("cbam_variants")
+    table, rng = CostTable(space, (3, 32, 32), 10), np.random.default_rng(0)
+    sites = {site: list(options) for site, options in space.sites.items()}
     opened = database.open_storage(f"sqlite:///{folder / 'attnsearch.db'}", create=True)
-    book = Book(opened, "bench", {"a": ("none", "se")}, ["validation error (%)", "macs (MACs)"], ["macs"])
-    book.facts(costs_chosen=["macs"], cost="macs", sites={"a": ["none", "se"]}, size=2)
-    for i in range(trials):
-        arch = arch_of("resnet20", BLOCKS[i % 2])
-        costs = {"macs": 4e7 + i % 2}
-        row = TrialResult(
-            arch.key, str(arch), i, 2, "running", spec=arch.to_dict(), costs=costs, role="search"
+    book = Book(
+        opened,
+        "bench",
+        {site: tuple(options) for site, options in sites.items()},
+        ["validation error (%)", "macs (MACs)"],
+        ["macs"],
+    )
+    archs = [space.baseline(), *(space.sample(seed) for seed in range(trials))]
+    book.facts(costs_chosen=["macs"], cost="macs", sites=sites, size=space.size(), baseline=archs[0].key)
+    repeats = trials // 10
+    plan = [(arch, 0, "search") for arch in archs[: trials - repeats]]
+    plan += [(archs[i % 33], 900 + i // 33, "confirm") for i in range(repeats)]
+    means = rng.normal(30, 3, len(archs))
+    for arch, seed, role in plan:
+        choice = space.choice(arch)
+        costs = table.of(arch, choice)
+        row = book.begin(
+            TrialResult(
+                arch.key,
+                str(arch),
+                seed,
+                6,
+                "running",
+                spec=arch.to_dict(),
+                costs=costs,
+                role=role,
+                sites=choice or {},
+            ),
+            choice,
         )
-        row = book.begin(row, None)
-        curve = tuple(Epoch(e + 1, 1.0, 1.0, 30.0 - i % 7, 1.0) for e in range(2))
+        error = float(means[archs.index(arch)] + rng.normal(0, 1))
+        curve = tuple(Epoch(e + 1, 1.0, 1.0, error + 8 * (5 - e), 1.0) for e in range(6))
         for epoch in curve:
             book.epoch(row.number, epoch, None)
         book.finish(row.number, Outcome(row.number, "complete", curve))

@@ -1,14 +1,10 @@
-"""Sentences agree with the numbers they are made from; importances find what was planted and say what they are."""
+"""Sentences agree with the numbers they are made from."""
 
 from __future__ import annotations
 
-import numpy as np
-import optuna
 import pytest
 
-from attnsearch.errors import NoResultError
 from attnsearch.proxy import Audit
-from attnsearch.reports.importances import EXPLORATORY, importances
 from attnsearch.statistics.power import plan
 
 
@@ -63,32 +59,3 @@ def test_plan_sentence_says_seeds_hours_and_what_is_at_hand():
 @pytest.mark.parametrize(("seconds", "words"), [(10, "minutes"), (600, "hours"), (20_000, "days")])
 def test_durations_have_fitting_units(seconds, words):
     assert words in str(plan(1.0, 3, sd=0.6, seconds=seconds))
-
-
-def searched(trials: int) -> optuna.Study:
-    rng = np.random.default_rng(0)
-    study = optuna.create_study(directions=["minimize", "minimize"])
-    options = optuna.distributions.CategoricalDistribution(["none", "se", "cbam"])
-    for _ in range(trials):
-        picks = {site: str(rng.choice(options.choices)) for site in ("s1", "s2", "s3")}
-        error = 20 - 3 * (picks["s2"] == "se") + rng.normal(0, 0.1)
-        study.add_trial(
-            optuna.trial.create_trial(
-                params=picks, distributions=dict.fromkeys(picks, options), values=[error, rng.uniform()]
-            )
-        )
-    return study
-
-
-def test_importances_find_the_site_that_matters():
-    found = importances(searched(80))
-    assert found[0].site == "s2"
-    assert found[0].ped_anova > 0.8
-    assert found[0].fanova > 0.8
-    assert sum(i.fanova for i in found) == pytest.approx(1)
-    assert "exploratory" in EXPLORATORY
-
-
-def test_importances_of_too_little_are_refused():
-    with pytest.raises(NoResultError, match="need 20 finished trials, the study has 5"):
-        importances(searched(5))
