@@ -116,7 +116,7 @@ def write_report(record: StudyRecord, out: Path, *, pictures: bool = True) -> st
     from attnsearch import reports
 
     try:
-        reports.write(record, out / record.name, pictures=pictures)
+        reports.write(reports.build(record), out / record.name, pictures=pictures)
     except NoResultError:
         pass
     except (EnvironmentFault, OSError) as error:

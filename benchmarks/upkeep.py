@@ -54,7 +54,15 @@ def startup(args: argparse.Namespace) -> Figures:
     commands = {
         "importing torch alone (s)": [sys.executable, "-c", "import torch"],
         "--help (s)": [*python, "--help"],
-        "report of 1,000 trials (s)": [*python, "report", "bench", "--out", str(folder)],
+        "report of 1,000 trials, on the screen (s)": [
+            *python,
+            "report",
+            "bench",
+            "--no-files",
+            "--out",
+            str(folder),
+        ],
+        "report of 1,000 trials, all its files too (s)": [*python, "report", "bench", "--out", str(folder)],
         "cost of cbam_resnet18 at 224 px (s)": [*python, "cost", "cbam_resnet18"],
     }
     found = {name: [_cpu_of(command) for _ in range(REPEATS)] for name, command in commands.items()}

@@ -216,7 +216,7 @@ def _assert_reported(database, study, complete) -> None:
 
     record = open_study(study, f"sqlite:///{database}").record
     folder = database.parent / "reported"
-    reports.write(record, folder, pictures=False)
+    reports.write(reports.build(record), folder, pictures=False)
     with open(folder / "trials.csv", encoding="utf-8", newline="") as file:
         told = list(csv.DictReader(file))
     numbers = [int(float(row[next(iter(row))])) for row in told]

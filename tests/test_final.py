@@ -10,7 +10,7 @@ import pytest
 import attnsearch
 from attnsearch import final
 from attnsearch.errors import UsageError
-from attnsearch.reports import as_json
+from attnsearch.reports import as_json, build
 from attnsearch.reports.final import final_table as table_of
 from attnsearch.reports.summary import ledger
 from attnsearch.studies import open_study
@@ -64,7 +64,7 @@ def test_the_front_and_the_baseline_are_tested_once_and_the_ledger_says_so(study
     assert [("errors" in line) for line in lines] == [False, True]
 
     record = open_study("s", out=study).record
-    assert len(as_json(record)["tables"]["test"]["rows"]) == 2
+    assert len(as_json(build(record))["tables"]["test"]["rows"]) == 2
     assert ledger(record.facts["test"]).startswith("opened once: ")
 
 

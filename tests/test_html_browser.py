@@ -96,7 +96,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     folder = tmp_path_factory.mktemp("report")
     facts = {"question": EVIL, "command": EVIL, "host": EVIL, "sites": {EVIL: [EVIL]}, "ended": EVIL}
     evil = trial(EVIL, 0, None, state="failed", reason=EVIL)
-    reports.write(record(trial(EVIL, 0, 9.0, costs={"macs": 30e6, EVIL: 1.0}), evil, **facts), folder)
+    reports.write(
+        reports.build(record(trial(EVIL, 0, 9.0, costs={"macs": 30e6, EVIL: 1.0}), evil, **facts)), folder
+    )
     page = Browser(folder / "profile")
     page.open(folder / "report.html")
     yield page

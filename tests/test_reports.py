@@ -150,15 +150,15 @@ def test_a_study_without_a_finished_trial_says_why():
 def test_a_running_study_without_facts_still_reports():
     bare = StudyRecord("s", {}, (trial("se", 0, 12.0), trial("plain", 0, None, state="running")))
     out = io.StringIO()
-    reports.show(bare, out)
+    reports.show(reports.build(bare), out)
     assert "1 running" in out.getvalue()
     assert "baseline has no finished trial" in out.getvalue()
 
 
 def test_every_format_has_the_same_numbers(tmp_path):
-    reports.write(record(), tmp_path)
+    reports.write(reports.build(record()), tmp_path)
     told = json.loads((tmp_path / "report.json").read_text())
-    assert told == reports.as_json(record())
+    assert told == reports.as_json(reports.build(record()))
     for name in ("front", "archs", "trials"):
         rows = list(csv.DictReader((tmp_path / f"{name}.csv").open(encoding="utf-8")))
         expected = told["tables"][name]["rows"]
@@ -166,7 +166,7 @@ def test_every_format_has_the_same_numbers(tmp_path):
     report = reports.build(record())
     wanted = [cell for i in range(len(report.front.rows)) for cell in report.front.narrow().texts(i)]
     out = io.StringIO()
-    reports.show(record(), out, width=200)
+    reports.show(reports.build(record()), out, width=200)
     written = {
         "front.md": [markdown.escape(cell) for cell in wanted],
         "front.tex": [latex.escape(cell) for cell in wanted],
@@ -529,7 +529,7 @@ def evil(tmp_path_factory: pytest.TempPathFactory) -> Path:
     study = record(
         trial(EVIL, 0, 9.0, costs={"macs": 1e6}), question=EVIL, command=command, space_text="a: 1\n"
     )
-    reports.write(study, folder)
+    reports.write(reports.build(study), folder)
     return folder
 
 
@@ -585,7 +585,7 @@ def test_terminal_fits_its_width_in_ascii_without_colour(width, monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     raw = io.BytesIO()
     out = io.TextIOWrapper(raw, encoding="ascii")
-    reports.show(record(trial("née\x1b[31m", 0, 9.0, costs={"macs": 60e6})), out, width=width)
+    reports.show(reports.build(record(trial("née\x1b[31m", 0, 9.0, costs={"macs": 60e6}))), out, width=width)
     out.flush()
     lines = raw.getvalue().decode("ascii").splitlines()
     assert max(map(len, lines)) <= width

@@ -20,7 +20,7 @@ from attnsearch.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from attnsearch.trial import StudyRecord
+    from attnsearch.reports import Report
 
 
 def report(
@@ -48,17 +48,18 @@ def report(
 
         final.open_test_split(study, storage_url=storage, out=out, device=device, told=note)
     opened = open_study(study, storage, out=out)
-    print_report(opened.record, json)
+    built = reports.build(opened.record)
+    print_report(built, json)
     if files:
-        written = reports.write(opened.record, out / opened.name)
+        written = reports.write(built, out / opened.name)
         typer.echo(f"\n{len(written)} files in {out / opened.name}; open {written[-1]}", err=True)
 
 
-def print_report(record: StudyRecord, json: bool) -> None:
+def print_report(report: Report, json: bool) -> None:
     """The report on stdout, as tables or as JSON."""
     from attnsearch import reports
 
     if json:
-        show_json(reports.as_json(record))
+        show_json(reports.as_json(report))
     else:
-        reports.show(record)
+        reports.show(report)

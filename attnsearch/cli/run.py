@@ -105,9 +105,10 @@ def _watched(question: Space, settings: Settings) -> Study:
 
 def _show(study: Study, folder: Path, json: bool) -> None:
     """The report on stdout; where its files are, on stderr."""
+    from attnsearch import reports
     from attnsearch.cli.report import print_report
 
-    print_report(study.record, json)
+    print_report(reports.build(study.record), json)
     typer.echo(
         f"\nThe whole report: {folder / 'report.html'}. Again: attnsearch report {study.name}", err=True
     )

@@ -1,11 +1,9 @@
 """A study as tables, sentences and pictures: on the terminal, as files, as JSON. No torch on this side.
 
-    build(record) -> Report          what there is to say, once
-    show(record)                     on the terminal
-    write(record, folder) -> paths   trials.csv, archs.csv, front.{csv,md,tex}, plots, report.html, ...
-    as_json(record)                  plain values
-
-All raise `NoResultError` where no trial has finished.
+build(record) -> Report          what there is to say; `NoResultError` where no trial has finished
+show(report)                     on the terminal
+write(report, folder) -> paths   trials.csv, archs.csv, front.{csv,md,tex}, plots, report.html, ...
+as_json(report)                  plain values
 """
 
 from __future__ import annotations
@@ -14,31 +12,29 @@ from pathlib import Path
 from typing import IO, Any
 
 from attnsearch.reports.tables import Report, build
-from attnsearch.trial import StudyRecord
 
 
-def show(record: StudyRecord, file: IO[str] | None = None, width: int | None = None) -> None:
+def show(report: Report, file: IO[str] | None = None, width: int | None = None) -> None:
     """Print the report; `width` in columns, the terminal's own when None."""
     from attnsearch.reports import terminal
 
-    terminal.show(build(record), file, width)
+    terminal.show(report, file, width)
 
 
-def as_json(record: StudyRecord) -> dict[str, Any]:
+def as_json(report: Report) -> dict[str, Any]:
     """The report as plain JSON values."""
     from attnsearch.reports import json
 
-    return json.values(build(record))
+    return json.values(report)
 
 
-def write(record: StudyRecord, folder: Path, *, pictures: bool = True) -> list[Path]:
+def write(report: Report, folder: Path, *, pictures: bool = True) -> list[Path]:
     """Write every file of the report into `folder`, each whole or not at all; the paths, report.html last.
 
     Without `pictures` only tables, in a fraction of a second: for a run that is told to stop.
     """
     from attnsearch.reports import atomic
 
-    report = build(record)
     return [
         atomic.write(folder / name, content)
         for name, content in (files(report) if pictures else texts(report))

@@ -268,6 +268,8 @@ def _picture(name: str, title: str, alt: str, caption: str, paint: Callable[[Any
         FigureCanvasAgg(figure)
         figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
         paint(figure)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once; each format would do it again, twice
         png, svg = io.BytesIO(), io.StringIO()
         figure.savefig(png, format="png", dpi=160, metadata={"Software": "attnsearch"})
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": "attnsearch"})
