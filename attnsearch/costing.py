@@ -85,14 +85,14 @@ class CostTable:
         high = self._rest[column] + sum(rows[:, column].max() for rows in self._options.values())
         return float(low), float(high)
 
-    def codes(self, most: int, seed: int = 0) -> NDArray[np.int64]:
+    def codes(self, most: int) -> NDArray[np.int64]:
         """All archs as option indices, (N, sites), or `most` random ones where there are more."""
         sizes = [len(options) for options in self.space.sites.values()]
         if self.space.size() <= most:
             return np.stack(np.meshgrid(*map(np.arange, sizes), indexing="ij"), axis=-1).reshape(
                 -1, len(sizes)
             )
-        chooser = np.random.default_rng(seed)
+        chooser = np.random.default_rng(0)
         return np.stack([chooser.integers(0, size, most) for size in sizes], axis=1)
 
     def _sums(self, codes: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -17,13 +17,11 @@ REFRESHES = 2  # per second; more would cost the workers time and show nothing m
 FRONT_ROWS = 8
 
 
-def observer(*, quiet: bool = False) -> Observer:
+def observer() -> Observer:
     """A live screen if stderr is a terminal that can move its cursor, else lines."""
     from attnsearch import screen
 
     console = screen.console(sys.stderr)
-    if quiet:
-        return Observer()
     return Screen(console) if console.is_terminal and not console.is_dumb_terminal else Lines()
 
 

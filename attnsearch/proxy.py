@@ -28,6 +28,7 @@ Trust = Literal["trust", "use with re-evaluation", "do not trust"]
 
 TRUSTED = 0.2  # lower bound of the partial tau above which a proxy is trusted; 30 archs can reach it
 REGRET = 0.5  # points that the best of the proxy's three may cost within a band
+BANDS = 6  # of cost, that archs are chosen evenly over
 PER_BAND = 5  # archs in a band of like cost
 LEAST = 8  # archs below which no interval is worth its name
 SLACK = 0.25  # sds of the long-by-short line within which an arch still counts as on the proxy's front
@@ -111,7 +112,7 @@ class Audit:
         return f" Trust would take a loss of at most {max(REGRET, self.run_sd or 0.0):.2f} points."
 
 
-def choose(costs: ArrayLike, short: ArrayLike, size: int = 30, *, bands: int = 6, seed: int = 0) -> list[int]:
+def choose(costs: ArrayLike, short: ArrayLike, size: int = 30, *, seed: int = 0) -> list[int]:
     """Indices of archs to train long: even over bands of cost and, within each, over thirds by short error.
 
     Bands and thirds hold equal numbers of archs, so that the sample's rank correlation is the population's.
@@ -122,7 +123,7 @@ def choose(costs: ArrayLike, short: ArrayLike, size: int = 30, *, bands: int = 6
         return [int(i) for i in usable]
     rng = np.random.default_rng(seed)
     cells: list[list[int]] = []
-    for band in np.array_split(usable[np.argsort(price[usable], kind="stable")], bands):
+    for band in np.array_split(usable[np.argsort(price[usable], kind="stable")], BANDS):
         for third in np.array_split(band[np.argsort(error[band], kind="stable")], 3):
             cells.append([int(i) for i in rng.permutation(third)])
     chosen: list[int] = []
@@ -304,13 +305,13 @@ def _regrets(short: Floats, long: Floats, bands: Sequence[NDArray[np.int64]], co
     return np.asarray(np.mean(lost, axis=0))
 
 
-def _ceiling(long: Floats, sd: float, seed: int, draws: int = 200) -> float:
+def _ceiling(long: Floats, sd: float, seed: int) -> float:
     """Tau of true long errors, the spread of the measured ones freed of noise, with those of one run."""
     spread = float(long.var(ddof=1))
     kept = max(0.0, 1 - sd**2 / spread) if spread > 0 else 0.0
     true = long.mean() + (long - long.mean()) * math.sqrt(kept)
     rng = np.random.default_rng(seed)
-    return float(np.mean([kendall(true, true + rng.normal(0, sd, len(true))) for _ in range(draws)]))
+    return float(np.mean([kendall(true, true + rng.normal(0, sd, len(true))) for _ in range(200)]))
 
 
 def _front_kept(cost: Floats, short: Floats, long: Floats) -> float:

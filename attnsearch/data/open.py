@@ -90,11 +90,11 @@ def open_test(name: str, **options: Any) -> Split:
     return prepared.split("test")
 
 
-def subset(split: Split, count: int | None, seed: int = 0) -> Split:
+def subset(split: Split, count: int | None) -> Split:
     """A fixed stratified part of at most so many images, in their old order; None is all of them."""
     if count is None or count >= len(split):
         return split
-    rows = stratified(split.labels, count, seed)
+    rows = stratified(split.labels, count)
     return Split(split.images.transpose(0, 2, 3, 1)[rows].transpose(0, 3, 1, 2), split.labels[rows])
 
 

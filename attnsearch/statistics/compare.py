@@ -97,7 +97,6 @@ def compare(
     *,
     margin: float | None = None,
     matched: Mapping[str, str] | None = None,
-    alpha: float = ALPHA,
 ) -> Analysis:
     """Judge every variant against the baseline.
 
@@ -118,7 +117,7 @@ def compare(
     unique, twins = _without_twins(joined)
     if len(joined.variants) < 2:
         raise NoResultError(f"No variant ran in a seed block together with the baseline '{baseline}'")
-    judge = _Judge.of(unique, baseline, margin, alpha)
+    judge = _Judge.of(unique, baseline, margin)
     verdicts = {name: judge.verdict(name) for name in unique.variants if name != baseline}
     verdicts |= _with_capacity(verdicts, judge, {v: twins.get(m, m) for v, m in (matched or {}).items()})
     verdicts |= {name: _twin(name, of, verdicts, judge) for name, of in twins.items()}
@@ -132,14 +131,14 @@ def compare(
         degrees=judge.fit.degrees,
         rho=rho,
         rho_interval=rho_interval,
-        critical=judge.family.critical(alpha),
+        critical=judge.family.critical(ALPHA),
         sd_ratio=sd_ratio,
         p_equal_noise=p_equal_noise,
         notes=tuple(_notes(lost, twins, judge)),
     )
 
 
-def contrasts(table: Table, pairs: Sequence[tuple[str, str]], *, alpha: float = ALPHA) -> list[Effect]:
+def contrasts(table: Table, pairs: Sequence[tuple[str, str]]) -> list[Effect]:
     """Any pairs (a, b), each "a over b" in points of accuracy, with p values by Holm over the pairs given.
 
     Raises:
@@ -155,7 +154,7 @@ def contrasts(table: Table, pairs: Sequence[tuple[str, str]], *, alpha: float = 
             raise NoResultError(f"'{name}' and '{first}' share no chain of seed blocks")
     fitted, noisy = _noise(joined, fit(joined.errors), None)
     family = Family.whole(1, fitted.degrees)  # each p is the pair's own; Holm makes them simultaneous
-    return _pairs(_Judge(joined, fitted, family, noisy, first, None, alpha), pairs)
+    return _pairs(_Judge(joined, fitted, family, noisy, first, None), pairs)
 
 
 def _joined(table: Table, baseline: str) -> tuple[Table, list[str]]:
@@ -196,16 +195,15 @@ class _Judge:
     noisy: frozenset[str]
     baseline: str
     margin: float | None
-    alpha: float
 
     @classmethod
-    def of(cls, table: Table, baseline: str, margin: float | None, alpha: float) -> _Judge:
+    def of(cls, table: Table, baseline: str, margin: float | None) -> _Judge:
         fitted, noisy = _noise(table, fit(table.errors), baseline)
         against = np.delete(np.eye(len(table.variants)), table.row(baseline), axis=0)
         against[:, table.row(baseline)] = -1
         comparisons = against @ fitted.covariance @ against.T
         family = Family.of(comparisons, fitted.degrees) if len(against) else Family.whole(1, fitted.degrees)
-        return cls(table, fitted, family, noisy, baseline, margin, alpha)
+        return cls(table, fitted, family, noisy, baseline, margin)
 
     def pair(self, a: str, b: str) -> tuple[float, float, int, bool]:
         """Estimate of a over b, standard error, degrees of freedom, and whether from their pairs alone."""
@@ -227,19 +225,19 @@ class _Judge:
         if degrees == 0 or se < NO_NOISE:  # nothing is known of the noise
             return Verdict(name, "no evidence", estimate, n, margin=self.margin)
         family = self._family(degrees, own)
-        wide = family.critical(self.alpha)
+        wide = family.critical(ALPHA)
         simultaneous = around(estimate, wide * se)
-        inner = around(estimate, family.critical(2 * self.alpha) * se)
+        inner = around(estimate, family.critical(2 * ALPHA) * se)
         within = self.margin is not None and max(-inner[0], inner[1]) < self.margin
         blocks, variants = len(self.table.blocks), len(self.table.variants)
-        mde = se * (noncentrality(wide, degrees) if own else detectable(blocks, variants, alpha=self.alpha))
+        mde = se * (noncentrality(wide, degrees) if own else detectable(blocks, variants))
         seen = self.margin is not None and mde <= self.margin
         return Verdict(
             variant=name,
             outcome=_outcome(simultaneous, within and seen),
             estimate=estimate,
             n=n,
-            interval=around(estimate, t_critical(degrees, self.alpha) * se),
+            interval=around(estimate, t_critical(degrees, ALPHA) * se),
             simultaneous=simultaneous,
             p=family.p_value(estimate / se),
             mde=mde,
@@ -301,7 +299,7 @@ def _with_capacity(
     return {
         name: replace(
             verdicts[name],
-            capacity=not (effect.p_holm <= judge.alpha and effect.estimate > 0),
+            capacity=not (effect.p_holm <= ALPHA and effect.estimate > 0),
             over_matched=(effect.estimate, effect.interval),
         )
         for name, effect in zip(gains, effects, strict=True)
@@ -312,7 +310,7 @@ def _pairs(judge: _Judge, pairs: Sequence[tuple[str, str]]) -> list[Effect]:
     effects = []
     for a, b in pairs:
         estimate, se, degrees, own = judge.pair(a, b)
-        effects.append(effect_of(f"{a} over {b}", estimate, se, degrees, judge.alpha, own_noise=own))
+        effects.append(effect_of(f"{a} over {b}", estimate, se, degrees, own_noise=own))
     return by_holm(effects)
 
 

@@ -16,6 +16,7 @@ from scipy import special
 
 Floats = NDArray[np.float64]
 
+DRAWS = 200_000
 HALF = math.sqrt(0.5)  # the loading of every comparison in a table without holes
 
 
@@ -135,9 +136,9 @@ def _loadings(correlation: Floats) -> tuple[float, ...]:
 
 
 @lru_cache(maxsize=16)
-def _largest_t(correlation: bytes, comparisons: int, degrees: int, draws: int = 200_000) -> Floats:
+def _largest_t(correlation: bytes, comparisons: int, degrees: int) -> Floats:
     rng = np.random.default_rng(1955)
     values, vectors = np.linalg.eigh(np.frombuffer(correlation).reshape(comparisons, comparisons))
     root = vectors * np.sqrt(values.clip(0))
-    largest = np.abs(rng.standard_normal((draws, comparisons)) @ root.T).max(axis=1)
-    return np.sort(largest / np.sqrt(rng.chisquare(degrees, draws) / degrees))
+    largest = np.abs(rng.standard_normal((DRAWS, comparisons)) @ root.T).max(axis=1)
+    return np.sort(largest / np.sqrt(rng.chisquare(degrees, DRAWS) / degrees))

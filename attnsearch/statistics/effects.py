@@ -38,9 +38,6 @@ class Effect:
 def factor_effects(
     table: Table,
     settings: Mapping[str, Mapping[str, str]],
-    *,
-    interactions: bool = True,
-    alpha: float = ALPHA,
 ) -> list[Effect]:
     """Main effects and two-way interactions of a two-level factorial design, in points of accuracy.
 
@@ -58,7 +55,7 @@ def factor_effects(
     names = [name for name in settings if name in table.variants]
     if not names:
         raise UsageError("None of the table's variants is in the design")
-    columns = effect_columns([settings[name] for name in names], interactions=interactions)
+    columns = effect_columns([settings[name] for name in names])
     groups = _alias_groups(columns)
     design = np.column_stack([np.ones(len(names)), *(columns[term] for term in groups)])
     if np.linalg.matrix_rank(design) < design.shape[1]:
@@ -70,13 +67,11 @@ def factor_effects(
     effects = []
     for (term, aliases), row in zip(groups.items(), weights, strict=True):
         estimate, se = fitted.contrast(row)
-        effects.append(effect_of(term, estimate, se, fitted.degrees, alpha, aliases=aliases))
+        effects.append(effect_of(term, estimate, se, fitted.degrees, aliases=aliases))
     return by_holm(effects)
 
 
-def effect_columns(
-    settings: Sequence[Mapping[str, str]], *, interactions: bool = True
-) -> dict[str, NDArray[np.int64]]:
+def effect_columns(settings: Sequence[Mapping[str, str]]) -> dict[str, NDArray[np.int64]]:
     """-1 or 1 per variant for each main effect and two-way interaction of the sites that change."""
     levels: dict[str, NDArray[np.int64]] = {}
     for site in settings[0]:
@@ -86,8 +81,7 @@ def effect_columns(
             raise UsageError(f"Site '{site}' has {len(known)} options in the design; main effects need two")
         if len(known) == 2:
             levels[site] = np.array([-1 if option == known[0] else 1 for option in said])
-    pairs = combinations(levels, 2) if interactions else ()
-    return levels | {f"{a} x {b}": levels[a] * levels[b] for a, b in pairs}
+    return levels | {f"{a} x {b}": levels[a] * levels[b] for a, b in combinations(levels, 2)}
 
 
 def _alias_groups(columns: Mapping[str, NDArray[np.int64]]) -> dict[str, tuple[str, ...]]:
@@ -114,14 +108,13 @@ def effect_of(
     estimate: float,
     se: float,
     degrees: int,
-    alpha: float,
     *,
     aliases: tuple[str, ...] = (),
     own_noise: bool = False,
 ) -> Effect:
     known = degrees > 0 and se >= NO_NOISE
     p = _two_sided(estimate / se, degrees) if known else 1.0
-    interval = around(estimate, t_critical(degrees, alpha) * se) if known else UNKNOWN
+    interval = around(estimate, t_critical(degrees, ALPHA) * se) if known else UNKNOWN
     return Effect(name, estimate, interval, p, p, aliases, own_noise)
 
 

@@ -92,8 +92,8 @@ def equal_noise(errors: ArrayLike) -> tuple[float | None, float | None]:
     return float(sds.max() / sds.min()), p
 
 
-def seed_correlation(errors: ArrayLike, alpha: float = 0.05) -> tuple[float, tuple[float, float]]:
-    """Correlation of two variants' runs in one seed block, with its interval: what sharing the seed achieved.
+def seed_correlation(errors: ArrayLike) -> tuple[float, tuple[float, float]]:
+    """Correlation of two variants' runs in one seed block, with its 95 % interval: what sharing the seed achieved.
 
     The intraclass correlation freed of variant means, (MS_block - MS_error) / (MS_block + (k - 1) MS_error),
     and its interval from the F distribution (Shrout and Fleiss 1979, ICC(3,1)). NaN where there is nothing to
@@ -109,14 +109,14 @@ def seed_correlation(errors: ArrayLike, alpha: float = 0.05) -> tuple[float, tup
     if within == 0:
         return nothing
     df = n - 1, (n - 1) * (k - 1)
-    bounds = (float(special.fdtri(*df, 1 - alpha / 2)), float(special.fdtri(*df, alpha / 2)))
+    bounds = (float(special.fdtri(*df, 0.975)), float(special.fdtri(*df, 0.025)))
     ratio = between / within
     rho, low, high = ((f - 1) / (f + k - 1) for f in (ratio, ratio / bounds[0], ratio / bounds[1]))
     return rho, (low, high)
 
 
-def sd_interval(sd: float, degrees: int, alpha: float = 0.05) -> tuple[float, float]:
-    """Interval of a standard deviation by chi-square; from 3 runs it spans a factor of 12."""
+def sd_interval(sd: float, degrees: int, alpha: float) -> tuple[float, float]:
+    """The (1 - alpha) interval of a standard deviation by chi-square; at 95 %, from 3 runs, it spans a factor of 12."""
     if degrees <= 0:
         return 0.0, math.inf
     high, low = special.chdtri(degrees, [1 - alpha / 2, alpha / 2])

@@ -28,9 +28,7 @@ MANY = (
 SEARCHED = 100_000  # the most seeds that are considered
 
 
-def mde(
-    n: int, k: int, *, sd: float = 1.0, rho: float = 0.0, power: float = POWER, alpha: float = ALPHA
-) -> float:
+def mde(n: int, k: int, *, sd: float = 1.0, rho: float = 0.0, power: float = POWER) -> float:
     """Smallest effect, in the unit of `sd`, that a verdict finds with the given power.
 
     Args:
@@ -41,31 +39,29 @@ def mde(
         Points where `sd` is in points; infinite with one block.
     """
     _check(n, k, sd, rho)
-    return detectable(n, k, power, alpha) * _standard_error(n, sd, rho)
+    return detectable(n, k, power) * _standard_error(n, sd, rho)
 
 
-def power_of(effect: float, n: int, k: int, *, sd: float, rho: float = 0.0, alpha: float = ALPHA) -> float:
+def power_of(effect: float, n: int, k: int, *, sd: float, rho: float = 0.0) -> float:
     """Probability that a verdict finds a true difference of `effect` (same unit as `sd`) for what it is."""
     _check(n, k, sd, rho)
     shift = abs(effect) / _standard_error(n, sd, rho)
     if n < 2:
         return 0.0
     if k > 2 and n < MANY:
-        return float(np.searchsorted(_needed(n, k, alpha), shift) / len(_needed(n, k, alpha)))
+        return float(np.searchsorted(_needed(n, k), shift) / len(_needed(n, k)))
     degrees = (k - 1) * (n - 1)
-    return float(1 - special.nctdtr(degrees, shift, dunnett_critical(k - 1, degrees, alpha)))
+    return float(1 - special.nctdtr(degrees, shift, dunnett_critical(k - 1, degrees)))
 
 
-def seeds_needed(
-    effect: float, k: int, *, sd: float, rho: float = 0.0, power: float = POWER, alpha: float = ALPHA
-) -> int | None:
+def seeds_needed(effect: float, k: int, *, sd: float, rho: float = 0.0, power: float = POWER) -> int | None:
     """Fewest seed blocks whose verdicts find `effect` with the given power; None beyond 100,000."""
     if effect <= 0:
         raise UsageError(f"The effect to be seen must be above 0 points, got {effect:g}")
     _check(2, k, sd, rho)
 
     def enough(n: int) -> bool:
-        return mde(n, k, sd=sd, rho=rho, power=power, alpha=alpha) <= effect
+        return mde(n, k, sd=sd, rho=rho, power=power) <= effect
 
     low, high = 1, 2  # `low` is not enough
     while not enough(high):
@@ -79,14 +75,14 @@ def seeds_needed(
 
 
 @lru_cache(maxsize=4096)
-def detectable(n: int, k: int, power: float = POWER, alpha: float = ALPHA) -> float:
+def detectable(n: int, k: int, power: float = POWER) -> float:
     """Effect, in standard errors, that a verdict finds with the given power; infinite for one block."""
     if n < 2:
         return math.inf
     if k > 2 and n < MANY:
-        return float(np.quantile(_needed(n, k, alpha), power))
+        return float(np.quantile(_needed(n, k), power))
     degrees = (k - 1) * (n - 1)
-    return noncentrality(dunnett_critical(k - 1, degrees, alpha), degrees, power)
+    return noncentrality(dunnett_critical(k - 1, degrees), degrees, power)
 
 
 def noncentrality(critical: float, degrees: int, power: float = POWER) -> float:
@@ -95,7 +91,7 @@ def noncentrality(critical: float, degrees: int, power: float = POWER) -> float:
 
 
 @lru_cache(maxsize=128)
-def _needed(n: int, k: int, alpha: float) -> Floats:
+def _needed(n: int, k: int) -> Floats:
     """Sorted: the effect at which each comparison of simulated tables would have become a gain.
 
     In standard errors. Its quantile at p is the effect that is found with power p. Simulated since with few
@@ -106,8 +102,8 @@ def _needed(n: int, k: int, alpha: float) -> Floats:
     variance, noisy = pooled_variance(y, baseline=0)
     gaps = y[:, :1] - y[:, 1:]
     own = noisy[:, 1:] | noisy[:, :1]
-    shared = dunnett_critical(k - 1, (k - 1) * (n - 1), alpha) * np.sqrt(2 * variance / n)[:, None]
-    paired = dunnett_critical(k - 1, n - 1, alpha) * gaps.std(axis=2, ddof=1) / math.sqrt(n)
+    shared = dunnett_critical(k - 1, (k - 1) * (n - 1)) * np.sqrt(2 * variance / n)[:, None]
+    paired = dunnett_critical(k - 1, n - 1) * gaps.std(axis=2, ddof=1) / math.sqrt(n)
     lacking = np.where(own, paired, shared) - gaps.mean(axis=2)
     return np.sort(lacking.ravel()) / math.sqrt(2 / n)
 
