@@ -619,6 +619,8 @@ def test_neck_refuses_maps_it_cannot_join() -> None:
         ("splat", {"cardinality": 3}, "cardinality 3 does not divide 64"),
         ("splat", {"radix": 0}, "radix must be at least 1"),
         ("cbam", {"fusion": "paralel"}, "Did you mean 'parallel'"),
+        ("bam", {"dilation": 0}, "dilation must be at least 1"),
+        ("eca", {"gamma": 0.0}, "gamma must be above 0"),
         ("eca", {"kernel": 2}, "kernel must be odd"),
         ("lska", {"kernel": 9}, "9 is not one of 7, 11, 23"),
         ("mhsa", {"heads": 5}, "heads=5 does not divide 64 output channels; it may be 1, 2, 4"),

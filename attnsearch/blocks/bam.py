@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.blocks._parts import BatchNorm, canonical_hidden, hidden_width
+from attnsearch.errors import BlockError
 from attnsearch.registry import block
 
 PRESETS = {"official": {}, "paper": {"fusion": "sum"}}
@@ -42,6 +43,8 @@ class BAM(nn.Module):
         fusion: Literal["product", "sum"] = "product",
     ) -> None:
         super().__init__()
+        if dilation < 1:
+            raise BlockError(f"dilation must be at least 1, got {dilation}")
         hidden = hidden_width(channels, ratio, min_hidden)
         self.combine = torch.mul if fusion == "product" else torch.add
         self.channel = nn.Sequential(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnsearch.blocks._parts import check_odd
+from attnsearch.errors import BlockError
 from attnsearch.registry import block
 
 
@@ -46,6 +47,8 @@ class ECA(nn.Module):
 
 def kernel_size(channels: int, kernel: int | None, gamma: float, offset: float) -> int:
     """The given kernel, or (log2 C + offset) / gamma rounded down, plus one if that is even."""
+    if gamma <= 0:
+        raise BlockError(f"gamma must be above 0 (the paper takes 2), got {gamma:g}")
     if kernel is None:
         return int(abs(math.log2(channels) + offset) / gamma) | 1
     return check_odd(kernel)
