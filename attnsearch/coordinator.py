@@ -139,7 +139,7 @@ class Coordinator:
     ) -> None:
         self.recipe, self.settings, self.agenda, self.book = recipe, settings, agenda, book
         self.table, self.engine, self.observer = table, engine, observer
-        self.rungs = Rungs(settings.pruner, cost=settings.costs[0], epochs=recipe.epochs, seed=settings.seed)
+        self.rungs = Rungs(settings.pruner, costs=settings.costs, epochs=recipe.epochs, seed=settings.seed)
         self.stopped: dict[int, str] = {}  # number -> why
         self.running: dict[int, float] = {}  # number -> when it began
         self.again: list[Cell] = [_again(row) for row in book.unfinished()]

@@ -1,12 +1,12 @@
-"""Which trials to stop early, on two objectives of which one is known: pure functions of what has been seen.
+"""Which trials to stop early, on objectives of which all but the error are known: pure functions of what has been seen.
 
     make_pruner(name)        par, moasha, one-epoch or none
     pruner.rungs(epochs)     the epochs after which it decides
     pruner.decide(...)       stop or go on, with a sentence why
     audit(runs)              how often a stop would have been a mistake, from stops that were let run
 
-PAR, "Pareto at rung": a trial goes on unless an arch of no more cost already stood clearly lower at the same
-rung. Rungs lie on the one full-length learning-rate schedule, so stopping saves epochs and changes nothing
+PAR, "Pareto at rung": a trial goes on while the epochs that it has left promise more hypervolume than a new arch would
+bring for them. Rungs lie on the one full-length learning-rate schedule, so stopping saves epochs and changes nothing
 else.
 """
 
@@ -25,12 +25,13 @@ from scipy.stats import beta
 
 from attnsearch.errors import UsageError, did_you_mean
 from attnsearch.proxy import Ranks
+from attnsearch.samplers.ehvi import ehvi
 
 Floats = NDArray[np.float64]
 
 PRUNERS = ("par", "moasha", "one-epoch", "none")
-CALIBRATION = 8  # complete trials before anyone is stopped
-PEERS = 4  # trials at the rung before anyone is stopped there
+CALIBRATION = 6  # complete trials before anyone is stopped
+BEYOND = math.log10(1.02)  # hypervolume ends so far beyond the highest cost seen
 TRUSTED_FROM = 20  # complete trials from which a rung must prove its worth beyond doubt
 GATE_ROWS = 100  # of these the latest so many; keeps a decision within milliseconds
 DRAWS = 500
@@ -42,7 +43,7 @@ class Run:
 
     Args:
         key: canonical key of the arch.
-        cost: exact, positive.
+        costs: exact, positive, one for each objective beside the error.
         rungs: validation error in percent at each rung reached so far.
         error: final error; None while running, and when stopped or failed.
         protected: never to be stopped (baseline, enqueued).
@@ -52,7 +53,7 @@ class Run:
     """
 
     key: str
-    cost: float
+    costs: tuple[float, ...]
     rungs: tuple[float, ...] = ()
     error: float | None = None
     protected: bool = False
@@ -78,32 +79,33 @@ class Pruner(Protocol):
     def decide(
         self,
         rung: int,
-        cost: float,
+        costs: tuple[float, ...],
         error: float,
         others: Sequence[Run],
         *,
         key: str,
+        share: float,
         protected: bool = False,
     ) -> Decision: ...
 
 
 @dataclass(frozen=True)
 class ParetoAtRung:
-    """Stop iff some arch of no more cost stood lower at the rung by more than `slack` residual sds are worth.
+    """Stop what promises less hypervolume for the epochs that it has left than a new arch would bring for them.
 
-    Over complete trials a straight line is fitted, final error ~ error at the rung. Its residual sd divided by its
-    slope is what the doubt about a final error is worth at the rung: little where the rung tells the end, more than
-    any difference where training has hardly begun, so that such a rung stops nobody.
-    Safeguards: nobody is stopped before 8 trials are complete, nor with fewer than 4 others at the rung, nor
-    when protected; a rung is in force only while the lower bootstrap bound of Kendall's partial
-    tau(rung, final | cost) is above 0, the 20th percentile up to 20 complete trials (so that a useless rung
-    wastes little), the 2.5th from there on; a share `audited` of the stops is let run.
+    Over complete trials a straight line is fitted, final error ~ error at the rung. It foretells the final errors of
+    all that were seen at the rung, with the residual sd as doubt, and so the expected hypervolume improvement of each
+    over the front of the complete trials. What a new arch would bring is the reservation value of these
+    (`reservation`): where the rung is cheap and tells much only the best go on, where it is dear or tells little
+    nearly all do.
+    Safeguards: nobody is stopped before 6 trials are complete, nor when protected, nor when nothing at the rung is
+    better at no higher cost (unless foretold to end worse than half of all); a rung is in force only while Kendall's
+    partial tau(rung, final | cost) is above 0, at its bootstrap median up to 20 complete trials, at the 5th percentile
+    from there on; a share `audited` of the stops is let run, while that is no more than this share of the complete
+    trials.
     """
 
     seed: int = 0
-    slack: float = (
-        0.5  # 0.25 and 1 found smaller fronts on three tables, at rungs of 6 and of 25 % of a training
-    )
     audited: float = 0.05
 
     def rungs(self, epochs: int) -> tuple[int, ...]:
@@ -113,41 +115,50 @@ class ParetoAtRung:
     def decide(
         self,
         rung: int,
-        cost: float,
+        costs: tuple[float, ...],
         error: float,
         others: Sequence[Run],
         *,
         key: str,
+        share: float,
         protected: bool = False,
     ) -> Decision:
-        """Judge a trial that has just reached `rung` (from 0) against the `others`, finished or not."""
+        """Judge a trial that has just reached `rung` (from 0), after `share` of its epochs, against the `others`."""
         if protected:
             return Decision(False, "protected")
         pairs = _pairs(rung, others)
-        peers = [(run.rungs[rung], run.cost) for run in others if len(run.rungs) > rung]
-        if len(pairs) < CALIBRATION or len(peers) < PEERS:
+        if len(pairs) < CALIBRATION:
             return Decision(
                 False, f"calibrating: {len(pairs)} of {CALIBRATION} complete trials at rung {rung}"
             )
-        doubt = _doubt(pairs)
-        if math.isinf(doubt):
+        seen = [run for run in others if len(run.rungs) > rung]
+        errors = np.array([*(run.rungs[rung] for run in seen), error])
+        line = _line(pairs)
+        if line is None:
             return Decision(False, f"rung {rung} is not trusted: final errors do not rise with those there")
-        rivals = [value for value, price in peers if price <= cost]
-        best, slack = min(rivals, default=math.inf), self.slack * doubt
-        if not error > best + slack:
+        finals, limit = line.slope * errors + line.offset, line.slope * np.median(errors) + line.offset
+        if finals[-1] <= limit and not any(
+            r.rungs[rung] < error and _no_dearer(r.costs, costs) for r in seen
+        ):
             return Decision(False, f"not dominated at rung {rung}")
+        gains = _gains(finals, line.sd, [*(run.costs for run in seen), costs], others, float(limit))
+        asked = reservation(gains[:-1], share)
+        if gains[-1] >= asked:
+            return Decision(False, f"worth its epochs at rung {rung}")
         if (bound := self.trust(pairs)) <= 0:
             return Decision(False, f"rung {rung} is not trusted: partial tau may be {bound:.2f}")
         reason = (
-            f"{error:.2f} % at this rung, where an arch of no more cost had {best:.2f} % (slack {slack:.2f})"
+            f"{error:.2f} % at this rung foretells {finals[-1]:.2f} % (sd {line.sd:.2f}), "
+            f"{gains[-1] / asked:.0%} of the gain that new archs promise for the epochs left"
         )
-        if _coin(self.seed, key) < self.audited:
+        checked = sum(run.audited for run in others)
+        if _coin(self.seed, key) < self.audited and checked < self.audited * len(pairs):
             return Decision(False, f"audit: {reason}", audited=True)
         return Decision(True, reason)
 
     def trust(self, pairs: Floats) -> float:
         """Lower bound of partial tau(rung, final | cost) over rows (rung, final, cost)."""
-        percentile = 2.5 if len(pairs) >= TRUSTED_FROM else 20.0
+        percentile = 5.0 if len(pairs) >= TRUSTED_FROM else 50.0
         return _lower_bound(pairs[-GATE_ROWS:].tobytes(), percentile, self.seed)
 
 
@@ -170,17 +181,18 @@ class MoAsha:
     def decide(
         self,
         rung: int,
-        cost: float,
+        costs: tuple[float, ...],
         error: float,
         others: Sequence[Run],
         *,
         key: str,
+        share: float,
         protected: bool = False,
     ) -> Decision:
         if protected:
             return Decision(False, "protected")
-        peers = [(run.rungs[rung], run.cost) for run in others if len(run.rungs) > rung]
-        rank = int(priorities(np.array([*peers, (error, cost)]))[-1])
+        peers = [(run.rungs[rung], *run.costs) for run in others if len(run.rungs) > rung]
+        rank = int(priorities(np.array([*peers, (error, *costs)]))[-1])
         if rank <= len(peers) / self.eta:
             return Decision(False, f"rank {rank + 1} of {len(peers) + 1} at rung {rung}")
         return Decision(
@@ -198,11 +210,12 @@ class NeverStop:
     def decide(
         self,
         rung: int,
-        cost: float,
+        costs: tuple[float, ...],
         error: float,
         others: Sequence[Run],
         *,
         key: str,
+        share: float,
         protected: bool = False,
     ) -> Decision:
         return Decision(False, "nothing is stopped")
@@ -222,7 +235,7 @@ def make_pruner(name: str, *, seed: int = 0, eta: float = 3.0) -> Pruner:
 
 
 def priorities(points: Floats) -> NDArray[np.int64]:
-    """Rank of each point (n, 2), 0 the best: by non-dominated layer, then by an epsilon-net within it."""
+    """Rank of each point (n, objectives), 0 the best: by non-dominated layer, then by an epsilon-net within it."""
     span = np.ptp(points, axis=0)
     scaled = (points - points.min(axis=0)) / np.where(span > 0, span, 1.0)
     ranks = np.zeros(len(points), np.int64)
@@ -233,6 +246,18 @@ def priorities(points: Floats) -> NDArray[np.int64]:
         given += len(layer)
         left = np.setdiff1d(left, layer)
     return ranks
+
+
+def reservation(gains: Floats, share: float) -> float:
+    """The least gain for which to go on, by Weitzman's rule (Econometrica 47, 1979).
+
+    Archs whose gain is drawn from `gains` (n,) show it after `share` of a training. Going on exactly with gains of at
+    least g yields most per training spent where g = yield x (1 - share), that is mean(max(gains - g, 0)) =
+    g share / (1 - share).
+    """
+    best = np.sort(gains)[::-1]
+    price = len(best) * share / (1 - share)
+    return float((np.cumsum(best) / (price + np.arange(1, len(best) + 1))).max())
 
 
 @dataclass(frozen=True)
@@ -263,40 +288,66 @@ def audit(runs: Sequence[Run], sd: float) -> tuple[Tally, dict[str, Tally]]:
 
     A stop was false if the arch is on, or within `sd` (that of a run, in points) of, the final front.
     """
-    done = [(run.cost, run.error) for run in runs if run.error is not None]
+    done = [(run.costs, run.error) for run in runs if run.error is not None]
     options = sorted({option for run in runs for option in run.options})
 
     def tally(some: Sequence[Run]) -> Tally:
-        checked = [(run.cost, run.error) for run in some if run.audited and run.error is not None]
-        false = sum(_near_front(price, error, done, sd) for price, error in checked)
+        checked = [(run.costs, run.error) for run in some if run.audited and run.error is not None]
+        false = sum(_near_front(costs, error, done, sd) for costs, error in checked)
         return Tally(len(some), sum(run.stopped for run in some), len(checked), false)
 
     return tally(runs), {option: tally([run for run in runs if option in run.options]) for option in options}
 
 
-def _near_front(cost: float, error: float, done: list[tuple[float, float]], sd: float) -> bool:
+def _near_front(
+    costs: tuple[float, ...], error: float, done: list[tuple[tuple[float, ...], float]], sd: float
+) -> bool:
     """No arch of no more cost is better by more than `sd`."""
-    return error <= min(other for price, other in done if price <= cost) + sd
+    return error <= min(other for prices, other in done if _no_dearer(prices, costs)) + sd
+
+
+def _no_dearer(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return all(a <= b for a, b in zip(one, other, strict=True))
 
 
 def _pairs(rung: int, runs: Sequence[Run]) -> Floats:
-    """(error at the rung, final error, cost) of the complete trials, (n, 3)."""
+    """(error at the rung, final error, first cost) of the complete trials, (n, 3)."""
     rows = [
-        (run.rungs[rung], run.error, run.cost)
+        (run.rungs[rung], run.error, run.costs[0])
         for run in runs
         if run.error is not None and len(run.rungs) > rung
     ]
     return np.array(rows, dtype=float).reshape(-1, 3)
 
 
-def _doubt(pairs: Floats) -> float:
-    """Residual sd of final error ~ error at the rung, in points at the rung; infinite where the line does not rise."""
+@dataclass(frozen=True)
+class _Line:
+    """final error = slope x error at the rung + offset, give or take sd."""
+
+    slope: float
+    offset: float
+    sd: float
+
+
+def _line(pairs: Floats) -> _Line | None:
+    """Least squares; None where final errors do not rise with those at the rung."""
     if np.ptp(pairs[:, 0]) == 0:
-        return math.inf
+        return None
     slope, offset = np.polyfit(pairs[:, 0], pairs[:, 1], 1)
     residual = pairs[:, 1] - slope * pairs[:, 0] - offset
     sd = math.sqrt(float((residual**2).sum()) / (len(pairs) - 2))
-    return sd / float(slope) if slope > 0 else math.inf
+    return _Line(float(slope), float(offset), max(sd, 1e-9)) if slope > 0 else None
+
+
+def _gains(
+    finals: Floats, sd: float, costs: Sequence[tuple[float, ...]], runs: Sequence[Run], limit: float
+) -> Floats:
+    """Expected hypervolume improvement, (n,), over complete runs, up to the error `limit` and the highest costs."""
+    log_costs = np.log10(np.array(costs))
+    done = [(run.error, *np.log10(run.costs)) for run in runs if run.error is not None]
+    known = np.array(done)
+    reference = (limit, *(log_costs.max(axis=0) + BEYOND))
+    return ehvi(finals, np.full(len(finals), sd), log_costs, (known[:, 0], known[:, 1:]), reference)
 
 
 @lru_cache(maxsize=16)

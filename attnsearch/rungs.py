@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,11 +15,11 @@ class Rungs:
     """Asks the pruner in terms of a study's rows.
 
     Args:
-        pruner: its name; cost: the axis it compares on; epochs: of the whole training.
+        pruner: its name; costs: the axes it compares on; epochs: of the whole training.
     """
 
-    def __init__(self, pruner: str, *, cost: str, epochs: int, seed: int) -> None:
-        self.pruner, self.cost = make_pruner(pruner, seed=seed), cost
+    def __init__(self, pruner: str, *, costs: Sequence[str], epochs: int, seed: int) -> None:
+        self.pruner, self.costs, self.whole = make_pruner(pruner, seed=seed), costs, epochs
         self.epochs: tuple[int, ...] = self.pruner.rungs(epochs)
 
     def of(self, epoch: int) -> int | None:
@@ -29,8 +29,10 @@ class Rungs:
     def judge(self, row: TrialResult, rung: int, rows: Iterable[TrialResult]) -> Decision:
         """Whether a trial that has just reached a rung goes on, in view of all other search trials."""
         others = [self._seen(other) for other in rows if _searched(other) and other.number != row.number]
-        error, cost = row.curve[-1].val_error, row.costs[self.cost]
-        return self.pruner.decide(rung, cost, error, others, key=row.key, protected=row.protected)
+        error, share = row.curve[-1].val_error, self.epochs[rung] / self.whole
+        return self.pruner.decide(
+            rung, self._costs(row), error, others, key=row.key, share=share, protected=row.protected
+        )
 
     def false_stops(self, rows: Iterable[TrialResult]) -> dict[str, dict[str, int]]:
         """Tallies of stops, and of would-be stops let run that proved false: over all, and per option."""
@@ -49,7 +51,7 @@ class Rungs:
     def _seen(self, row: TrialResult) -> Run:
         return Run(
             key=row.key,
-            cost=row.costs[self.cost],
+            costs=self._costs(row),
             rungs=tuple(row.curve[epoch - 1].val_error for epoch in self.epochs if len(row.curve) >= epoch),
             error=row.error,
             protected=row.protected,
@@ -57,6 +59,9 @@ class Rungs:
             audited=row.audited,
             options=tuple(f"{site}: {option}" for site, option in row.sites.items()),
         )
+
+    def _costs(self, row: TrialResult) -> tuple[float, ...]:
+        return tuple(row.costs[cost] for cost in self.costs)
 
 
 def _searched(row: TrialResult) -> bool:

@@ -90,7 +90,7 @@ class Run:
     def _extend(self, opened: Any, book: Book, data: Data) -> None:
         old = read_record(opened, str(self.settings.extend))
         settings, recipe = self.settings, self.space.recipe
-        rungs = Rungs(settings.pruner, cost=settings.costs[0], epochs=recipe.epochs, seed=settings.seed)
+        rungs = Rungs(settings.pruner, costs=settings.costs, epochs=recipe.epochs, seed=settings.seed)
         taken = replay(old, book, self.space, data, rungs)
         self.observer.note(f"{taken} finished trials taken over from study '{old.name}'")
 

@@ -83,7 +83,7 @@ def judged(trace: Trace, table: Table, unseen: Floats) -> Trace:
     rows: list[int] = []
     for row, run in zip(trace.rows, trace.runs, strict=True):
         if run.error is not None:
-            done.append((run.cost, run.error))
+            done.append((run.costs[0], run.error))
             rows.append(row)
         front = [rows[i] for i in np.flatnonzero(pareto(np.array(done)))] if done else []
         volume.append(hypervolume(errors[front], log_cost[front], table.reference) / whole)

@@ -69,13 +69,14 @@ def bookkeeping(trials: int = 1000) -> float:
         study.add_trials(_finished(problem, trials))
         random = np.random.default_rng(0)
         others = [
-            Run(str(i), cost, (error + 15 + random.normal(0, 1),), error)
+            Run(str(i), (cost,), (error + 15 + random.normal(0, 1),), error)
             for i, (error, cost) in enumerate(t.values for t in study.get_trials(deepcopy=False))
         ]
         trial, pruner, start = study.ask(), ParetoAtRung(), time.perf_counter()
         for rung in range(10):
             trial.set_user_attr(f"rung:{rung}", 30.0)
-            pruner.decide(0, 60.0, 60.0 + rung, [*others, Run(str(rung), 50.0, (40.0,))], key=str(rung))
+            seen = [*others, Run(str(rung), (50.0,), (40.0,))]
+            pruner.decide(0, (60.0,), 60.0 + rung, seen, key=str(rung), share=1 / 9)
         return (time.perf_counter() - start) / 10
 
 

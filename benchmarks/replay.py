@@ -165,7 +165,9 @@ class Search:
         for i, curve in enumerate(self.curves):
             rungs = (*rungs, curve(row, seed, error, self.random))
             trial.set_user_attr(f"rung:{i}", rungs[i])
-            decision = self.pruner.decide(i, cost, rungs[i], self.trace.runs, key=str(row))
+            decision = self.pruner.decide(
+                i, (cost,), rungs[i], self.trace.runs, key=str(row), share=curve.share
+            )
             stop, audited = decision.stop, audited or decision.audited
             if stop:
                 share = curve.share
@@ -175,7 +177,7 @@ class Search:
         else:
             self.study.tell(trial, [error, cost])
             self._points.append((float(self.problem.true_error([row])[0]), float(np.log10(cost))))
-        run = Run(str(row), cost, rungs, None if stop else error, stopped=stop, audited=audited)
+        run = Run(str(row), (cost,), rungs, None if stop else error, stopped=stop, audited=audited)
         self._note(run, row, error, share)
 
     def _note(self, run: Run, row: int, error: float, share: float) -> None:

@@ -63,20 +63,20 @@ class Claim:
         return f"{self.name:3} {self.problem:22} {measured} {verdict:7} {self.note}"
 
 
-def sampling(problem: Problem, repetitions: int, gp: int, trainings: int) -> dict[str, list[Trace]]:
+def sampling(problem: Problem, seeds: range, gp: int, trainings: int) -> dict[str, list[Trace]]:
     """Each sampler's searches; random goes on to 200 for S2, PoolEHVI also with 8 workers."""
     found = {}
     for name, make in SAMPLERS.items():
-        count = gp if name.startswith("GP") else repetitions
-        if count == 0:
+        chosen = seeds[:gp] if name.startswith("GP") else seeds
+        if not chosen:
             continue
         length = 2 * trainings if name == "random" else trainings
         length = int(min(length, problem.archs))
-        found[name] = [Search(problem, make(problem, s), s).run(length) for s in range(count)]
+        found[name] = [Search(problem, make(problem, s), s).run(length) for s in chosen]
         _say(f"{problem.name}: {name} {_interval([trace.at(trainings) for trace in found[name]])}")
     make = SAMPLERS["PoolEHVI"]
     found["PoolEHVI, 8 workers"] = [
-        Search(problem, make(problem, s), s, workers=8).run(trainings) for s in range(repetitions)
+        Search(problem, make(problem, s), s, workers=8).run(trainings) for s in seeds
     ]
     return found
 
@@ -101,14 +101,14 @@ def sampling_claims(problem: Problem, found: dict[str, list[Trace]], trainings: 
     ]
 
 
-def stopping(problem: Problem, share: float, repetitions: int, tau: float) -> dict[str, list[Trace]]:
+def stopping(problem: Problem, share: float, seeds: range, tau: float) -> dict[str, list[Trace]]:
     """Each pruner under random search, PAR under PoolEHVI, PAR on a permuted rung; `UNITS` trainings each."""
     curve, found = Curve(problem, share, tau=tau), {}
     for name, make in PRUNERS.items():
-        found[f"random, {name}"] = _searches(problem, "random", make, curve, repetitions)
-    found["PoolEHVI, PAR"] = _searches(problem, "PoolEHVI", PRUNERS["PAR"], curve, repetitions)
+        found[f"random, {name}"] = _searches(problem, "random", make, curve, seeds)
+    found["PoolEHVI, PAR"] = _searches(problem, "PoolEHVI", PRUNERS["PAR"], curve, seeds)
     mixed = Curve(problem, share, tau=tau, permuted=True)
-    found["random, PAR, permuted"] = _searches(problem, "random", PRUNERS["PAR"], mixed, repetitions)
+    found["random, PAR, permuted"] = _searches(problem, "random", PRUNERS["PAR"], mixed, seeds)
     for name, traces in found.items():
         reached = _interval([trace.at(UNITS) for trace in traces])
         _say(f"{problem.name}, rung at {share:.0%}: {name} {reached}")
@@ -163,20 +163,20 @@ def on_fresh_seeds(table: Table, repetitions: int) -> tuple[dict[str, list[Trace
     ]
 
 
-def auditing(problem: Problem, runs: int, tau: float) -> list[Claim]:
+def auditing(problem: Problem, seeds: range, tau: float) -> list[Claim]:
     """P3: does the audit's interval hold the true rate of false stops; does the gate know a useless rung?"""
     covered: list[bool] = []
     closed: dict[bool, list[bool]] = {True: [], False: []}
     for permuted in (False, True):
         curve = Curve(problem, SHARES[0], tau=tau, permuted=permuted)
-        for trace in _searches(problem, "random", PRUNERS["PAR"], curve, runs):
+        for trace in _searches(problem, "random", PRUNERS["PAR"], curve, seeds):
             closed[permuted].append(_gate_closed(trace))
             if not permuted:
                 low, high = audit(trace.runs, problem.noise)[0].interval
                 covered.append(low <= _false_rate(trace, problem.noise) <= high)
     held, on, off = (float(np.mean(flags)) for flags in (covered, closed[False], closed[True]))
     return [
-        Claim("P3", problem.name, held, 0.90, note=f"audit interval holds the true rate, {runs} runs"),
+        Claim("P3", problem.name, held, 0.90, note=f"audit interval holds the true rate, {len(seeds)} runs"),
         Claim("P3", problem.name, off, 0.90, note="gate closed at 20-30 trials, permuted rung"),
         Claim("P3", problem.name, on, 0.05, False, "gate closed at 20-30 trials, real rung"),
     ]
@@ -184,16 +184,16 @@ def auditing(problem: Problem, runs: int, tau: float) -> list[Claim]:
 
 def _gate_closed(trace: Trace) -> bool:
     """Whether the rung is distrusted on most counts of 20 to 30 complete trials."""
-    done = np.array([(run.rungs[0], run.error, run.cost) for run in trace.runs if run.error is not None])
+    done = np.array([(run.rungs[0], run.error, run.costs[0]) for run in trace.runs if run.error is not None])
     distrusted = [ParetoAtRung().trust(done[:n]) <= 0 for n in range(20, min(31, len(done) + 1), 2)]
     return float(np.mean(distrusted)) > 0.5
 
 
 def _false_rate(trace: Trace, sd: float) -> float:
     """Share of all would-be stops whose final error, known here alone, is within sd of the final front."""
-    done = [(run.cost, run.error) for run in trace.runs if run.error is not None]
+    done = [(run.costs[0], run.error) for run in trace.runs if run.error is not None]
     would = [(r, f) for r, f in zip(trace.runs, trace.finals, strict=True) if r.stopped or r.audited]
-    false = [f <= min([e for c, e in done if c <= r.cost], default=np.inf) + sd for r, f in would]
+    false = [f <= min([e for c, e in done if c <= r.costs[0]], default=np.inf) + sd for r, f in would]
     return float(np.mean(false)) if false else 0.0
 
 
@@ -216,12 +216,12 @@ def overhead_claims() -> list[Claim]:
 
 
 def _searches(
-    problem: Problem, sampler: str, pruner: Callable[[int], Pruner], curve: Curve, count: int
+    problem: Problem, sampler: str, pruner: Callable[[int], Pruner], curve: Curve, seeds: range
 ) -> list[Trace]:
     make = SAMPLERS[sampler]
     return [
         Search(problem, make(problem, seed), seed, pruner=pruner(seed), curves=[curve]).run(UNITS)
-        for seed in range(count)
+        for seed in seeds
     ]
 
 
@@ -286,20 +286,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         problems.append(nas_bench_macro(options.nas_bench_macro))
     problems += tables
     claims: list[Claim] = []
+
+    def seeds(count: int) -> range:
+        return range(options.first_seed, options.first_seed + count)
+
     searched: Results = {}
     stopped: Results = {}
     judged: Results = {}
     for problem in problems:
         if "search" in options.parts:
-            ran = sampling(problem, options.repetitions, options.gp_repetitions, options.trainings)
+            ran = sampling(problem, seeds(options.repetitions), options.gp_repetitions, options.trainings)
             searched[problem.name] = ran
             claims += sampling_claims(problem, ran, options.trainings)
         if "pruning" in options.parts and len(problem.rungs) < 2:
             for share in SHARES:
-                found = stopping(problem, share, options.repetitions, options.tau)
+                found = stopping(problem, share, seeds(options.repetitions), options.tau)
                 stopped[f"{problem.name}, rung at {share:.0%}"] = found
                 claims += stopping_claims(problem, share, found)
-            claims += auditing(problem, options.audits, options.tau)
+            claims += auditing(problem, seeds(options.audits), options.tau)
     if stopped:
         claims.append(gain_claim(stopped))
     for table in tables:
@@ -346,6 +350,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out"))
     parser.add_argument("--parts", nargs="+", default=["search", "pruning", "fresh", "overhead"])
     parser.add_argument("--repetitions", type=int, default=10)
+    parser.add_argument("--first-seed", type=int, default=0, help="of the repetitions; fresh.py has its own")
     parser.add_argument(
         "--gp-repetitions", type=int, default=2, help="of Optuna's GPSampler (slow); 0 leaves it out"
     )

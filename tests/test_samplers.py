@@ -8,6 +8,7 @@ import pytest
 from scipy.optimize import approx_fprime
 
 from attnsearch.errors import UsageError
+from attnsearch.front import hypervolume as volume
 from attnsearch.samplers import SAMPLERS, Domain, Exhausted, PoolEHVI, default_sampler, gp, make_sampler
 from attnsearch.samplers.ehvi import ehvi, front, hypervolume
 from attnsearch.samplers.history import CLAIM
@@ -232,6 +233,24 @@ def test_ehvi_agrees_with_monte_carlo(inside):
     ]
     error = 4 * np.std(gains, axis=0) / np.sqrt(len(draws)) + 1e-9
     assert (np.abs(ehvi(mean, sd, at, points, reference) - np.mean(gains, axis=0)) <= error).all()
+
+
+def test_ehvi_with_two_known_costs_agrees_with_monte_carlo():
+    random = np.random.default_rng(1)
+    y, at, reference = random.normal(0, 1, 9), random.uniform(0, 1, (9, 2)), (0.8, 1.05, 1.1)
+    mean, sd, asked = np.array([-1.0, -0.5]), np.array([0.7, 0.4]), np.array([[0.02, 0.5], [0.4, 0.1]])
+    points = np.column_stack([y, at])
+    before = volume(points, reference)
+    draws = mean + sd * random.standard_normal((500, 2))
+    gains = [
+        [
+            volume(np.vstack([points, [drawn, *c]]), reference) - before
+            for drawn, c in zip(row, asked, strict=True)
+        ]
+        for row in draws
+    ]
+    error = 4 * np.std(gains, axis=0) / np.sqrt(len(draws))
+    assert (np.abs(ehvi(mean, sd, asked, (y, at), reference) - np.mean(gains, axis=0)) <= error).all()
 
 
 @pytest.mark.parametrize("factors", [False, True])
