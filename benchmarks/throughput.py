@@ -86,7 +86,14 @@ TARGETS: tuple[Target, ...] = (
         2.0,
         "reading through SQLAlchemy; for the files, importing scikit-learn and drawing",
     ),
-    ("startup", "cost of", "<=", 1.0, "importing torch, and sympy, without which it checks no shape"),
+    ("startup", "counting", "<=", 1.0, "importing sympy and torch._dynamo, with which torch checks shapes"),
+    (
+        "startup",
+        "cost of",
+        "<=",
+        1.0,
+        "importing torch, and sympy and torch._dynamo, with which it checks shapes",
+    ),
     ("memory", "growth", "<=", 10.0, ""),
 )
 

@@ -66,6 +66,7 @@ def startup(args: argparse.Namespace) -> Figures:
         "cost of cbam_resnet18 at 224 px (s)": [*python, "cost", "cbam_resnet18"],
     }
     found = {name: [_cpu_of(command) for _ in range(REPEATS)] for name, command in commands.items()}
+    found["counting cbam_resnet18 at 224 px, once torch is loaded (s)"] = [_count()]
     found["costs of all archs of a space of 10,000 (s)"] = [_cost_range()]
     return found
 
@@ -77,6 +78,16 @@ def _cpu_of(command: list[str]) -> float:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _count() -> float:
+    command = (
+        "import time, torch, attnsearch; began = time.process_time();"
+        "attnsearch.measure(attnsearch.create_model('cbam_resnet18'), (3, 224, 224));"
+        "print(time.process_time() - began)"
+    )
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    return float(done.stdout)
 
 
 def _cost_range() -> float:
