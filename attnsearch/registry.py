@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Slot = Literal["attention", "conv", "neck"]
+SLOTS: tuple[Slot, ...] = ("attention", "conv", "neck")
 Value = int | float | bool | str | tuple[int, ...] | None
 T = TypeVar("T", bound=type)
 
@@ -220,11 +221,13 @@ def _read(path: Path, module: str) -> list[BlockInfo]:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
     except SyntaxError as error:
-        raise UsageError(f"{path}:{error.lineno}: not valid Python: {error.msg}") from None
+        raise UsageError(f"{path}:{error.lineno or 1}: not valid Python: {error.msg}") from None
+    except ValueError as error:  # bytes that are no text
+        raise UsageError(f"{path}: not valid Python: {error}") from None
     found = []
-    presets = _presets(tree)
+    presets = _presets(tree, path)
     for node in tree.body:
-        if isinstance(node, ast.ClassDef) and (registered := _registration(node)):
+        if isinstance(node, ast.ClassDef) and (registered := _registration(node, path)):
             name, slot = registered
             found.append(
                 BlockInfo(
@@ -234,7 +237,7 @@ def _read(path: Path, module: str) -> list[BlockInfo]:
                     class_name=node.name,
                     doc=ast.get_docstring(tree) or "",
                     class_doc=ast.get_docstring(node) or "",
-                    options=_options(node),
+                    options=_options(node, path),
                     path=path,
                     presets=presets,
                 )
@@ -242,16 +245,21 @@ def _read(path: Path, module: str) -> list[BlockInfo]:
     return found
 
 
-def _registration(node: ast.ClassDef) -> tuple[str, Slot] | None:
+def _registration(node: ast.ClassDef, path: Path) -> tuple[str, Slot] | None:
     for call in node.decorator_list:
         if isinstance(call, ast.Call) and getattr(call.func, "id", getattr(call.func, "attr", "")) == "block":
-            said = (ast.literal_eval(word.value) for word in call.keywords if word.arg == "slot")
-            slot: Slot = next(said, "attention")
-            return ast.literal_eval(call.args[0]), slot
+            said = dict(zip(("name",), call.args, strict=False)) | {w.arg: w.value for w in call.keywords}
+            if "name" not in said:
+                raise UsageError(f"{path}:{call.lineno}: a block needs a name: @block('my_block')")
+            name = _literal(said["name"], path, "a block's name")
+            slot = _literal(said["slot"], path, "a block's slot") if "slot" in said else "attention"
+            if slot not in SLOTS:
+                raise UsageError(f"{path}:{call.lineno}: {unknown('slot', slot, SLOTS)}")
+            return str(name), slot
     return None
 
 
-def _options(node: ast.ClassDef) -> tuple[Option, ...]:
+def _options(node: ast.ClassDef, path: Path) -> tuple[Option, ...]:
     init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
     if init is None:
         return ()
@@ -259,20 +267,29 @@ def _options(node: ast.ClassDef) -> tuple[Option, ...]:
         Option(
             name=arg.arg,
             type=ast.unparse(arg.annotation) if arg.annotation else "",
-            default=ast.literal_eval(default) if default is not None else None,
-            choices=_literal_choices(arg.annotation),
+            default=_literal(default, path, f"the default of {arg.arg}") if default is not None else None,
+            choices=_literal_choices(arg.annotation, path),
         )
         for arg, default in zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True)
     )
 
 
-def _presets(tree: ast.Module) -> dict[str, dict[str, Value]]:
+def _presets(tree: ast.Module, path: Path) -> dict[str, dict[str, Value]]:
     for node in tree.body:
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
             if getattr(target, "id", "") == "PRESETS":
-                return ast.literal_eval(node.value)  # type: ignore[no-any-return]
+                return _literal(node.value, path, "PRESETS")  # type: ignore[no-any-return]
     return {}
+
+
+def _literal(node: ast.expr, path: Path, what: str) -> Any:
+    """The value of an expression that is read, never run."""
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        said = f"{what} must be written out, since the file is read without being run"
+        raise UsageError(f"{path}:{node.lineno}: {said}; got {ast.unparse(node)}") from None
 
 
 def _is_a(value: Any, kind: str) -> bool:
@@ -291,9 +308,9 @@ def _is_a(value: Any, kind: str) -> bool:
     return kind not in kinds or isinstance(value, kinds[kind])
 
 
-def _literal_choices(annotation: ast.expr | None) -> tuple[Value, ...]:
+def _literal_choices(annotation: ast.expr | None, path: Path) -> tuple[Value, ...]:
     if isinstance(annotation, ast.Subscript) and getattr(annotation.value, "id", "") == "Literal":
         inner = annotation.slice
         values = inner.elts if isinstance(inner, ast.Tuple) else [inner]
-        return tuple(ast.literal_eval(value) for value in values)
+        return tuple(_literal(value, path, "a choice") for value in values)
     return ()

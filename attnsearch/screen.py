@@ -64,7 +64,7 @@ class _Patient:
 
     @property
     def encoding(self) -> str:
-        return "ascii" if self._ascii else str(getattr(self._inner, "encoding", "utf-8"))
+        return "ascii" if self._ascii else getattr(self._inner, "encoding", None) or "utf-8"
 
     def write(self, text: str | bytes) -> int:
         # click distrusts a stream that calls itself ASCII: it wraps it anew and hands over UTF-8 bytes.

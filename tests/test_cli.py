@@ -92,6 +92,11 @@ MISTAKES = [
     ("check nope.py", "Plug-in file not found: nope.py", 2),
     ("check plain.py", "no class here is decorated with @block('name')", 2),
     ("check broken.py", "broken.py:1: not valid Python", 2),
+    ("check binary.py", "not valid Python: source code string cannot contain null bytes", 2),
+    ("check named.py", "named.py:1: a block's name must be written out", 2),
+    ("check nameless.py", "nameless.py:1: a block needs a name: @block('my_block')", 2),
+    ("check slot.py", "slot.py:1: Unknown slot 'attentoin'. Did you mean 'attention'?", 2),
+    ("check computed.py", "computed.py:3: the default of ratio must be written out", 2),
     ("cost resnet50 --image 224", "must be channels x height x width, such as 3x224x224, got '224'", 2),
     ("latency resnet8 --dtype float8", "Unknown dtype 'float8'. Did you mean 'float32'?", 2),
     ("init space.txt", "a space file ends in .yaml", 2),
@@ -114,6 +119,11 @@ FILES = {
     "one.yaml": "host: resnet8\nstages: {attention: se}\n",
     "plain.py": "x = 1\n",
     "broken.py": "class :\n",
+    "binary.py": "\0",
+    "named.py": "@block(NAME)\nclass Gate: ...\n",
+    "nameless.py": "@block()\nclass Gate: ...\n",
+    "slot.py": "@block('gate', slot='attentoin')\nclass Gate: ...\n",
+    "computed.py": "@block('gate')\nclass Gate:\n    def __init__(self, channels, *, ratio: int = 2 * N): ...\n",
 }
 
 
