@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from fvcore.nn import FlopCountAnalysis
 
 from attnsearch.costing import CostTable, map_size
+from attnsearch.host import build
 from attnsearch.limits import parse_limits
 from attnsearch.space import load_space
 
 IMAGE = (3, 32, 32)
+MULTIPLY_ADD = {"conv", "linear", "addmm", "mm", "matmul", "bmm", "einsum"}  # names of fvcore
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +26,29 @@ def test_sums_are_the_direct_counts_of_fifty_archs(table):
     for seed in range(50):
         arch = table.space.sample(seed)
         assert table.of(arch, table.space.choice(arch)) == table.direct(arch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("host", ["resnet8", "resnet14", "resnet18", "resnet50"])
+def test_sums_are_what_fvcore_counts(tmp_path, host):
+    """Fifty random archs per backbone, built: fvcore's operators that multiply and add, and parameters."""
+    path = tmp_path / "host.yaml"
+    path.write_text(
+        f"host: {host}\nstages: {{attention: [none, se, eca, cbam, coordatt, gc, nonlocal], units: [all, last]}}\n"
+    )
+    sums, sizes = CostTable(load_space(path), IMAGE, classes=10), set()
+    assert sums.additive
+    for seed in range(50):
+        arch = sums.space.sample(seed)
+        network = build(arch, classes=10).eval()
+        counted = FlopCountAnalysis(network, torch.zeros(1, *IMAGE)).unsupported_ops_warnings(False)
+        operators = counted.uncalled_modules_warnings(False).by_operator()
+        macs = sum(count for name, count in operators.items() if name in MULTIPLY_ADD)
+        params = sum(weight.numel() for weight in network.parameters())
+        found = sums.of(arch, sums.space.choice(arch))
+        assert (found["macs"], found["params"]) == (macs, params)
+        sizes.add(macs)
+    assert len(sizes) > 10
 
 
 def test_stage_level_blocks_and_conv_blocks_are_additive_too(tmp_path):

@@ -407,6 +407,22 @@ def test_an_eventful_run(place):
     assert_sound(db(place), acknowledged=frozenset(done))
 
 
+@pytest.mark.slow
+def test_four_workers_one_of_them_killed(place):
+    """40 trials: numbers unique, each with its mirror among the curves, none left running, the lost one run again."""
+    started = start(place, "--workers", "4", "--epochs", "6", "--trials", "40")
+    await_rows(db(place), ("COMPLETE",), 5)
+    os.kill(children(started.pid)[0], signal.SIGKILL)
+    _, errors = started.communicate(timeout=400)
+    assert started.returncode == 0, errors
+    assert_sound(db(place))
+    found = open_study("tiny", out=place / "results").record.trials
+    assert sum(not row.lost for row in found) == 40
+    (lost,) = [row for row in found if row.lost]
+    (again,) = [row for row in found if (row.key, row.seed, row.lost) == (lost.key, lost.seed, False)]
+    assert (again.state in ("complete", "stopped"), again.attempt) == (True, 1)
+
+
 def _kill_a_worker(place, coordinator) -> None:
     """Kill one whose training has begun: its first epoch is in the study's curves."""
     asked = "SELECT count(*) FROM trial_intermediate_values"
