@@ -228,6 +228,19 @@ def test_a_copy_without_its_log_opens_and_goes_on(tmp_path):
     assert_sound(db(tmp_path / "cut"))
 
 
+def test_opening_a_study_again_keeps_the_locks_of_this_process(copied):
+    """Another process that closes last takes the log away; with a connection of ours open it is not the last."""
+    with closing(sqlite3.connect(db(copied))) as ours:
+        ours.execute("PRAGMA journal_mode=WAL")
+        ours.execute("SELECT count(*) FROM trials").fetchone()
+        open_study("tiny", out=copied / "results")
+        theirs = (
+            f"import sqlite3; c = sqlite3.connect({str(db(copied))!r}); c.execute('SELECT 1 FROM trials')"
+        )
+        subprocess.run([sys.executable, "-c", theirs + "; c.close()"], check=True)
+        assert db(copied).with_name(f"{db(copied).name}-wal").exists()
+
+
 def test_a_locked_database_is_waited_for(tmp_path):
     run(tmp_path, trials=2, confirm=0.0)
     lock = sqlite3.connect(db(tmp_path), isolation_level=None, check_same_thread=False)

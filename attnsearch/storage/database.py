@@ -143,17 +143,21 @@ def _make_sqlite(path: Path) -> bool:
 
 
 def _check_sqlite(path: Path) -> None:
-    """Raise unless the file is a whole SQLite database with a study's tables; nothing is written to it."""
-    with open(path, "rb") as file:
-        head = file.read(16)
-    if head != b"SQLite format 3\0":
-        raise _unusable(path, "it is empty" if not head else "it is not a database")
+    """Raise unless the file is a whole SQLite database with a study's tables; nothing is written to it.
+
+    Only SQLite may open the file: closing any other handle drops the locks of this process's connections to it, and
+    another process may then take away the log that they read and write.
+    """
+    if path.stat().st_size == 0:
+        raise _unusable(path, "it is empty")
     uri = f"file:{quote(str(path.absolute()))}?mode=ro"
     try:
         with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=BUSY)) as database:
             found = database.execute("PRAGMA quick_check(1)").fetchone()[0]
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
     except (sqlite3.Error, ValueError) as error:  # ValueError: a damaged name is no UTF-8
+        if getattr(error, "sqlite_errorname", "") == "SQLITE_NOTADB":
+            raise _unusable(path, "it is not a database") from error
         raise _fault(f"sqlite:///{path}", error) from error
     if found != "ok":
         raise _unusable(path, found.splitlines()[-1])
