@@ -113,6 +113,8 @@ class Fast(TorchFunctionMode):
         return y  # type: ignore[no-any-return]
 
     def add_relu(self, x: Tensor, other: Tensor) -> Tensor | None:
+        if type(x) is Tensor and x.dim() == 4 and _suits(other):
+            x = x.contiguous(memory_format=torch.channels_last)  # a gate may have left it in another order
         if not _alike(x, other):
             return None
         y, twin = _AddRelu.apply(x, self._other(other))  # type: ignore[no-untyped-call]
@@ -157,6 +159,51 @@ class Fast(TorchFunctionMode):
         stride: Any = 1,
         padding: Any = 0,
         *rest: Any,
+    ) -> Tensor | None:
+        """What torch's convolution takes far longer over than the arithmetic is worth."""
+        if weight.shape[1] == 1 < weight.shape[0] == x.shape[1]:
+            return self._line_conv(x, weight, bias, stride, padding, *rest)
+        return self._planes_conv(x, weight, bias, stride, padding, *rest)
+
+    def _line_conv(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: Any,
+        padding: Any,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> Tensor | None:
+        """A depthwise convolution along one axis: oneDNN's gradients are quick for undilated columns alone.
+
+        A row is turned into a column. Every d-th line of a dilated column stands beside its neighbours if d lines are
+        taken for one of d times the width, which in channels-last order moves nothing.
+        """
+        kernel, row = weight.shape[2:], weight.shape[2] == 1
+        taps, step = (kernel[1], dilation[1]) if row else (kernel[0], dilation[0])
+        same = tuple(d * (k // 2) for d, k in zip(dilation, kernel, strict=True))
+        line = 1 in kernel and taps % 2 == 1 and (step > 1 or (row and taps > 3))
+        if not (line and _suits(x) and stride == (1, 1) and padding == same and groups == len(weight)):
+            return None
+        if x.shape[3 if row else 2] % step:
+            return None
+        if row:
+            x, weight = (
+                x.transpose(2, 3).contiguous(memory_format=torch.channels_last),
+                weight.transpose(2, 3),
+            )
+        lines = x.permute(0, 2, 3, 1)  # (B, H, W, C)
+        wide = lines.reshape(len(x), lines.shape[1] // step, step * lines.shape[2], -1).permute(0, 3, 1, 2)
+        height = wide.shape[2]
+        if taps > height:  # nor are they where the kernel is longer than the column
+            wide = F.pad(wide, (0, 0, 0, taps - height))
+        y = torch.conv2d(wide, weight, bias, 1, (taps // 2, 0), 1, groups)[:, :, :height]
+        y = y.permute(0, 2, 3, 1).reshape(lines.shape).permute(0, 3, 1, 2)
+        return y.transpose(2, 3).contiguous(memory_format=torch.channels_last) if row else y
+
+    def _planes_conv(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, *rest: Any
     ) -> Tensor | None:
         """A convolution of two maps to one, as in a spatial gate: torch's takes longer than the rest of the gate."""
         kernel = weight.shape[2]

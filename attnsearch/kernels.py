@@ -352,16 +352,19 @@ def line_pools(x: Any, mean: Any, largest: Any) -> None:
 def line_pools_back(x: Any, largest: Any, g: Any, g_mean: Any, g_largest: Any, out: Any) -> None:
     """Out = g + g_mean / N + g_largest shared among the lines that reach the maximum."""
     outer, lines, inner = x.shape
-    ties = np.empty(inner, F32)
+    ties, every, share = np.empty(inner, F32), np.empty(inner, F32), np.empty(inner, F32)
     for i in range(outer):
         ties[:] = F32(0)
         for n in range(lines):
             for j in range(inner):
                 ties[j] += F32(1) if load(x[i, n, j]) == largest[i, j] else F32(0)
+        for j in range(inner):
+            every[j] = g_mean[i, j] / F32(lines)
+            share[j] = g_largest[i, j] / max(ties[j], F32(1))
         for n in range(lines):
             for j in range(inner):
-                v = load(g[i, n, j]) + g_mean[i, j] / F32(lines)
-                v += g_largest[i, j] / ties[j] if load(x[i, n, j]) == largest[i, j] else F32(0)
+                v = load(g[i, n, j]) + every[j]
+                v += share[j] if load(x[i, n, j]) == largest[i, j] else F32(0)
                 out[i, n, j] = store(v, x[i, n, j])
 
 

@@ -38,6 +38,12 @@ def conv() -> nn.Module:
     return nn.Conv2d(2, 1, 7, padding=3, bias=False)
 
 
+def line(kernel: tuple[int, int], dilation: int = 1, bias: bool = True) -> nn.Module:
+    torch.manual_seed(3)
+    padding = kernel[0] // 2 * dilation, kernel[1] // 2 * dilation
+    return nn.Conv2d(6, 6, kernel, padding=padding, dilation=dilation, groups=6, bias=bias)
+
+
 def gated(x: Tensor) -> Tensor:
     """Both kinds of pool and both kinds of product, on one map and on its product."""
     y = x * (x.mean((2, 3), keepdim=True) - x.amax((2, 3), keepdim=True)).sigmoid()
@@ -69,6 +75,10 @@ OPERATIONS = {
     "one channel": (lambda: gated, (3, 1, 5, 4), 0.0),
     "one place": (lambda: gated, (3, 6, 1, 1), 0.0),
     "convolution of planes": (conv, (3, 2, 9, 8), 0.0),
+    "convolution of rows": (lambda: line((1, 5)), (3, 6, 4, 9), 0.0),
+    "convolution of dilated rows": (lambda: line((1, 3), 2), (3, 6, 5, 8), 0.0),
+    "convolution of dilated columns": (lambda: line((3, 1), 3, bias=False), (3, 6, 9, 5), 0.0),
+    "convolution of short columns": (lambda: line((7, 1), 2), (3, 6, 4, 5), 0.0),
 }
 
 
@@ -125,8 +135,11 @@ def test_the_kernels_are_what_computes() -> None:
             x * x.amax((2, 3), True),
         ]
         made.append(conv()(feature_map(3, 2, 9, 8)))
+        made.append(line((3, 1), 2)(x[:, :, :4].contiguous(memory_format=torch.channels_last)))
     names = [str(y.grad_fn) for y in made]
-    for name, ours in zip(names, ("Norm", "Norm", "AddRelu", "Squeeze", "Scale", "PlanesConv"), strict=True):
+    for name, ours in zip(
+        names, ("Norm", "Norm", "AddRelu", "Squeeze", "Scale", "PlanesConv", "Permute"), strict=True
+    ):
         assert ours in name
 
 

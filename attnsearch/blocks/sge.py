@@ -46,11 +46,13 @@ class SGE(nn.Module):
         similarity = x * F.adaptive_avg_pool2d(x, 1)
         if members > 1:
             similarity = torch.unflatten(similarity, 1, (self.groups, members)).sum(2)  # (B, G, H, W)
-        deviation = similarity.std((2, 3), keepdim=True, correction=min(1, places - 1))
+        mean = similarity.mean((2, 3), keepdim=True)
+        spread = torch.linalg.vector_norm(similarity - mean, dim=(2, 3), keepdim=True)
+        deviation = spread / max(1, places - 1) ** 0.5
         # Standardised, weighed and shifted by one product and one sum: what is divided is a number a map.
         slope = (self.weight[..., None] / (deviation + EPSILON)).to(x.dtype)  # (B, G, 1, 1)
-        shift = self.bias[..., None] - slope * similarity.mean((2, 3), keepdim=True)
-        gate = (similarity * slope + shift.to(x.dtype)).sigmoid()
+        shift = self.bias[..., None] - slope * mean
+        gate: Tensor = (similarity * slope + shift.to(x.dtype)).sigmoid()
         if members > 1:
             gate = gate[:, :, None].expand(-1, -1, members, -1, -1).flatten(1, 2)  # (B, C, H, W)
         return x * gate

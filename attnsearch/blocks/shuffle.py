@@ -46,8 +46,8 @@ class Shuffle(nn.Module):
         grouped = x.reshape(batch * self.groups, -1, height, width)  # (B G, C / G, H, W)
         first, second = grouped.chunk(2, 1)  # (B G, C / 2G, H, W) each
         pooled = F.adaptive_avg_pool2d(first, 1)
-        first = first * (self.channel_weight * pooled + self.channel_bias).sigmoid()
-        second = second * (self.spatial_weight * self.norm(second) + self.spatial_bias).sigmoid()
+        first = first * (self.channel_weight * pooled + self.channel_bias).sigmoid().to(x.dtype)
+        second = second * (self.spatial_weight * self.norm(second) + self.spatial_bias).sigmoid().to(x.dtype)
         halves = torch.cat([first, second], 1).reshape(batch, 2, channels // 2, height, width)
         return halves.transpose(1, 2).reshape(
             x.shape
