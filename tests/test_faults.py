@@ -394,7 +394,7 @@ def place(tmp_path):
 
 def test_an_eventful_run(place):
     """Workers killed in their trainings, a second coordinator, SIGTERM; resumed, tables gone, Ctrl-C; resumed."""
-    command = ("--confirm", "0", "--workers", "2", "--epochs", "12", "--trials")
+    command = ("--confirm", "0", "--workers", "2", "--epochs", "40", "--trials")
     first = start(place, *command, "27")  # more than the first and third are given time for
     await_rows(db(place), ("RUNNING",), 2)
     _kill_a_worker(place, first.pid)
@@ -449,7 +449,7 @@ def _kill_a_worker(place, coordinator) -> None:
         os.kill(worker, signal.SIGKILL)
 
 
-def _ended(process, number, *, group: bool = False, within: float = 30) -> int:
+def _ended(process, number, *, group: bool = False, within: float = 90) -> int:
     (os.killpg if group else os.kill)(process.pid, number)
     return process.wait(within)
 

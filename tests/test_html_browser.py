@@ -36,14 +36,14 @@ class Browser:
 
         flags = ("--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe")
         self._process = subprocess.Popen(
-            [str(CHROMIUM), *flags, f"--user-data-dir={profile}", "about:blank"],
+            [str(CHROMIUM), *flags, f"--user-data-dir={profile}"],
             preexec_fn=wire,
             close_fds=False,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         self._buffer, self._number, self.messages = b"", 0, list[str]()
-        target = self.call("Target.getTargets")["targetInfos"][0]["targetId"]
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
