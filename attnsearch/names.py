@@ -8,6 +8,7 @@ from pathlib import Path
 from attnsearch.errors import DataError, UsageError, did_you_mean
 
 DATA = ("cluttered-digits", "digits", "cifar10", "cifar100")  # that come with us, or are known by name
+LARGEST_SIDE = 2048  # pixels
 _SCHEMES = ("sqlite", "postgresql")
 
 
@@ -23,6 +24,12 @@ def check_data(name: str) -> str:
     if name not in DATA and not name.startswith("hf:") and not Path(name).expanduser().exists():
         raise DataError(f"Data folder not found: {name}.{did_you_mean(name, DATA)}")
     return name
+
+
+def check_side(side: int | None) -> None:
+    """Refuse an image's side that is a slip: beyond it a data set fills a disk before anybody sees why."""
+    if side is not None and not 1 <= side <= LARGEST_SIDE:
+        raise UsageError(f"the image size is a side in pixels from 1 to {LARGEST_SIDE:,}, not {side:,}")
 
 
 def check_url(url: str) -> str:

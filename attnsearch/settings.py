@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from attnsearch.errors import UsageError, unknown
 from attnsearch.limits import LIMITED, parse_limits
-from attnsearch.names import check_data
+from attnsearch.names import check_data, check_side
 
 DESIGNS = ("search", "loo", "add", "swap", "factorial")
 CONTROLS = ("null", "width", "frozen", "none")
@@ -113,6 +113,7 @@ class Settings:
                     f"--enqueue is for a search; --design {self.design} says itself which archs it trains"
                 )
         parse_limits(self.budget)
+        check_side(self.image_size)
         check_data(self.data)
         return self
 

@@ -66,6 +66,11 @@ MISTAKES = [
     ("run --space cbam_variants --trials -1", "must be an integer ≥ 1, got '-1'", 2),
     ("run --space cbam_variants --trials abc", "must be an integer ≥ 1, got 'abc'", 2),
     ("run --space cbam_variants --trials 1e3", "must be an integer ≥ 1, got '1e3'", 2),
+    (
+        "run --space cbam_variants --image-size 100000",
+        "the image size is a side in pixels from 1 to 2,048",
+        2,
+    ),
     ("run --space cbam_variants --epochs 0", "'--epochs': must be an integer ≥ 1", 2),
     ("run --space cbam_variants --batch-size 0", "'--batch-size': must be an integer ≥ 1", 2),
     ("run --space cbam_variants --lr nan", "must be a positive finite number, got 'nan'", 2),

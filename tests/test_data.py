@@ -437,7 +437,9 @@ def test_an_unknown_name_is_answered_with_the_nearest():
         open_data("digit")
 
 
-@pytest.mark.parametrize("arguments", [{"limit": 0}, {"image_size": -1}, {"on_bad_image": "ignore"}])
+@pytest.mark.parametrize(
+    "arguments", [{"limit": 0}, {"image_size": -1}, {"image_size": 100_000}, {"on_bad_image": "ignore"}]
+)
 def test_senseless_options_are_usage_errors(arguments):
     with pytest.raises(UsageError):
         open_data("digits", **arguments)

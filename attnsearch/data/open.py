@@ -17,7 +17,7 @@ from attnsearch.data.prepare import FORMAT, Options, prepare
 from attnsearch.data.split import stratified
 from attnsearch.data.store import Prepared, cache_folder, fetch
 from attnsearch.errors import DataError, UsageError
-from attnsearch.names import check_data
+from attnsearch.names import check_data, check_side
 
 OnBadImage = Literal["fail", "skip"]
 
@@ -126,9 +126,9 @@ def _prepared(
 
 
 def _check(options: Options, on_bad_image: str) -> None:
-    for flag, value in (("image size", options.image_size), ("limit", options.limit)):
-        if value is not None and value < 1:
-            raise UsageError(f"{flag} must be an integer ≥ 1, not {value}")
+    check_side(options.image_size)
+    if options.limit is not None and options.limit < 1:
+        raise UsageError(f"limit must be an integer ≥ 1, not {options.limit}")
     if on_bad_image not in ("fail", "skip"):
         raise UsageError(f"on_bad_image must be 'fail' or 'skip', not '{on_bad_image}'")
 
