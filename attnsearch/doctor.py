@@ -102,7 +102,8 @@ def _cache() -> Sign:
     from attnsearch.data.store import cache_folder
 
     folder, _ = cache_folder()
-    used = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e9
+    files = [file.stat() for file in folder.rglob("*") if file.is_file()]
+    used = sum(512 * file.st_blocks if hasattr(file, "st_blocks") else file.st_size for file in files) / 1e9
     return _place("cache", folder, f", {used:.2f} GB used", "set ATTNSEARCH_CACHE to another folder")
 
 

@@ -10,6 +10,7 @@ import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -416,6 +417,15 @@ def test_a_chosen_cache_that_cannot_be_written_is_a_fault(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(EnvironmentFault, match="cannot write the image cache"):
         open_data("digits", cache=tmp_path / "file")
+
+
+def test_a_full_disk_is_a_fault_before_anything_is_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10_000))
+    with pytest.raises(
+        EnvironmentFault, match=r"cannot write the image cache .*: 0\.1 GB wanted, 0\.0 GB free"
+    ):
+        open_data("digits", image_size=224, cache=tmp_path)
+    assert list(tmp_path.glob("images/*")) + list(tmp_path.glob("images/.*")) == []
 
 
 def test_without_a_usable_default_cache_images_stay_in_memory(tmp_path, monkeypatch):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import math
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -117,6 +120,9 @@ def _decoded(pool: Pool, part: str, rows: Rows, height: int, width: int) -> Iter
 def _allocate(folder: Path | None, split: str, shape: tuple[int, ...]) -> Pixels:
     if folder is None:
         return np.empty(shape, np.uint8)
+    wanted, free = math.prod(shape), shutil.disk_usage(folder).free
+    if wanted > free:  # a mapped file may be larger than its disk; filling it would end in a signal
+        raise OSError(errno.ENOSPC, f"{wanted / 1e9:,.1f} GB wanted, {free / 1e9:,.1f} GB free")
     return np.lib.format.open_memmap(folder / f"{split}.npy", mode="w+", dtype=np.uint8, shape=shape)
 
 
