@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,9 @@ FAILURES_LOOKED_AT = 10  # if more than half of the first ten trainings fail, th
 class Observer:
     """Told what happens during a run; the base class keeps quiet."""
 
-    def began(self, facts: dict[str, Any], total: int, workers: int) -> None: ...
+    def began(
+        self, facts: dict[str, Any], total: int, workers: int, done: Sequence[TrialResult] = ()
+    ) -> None: ...  # `done`: of the total, what earlier runs of the study did
     def trial_began(self, row: TrialResult) -> None: ...
     def epoch(self, row: TrialResult, progress: Progress) -> None: ...
     def trial_ended(self, row: TrialResult) -> None: ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from attnsearch.coordinator import Observer
@@ -29,8 +30,12 @@ class Clock:
     """Counts trials and estimates the time left from the rate so far."""
 
     def __init__(self) -> None:
-        self.began, self.total, self.done, self.before, self.workers = time.monotonic(), 0, 0, 0, 1
+        self.began, self.total, self.done, self.before = time.monotonic(), 0, 0, 0
         self.share: dict[int, float] = {}
+
+    def start(self, total: int, before: int) -> None:
+        """Set out for `total` trials, of which earlier runs did `before`."""
+        self.began, self.total, self.done, self.before = time.monotonic(), total, before, before
 
     def rate(self) -> float:
         """Trials per second since this run began, running ones counted by their epochs."""
@@ -50,13 +55,17 @@ class Lines(Observer):
     def __init__(self) -> None:
         self.clock = Clock()
 
-    def began(self, facts: dict[str, Any], total: int, workers: int) -> None:
-        self.clock.total, self.clock.workers = total, workers
+    def began(
+        self, facts: dict[str, Any], total: int, workers: int, done: Sequence[TrialResult] = ()
+    ) -> None:
+        self.clock.start(total, len(done))
         data = facts.get("data") or {}
         self.say(f"{facts['question']}")
+        resumed = f" ({len(done)} done before)" if done else ""
         self.say(
-            f"{facts['size']:,} archs, {total} trials of {facts['recipe']['epochs']} epochs on {data.get('name')} "
-            f"({data.get('train'):,} train, {data.get('val'):,} val images), {workers} workers, {facts['device']}"
+            f"{facts['size']:,} archs, {total} trials{resumed} of {facts['recipe']['epochs']} epochs on "
+            f"{data.get('name')} ({data.get('train'):,} train, {data.get('val'):,} val images), {workers} workers, "
+            f"{facts['device']}"
         )
 
     def trial_ended(self, row: TrialResult) -> None:
@@ -90,8 +99,11 @@ class Screen(Observer):
             console=console, refresh_per_second=REFRESHES, transient=True, get_renderable=self.draw
         )
 
-    def began(self, facts: dict[str, Any], total: int, workers: int) -> None:
-        self.facts, self.clock.total, self.clock.workers = facts, total, workers
+    def began(
+        self, facts: dict[str, Any], total: int, workers: int, done: Sequence[TrialResult] = ()
+    ) -> None:
+        self.facts, self.finished = facts, {row.number: row for row in done}
+        self.clock.start(total, len(done))
         self.live.console.print(facts["question"], style="bold")
         self.live.start()
 

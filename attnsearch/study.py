@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from attnsearch.ablation import DesignAgenda
-from attnsearch.agenda import SearchAgenda
+from attnsearch.agenda import SearchAgenda, counted
 from attnsearch.coordinator import Observer, reasons, stopping, train_all, write_report
 from attnsearch.costing import CostTable
 from attnsearch.data import Data, check_redealable, open_data
@@ -215,7 +215,8 @@ class Run:
             self._write_search_facts(book, agenda, table)
         else:
             book.facts(**agenda.facts(), margin=self.settings.margin)
-        self.observer.began(dict(book.study.user_attrs), agenda.total, worker_count(self.settings))
+        done = [row for row in counted(book) if row.state != "running"]
+        self.observer.began(dict(book.study.user_attrs), agenda.total, worker_count(self.settings), done)
         if isinstance(agenda, DesignAgenda):
             self.observer.note(outlook(agenda, book.record()))
 
