@@ -263,7 +263,7 @@ def _on_front(errors: Floats, costs: Floats) -> NDArray[np.bool_]:
     """(draws, n) errors, (n, m) costs -> (draws, n): no arch of no more cost has less error."""
     if costs.shape[1] == 1:
         order = np.argsort(costs[:, 0], kind="stable")
-        best = np.minimum.accumulate(errors[:, order], axis=1)
+        best = np.minimum.accumulate(np.take(errors, order, axis=1), axis=1)
         last = np.searchsorted(costs[order, 0], costs[:, 0], side="right") - 1  # equal costs are rivals too
         return np.asarray(errors <= np.take(best, last, axis=1))
     rivals = np.asarray((costs[None, :, :] <= costs[:, None, :]).all(axis=2))

@@ -65,7 +65,6 @@ TARGETS: tuple[Target, ...] = (
         "channel groups as images of their own: copies, and convolutions of 2 channels",
     ),
     ("gates", "gam", "<=", 2.0, "1.4 times the MACs, in 7x7 convolutions from and to one hidden channel"),
-    ("gates", "lska", "<=", 2.0, "oneDNN's gradients of depthwise convolutions: two thirds of the step"),
     (
         "gates",
         "nonlocal",
@@ -73,8 +72,6 @@ TARGETS: tuple[Target, ...] = (
         2.0,
         "2.5 times the MACs, and 1,024 x 1,024 scores an image at 32 x 32 pixels",
     ),
-    ("gates", "sge", "<=", 2.0, "a sigmoid and a deviation of a whole map"),
-    ("gates", "shuffle", "<=", 2.0, "the shuffle itself: copies of the map there and back"),
     ("gates", "triplet", "<=", 2.0, "a sum of three gates makes a whole map"),
     ("gates", "", "<=", 2.0, ""),
     ("overhead", "coordinator: share", "<=", 2.0, ""),
