@@ -149,7 +149,7 @@ class ParetoAtRung:
             return Decision(False, f"rung {rung} is not trusted: partial tau may be {bound:.2f}")
         reason = (
             f"{error:.2f} % at this rung foretells {finals[-1]:.2f} % (sd {line.sd:.2f}), "
-            f"{gains[-1] / asked:.0%} of the gain that new archs promise for the epochs left"
+            f"{100 * gains[-1] / asked:.0f} % of the gain that new archs promise for the epochs left"
         )
         checked = sum(run.audited for run in others)
         if _coin(self.seed, key) < self.audited and checked < self.audited * len(pairs):
