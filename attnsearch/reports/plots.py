@@ -289,7 +289,7 @@ def _points(axes: Any, rows: Sequence[ArchRow], marker: str, colour: str, filled
         s=30,
         edgecolors=colour,
         facecolors=colour if filled else "white",
-        zorder=3,
+        zorder=4 if filled else 3,  # what is confirmed covers what is not
         label=f"{name} ({len(rows)})" if name != "baseline" else name,
     )
 
