@@ -14,7 +14,9 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from attnsearch.errors import BlockError, UsageError, did_you_mean, unknown
@@ -208,13 +210,30 @@ def _shipped() -> dict[str, BlockInfo]:
 def _import(facts: BlockInfo) -> Any:
     if facts.module in sys.modules or facts.module.startswith("attnsearch."):
         return importlib.import_module(facts.module)
-    spec = importlib.util.spec_from_file_location(facts.module, facts.path)
+    return import_file(facts.module, facts.path)
+
+
+def import_file(name: str, path: Path) -> Any:
+    """Run a Python file as the module `name`: what runs is what the file says now, and nothing is left beside it.
+
+    Python's own loader keeps bytecode in `__pycache__`, and takes it for fresh if the source has its size and its
+    second: a file edited and run again at once would be the old one.
+    """
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Uncached(name, str(path)))
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[facts.module] = module
-    spec.loader.exec_module(module)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]  # half a module would be taken for the whole one the next time
+        raise
     return module
+
+
+class _Uncached(SourceFileLoader):
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
 
 
 def _read(path: Path, module: str) -> list[BlockInfo]:

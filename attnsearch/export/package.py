@@ -138,15 +138,12 @@ def pack(
 def _write_py(network: nn.Module, images: Tensor, file: Path, head: str) -> Tensor:
     """The source; what it computes with the network's weights."""
     from attnsearch.export.source import source
+    from attnsearch.registry import import_file
 
     arch: Any = network.arch
     classes = int(network.fc.out_features)  # type: ignore[union-attr, arg-type]
     _write(file, source(arch, classes=classes, in_channels=images.shape[1], head=head).encode())
-    spec = importlib.util.spec_from_file_location(f"attnsearch_export_{file.stem}", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = import_file(f"attnsearch_export_{file.stem}", file)
     copy = module.Network()
     copy.load_state_dict(network.state_dict())
     return _run(copy.eval(), images)
