@@ -201,7 +201,7 @@ def outside(root: Path) -> None:
 HTML = b"<!DOCTYPE html><html><body>404</body></html>"
 SVG = b"<svg xmlns='http://www.w3.org/2000/svg'/>"
 BAD_INPUT = {
-    "I28 no images": (no_images, r"no class folders with images under \S*pets \(looked for png, jpg, "),
+    "I28 no images": (no_images, r"no class folders with images under .*pets \(looked for png, jpg, "),
     "I28 loose images": (loose_images, "put its images into one folder per class"),
     "I29 one class": (one_class, r"need ≥ 2 classes, found 1: 'cat'"),
     "I30 one image": (
@@ -216,13 +216,13 @@ BAD_INPUT = {
         truncate,
         r"cat/3\.jpg: truncated \(\d+ bytes not processed\); 1 bad file of 40; .*--on-bad-image skip",
     ),
-    "I34 html": (write("cat/3.jpg", HTML), r"not an image: \S*cat/3\.jpg; 1 bad file of 41"),
-    "I34 empty": (write("cat/3.jpg", b""), r"not an image: \S*cat/3\.jpg; 1 bad file of 41"),
-    "I34 svg": (write("cat/3.svg", SVG), r"not an image: \S*cat/3\.svg; 1 bad file of 41"),
-    "I34 postscript": (write("cat/3.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n"), r"not an image: \S*cat/3\.jpg"),
-    "I39 loop": (loop, r"symlink loop: \S*cat/again leads back to"),
-    "I39 link to itself": (self_link, r"symlink loop or broken link: \S*cat/me\.png -> me\.png"),
-    "I39 outside": (outside, r"cat/link\.png is a link out of \S*pets, to \S*secret\.png; .*--follow-links"),
+    "I34 html": (write("cat/3.jpg", HTML), r"not an image: .*cat/3\.jpg; 1 bad file of 41"),
+    "I34 empty": (write("cat/3.jpg", b""), r"not an image: .*cat/3\.jpg; 1 bad file of 41"),
+    "I34 svg": (write("cat/3.svg", SVG), r"not an image: .*cat/3\.svg; 1 bad file of 41"),
+    "I34 postscript": (write("cat/3.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n"), r"not an image: .*cat/3\.jpg"),
+    "I39 loop": (loop, r"symlink loop: .*cat/again leads back to"),
+    "I39 link to itself": (self_link, r"symlink loop or broken link: .*cat/me\.png -> me\.png"),
+    "I39 outside": (outside, r"cat/link\.png is a link out of .*pets, to .*secret\.png; .*--follow-links"),
 }
 
 
@@ -276,7 +276,7 @@ def test_many_bad_images_are_told_in_one_error(tmp_path):
     root = pets(tmp_path / "pets")
     for path in (root / "cat").iterdir():
         path.write_bytes(HTML)
-    with pytest.raises(DataError, match=r"(not an image: \S+\s+){5}and 15 more; 20 bad files of 40"):
+    with pytest.raises(DataError, match=r"(not an image: .+\s+){5}and 15 more; 20 bad files of 40"):
         open_data(str(root))
 
 

@@ -40,6 +40,7 @@ from attnsearch.studies import open_study
 from attnsearch.trial import Recipe
 
 SEEDS = random.Random(0)
+ENDED = ("COMPLETE", "PRUNED")
 
 
 def db(folder: Path) -> Path:
@@ -394,11 +395,12 @@ def place(tmp_path):
 
 def test_an_eventful_run(place):
     """Workers killed in their trainings, a second coordinator, SIGTERM; resumed, tables gone, Ctrl-C; resumed."""
+    (place / "tiny.yaml").write_text(TINY.replace("eca]", "eca, gct, simam, cbam]"))
     command = ("--confirm", "0", "--workers", "2", "--epochs", "40", "--trials")
-    first = start(place, *command, "27")  # more than the first and third are given time for
+    first = start(place, *command, "200")  # more than a fast machine comes to before it is stopped
     await_rows(db(place), ("RUNNING",), 2)
     _kill_a_worker(place, first.pid)
-    second = start(place, *command, "27", "--resume")
+    second = start(place, *command, "200", "--resume")
     await_rows(db(place), ("COMPLETE",), 1)
     assert "is being run by pid" in second.communicate(timeout=90)[1]
     assert second.returncode == 4
@@ -406,11 +408,12 @@ def test_an_eventful_run(place):
     done = {number for number, state in rows(db(place)) if state == "COMPLETE"}
     assert "RUNNING" not in {state for _, state in rows(db(place))}
     shutil.rmtree(place / "results" / "tiny", ignore_errors=True)
-    third = start(place, *command, "27", "--resume")
-    await_rows(db(place), ("COMPLETE",), len(done) + 1)
+    ended = sum(state in ENDED for _, state in rows(db(place)))
+    third = start(place, *command, "200", "--resume")
+    await_rows(db(place), ENDED, ended + 1)
     assert _ended(third, signal.SIGINT, group=True) == 130
     assert "Traceback" not in third.stderr.read()
-    wanted = sum(state in ("COMPLETE", "PRUNED") for _, state in rows(db(place))) + 2
+    wanted = sum(state in ENDED for _, state in rows(db(place))) + 2
     last = start(place, *command, str(wanted), "--resume")
     _, errors = last.communicate(timeout=240)
     assert last.returncode == 0, errors
