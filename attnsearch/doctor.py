@@ -12,12 +12,12 @@ import platform
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from attnsearch.errors import AttnsearchError
+from attnsearch.errors import AttnsearchError, EnvironmentFault
 from attnsearch.names import masked
 from attnsearch.settings import Settings
 from attnsearch.storage.glance import sqlite_path
@@ -43,11 +43,12 @@ class Sign:
 
 def examine(out: Path = Path("results"), storage: str | None = None) -> list[Sign]:
     """Everything that can be looked at without training."""
+    cache = _cache()
     return [
         *_versions(),
         *_machine(),
-        *_precision(),
-        _cache(),
+        *(_precision() if cache.state != "bad" else ()),  # what is measured is kept there
+        cache,
         _results(out),
         *_extras(),
         *_studies(Settings(out=out, storage=storage).url(), out),
@@ -64,12 +65,13 @@ def _versions() -> Iterator[Sign]:
 
 
 def _machine() -> Iterator[Sign]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    busy = load > cores + 0.5
+    from attnsearch.machine import cores
+
+    load = os.getloadavg()[0]
+    busy = load > cores() + 0.5
     yield Sign(
         "cores",
-        f"{cores} for this process, load {load:.1f}",
+        f"{cores()} for this process, load {load:.1f}",
         "note" if busy else "ok",
         "others keep this machine busy: latencies and times will be noisy" if busy else "",
     )
@@ -101,10 +103,16 @@ def _precision() -> Iterator[Sign]:
 def _cache() -> Sign:
     from attnsearch.data.store import cache_folder
 
-    folder, _ = cache_folder()
+    try:
+        folder, chosen = cache_folder()
+    except EnvironmentFault as error:
+        return Sign("cache", str(error), "bad")
     files = [file.stat() for file in folder.rglob("*") if file.is_file()]
     used = sum(512 * file.st_blocks if hasattr(file, "st_blocks") else file.st_size for file in files) / 1e9
-    return _place("cache", folder, f", {used:.2f} GB used", "set ATTNSEARCH_CACHE to another folder")
+    sign = _place("cache", folder, f", {used:.2f} GB used", "set ATTNSEARCH_CACHE to another folder")
+    return (
+        sign if chosen or sign.state == "ok" else replace(sign, state="note")
+    )  # the platform's is done without
 
 
 def _results(out: Path) -> Sign:

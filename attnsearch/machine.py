@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 from importlib import metadata
+from pathlib import Path
 
 from attnsearch.errors import EnvironmentFault, UsageError
 from attnsearch.settings import Settings
@@ -37,7 +38,21 @@ def pick_devices(wanted: str) -> list[str]:
 
 def worker_count(settings: Settings) -> int:
     """The workers asked for, else one for each core."""
-    return settings.workers or len(os.sched_getaffinity(0))
+    return settings.workers or cores()
+
+
+def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Cores whose time this process may use, at least one.
+
+    A container that is given the time of 2 cores out of 64 still sees 64, and workers on all would take turns on
+    the two; `quota` is where Linux says so: microseconds of time in a period of microseconds, or `max`.
+    """
+    seen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        time, period = quota.read_text(encoding="ascii").split()
+        return min(seen, max(1, int(time) // int(period)))
+    except (OSError, ValueError):  # no Linux, no container or no quota
+        return seen
 
 
 def versions() -> dict[str, str]:

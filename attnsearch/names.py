@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -19,9 +20,14 @@ def check_study_name(name: str) -> str:
     return name
 
 
+def at_home(path: str | Path) -> Path:
+    """The path with `~` and `~user` as their folders; as it is where there is no such folder."""
+    return Path(os.path.expanduser(path))
+
+
 def check_data(name: str) -> str:
     """The name itself, if there is such a data set or path; else `DataError`."""
-    if name not in DATA and not name.startswith("hf:") and not Path(name).expanduser().exists():
+    if name not in DATA and not name.startswith("hf:") and not at_home(name).exists():
         raise DataError(f"Data folder not found: {name}.{did_you_mean(name, DATA)}")
     return name
 

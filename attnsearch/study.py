@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shlex
 import sys
@@ -23,7 +22,7 @@ from attnsearch.data import Data, check_redealable, open_data
 from attnsearch.errors import DataError, EnvironmentFault, NoResultError, UsageError
 from attnsearch.extending import replay
 from attnsearch.limits import Limit, parse_limits
-from attnsearch.machine import pick_devices, versions, worker_count
+from attnsearch.machine import cores, pick_devices, versions, worker_count
 from attnsearch.names import check_study_name
 from attnsearch.planning import outlook
 from attnsearch.rungs import Rungs
@@ -197,7 +196,7 @@ class Run:
             device=devices[0],
             versions=versions(),
             command=_command(self.space.name, self.settings),
-            machine=f"{platform.machine()}, {os.cpu_count()} cores",
+            machine=f"{platform.machine()}, {cores()} cores",
             limits=[f"{limit} ({table.bound(limit):,.0f})" for limit in self.limits],
         )
         if book.fact("started") is None:

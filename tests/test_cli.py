@@ -17,7 +17,7 @@ import optuna
 import pytest
 import typer
 
-from attnsearch import catalogue, doctor, registry
+from attnsearch import catalogue, doctor, machine, registry
 from attnsearch.__main__ import main
 from attnsearch.cli import app, failures
 from attnsearch.cli.init import EXAMPLE
@@ -45,6 +45,7 @@ MISTAKES = [
     ("run --space none.yaml", "space has 0 architectures; nothing to search", 2),
     ("run --space one.yaml", "space has 1 architecture; nothing to search", 2),
     ("run --space channel_or_spatial --data nope", "Data folder not found: nope", 3),
+    ("run --space channel_or_spatial --data ~nobody/nope", "Data folder not found: ~nobody/nope", 3),
     ("report", "No study database at results/attnsearch.db; run `attnsearch run` first", 4),
     ("dashboard", "No study database at results/attnsearch.db", 4),
     ("export", "No study database at results/attnsearch.db", 4),
@@ -455,6 +456,26 @@ def test_doctor_finds_what_would_stop_a_run(folder):
     assert "trains in" in signs["cpu"].found
     assert signs["studies"].found.startswith("none yet")
     assert {sign.state for sign in doctor.examine(Path("/proc/x")) if sign.name == "results"} == {"bad"}
+
+
+@pytest.mark.parametrize(
+    ("said", "most"),
+    [("200000 100000", 2), ("150000 100000", 1), ("50000 100000", 1), ("max 100000", 64), (None, 64)],
+)
+def test_a_container_uses_the_cores_it_is_given(tmp_path, monkeypatch, said, most):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(64)), raising=False)
+    if said is not None:
+        (tmp_path / "cpu.max").write_text(f"{said}\n")
+    assert machine.cores(tmp_path / "cpu.max") == most
+
+
+def test_who_has_no_home_is_told_to_choose_a_cache(folder, monkeypatch):
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 2)
+    signs = {sign.name: sign for sign in doctor.examine(folder / "results")}
+    assert signs["cache"].state == "bad"
+    assert "set ATTNSEARCH_CACHE" in signs["cache"].found
 
 
 def test_a_network_file_system_is_known_and_refused(tmp_path, monkeypatch):

@@ -48,14 +48,15 @@ def latency(
 
     from attnsearch.cost import latency as measure_latency
     from attnsearch.host import build
+    from attnsearch.machine import cores
 
     shape, outputs = setting(network, image, classes)
     model = build(network, classes=outputs, in_channels=shape[0])
     found = measure_latency(
         model, shape, device=device, batch=batch, dtype=getattr(torch, dtype), repeats=repeats
     )
-    if (load := os.getloadavg()[0]) > (os.cpu_count() or 1):
-        note(f"the machine is busy (load {load:.1f} on {os.cpu_count()} cores), so these times mean little")
+    if (load := os.getloadavg()[0]) > cores():
+        note(f"the machine is busy (load {load:.1f} on {cores()} cores), so these times mean little")
     if as_json:
         show_json({"arch": str(network), "image": list(shape), **asdict(found)})
         return

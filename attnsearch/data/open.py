@@ -17,7 +17,7 @@ from attnsearch.data.prepare import FORMAT, Options, prepare
 from attnsearch.data.split import stratified
 from attnsearch.data.store import Prepared, cache_folder, fetch
 from attnsearch.errors import DataError, UsageError
-from attnsearch.names import check_data, check_side
+from attnsearch.names import at_home, check_data, check_side
 
 OnBadImage = Literal["fail", "skip"]
 
@@ -144,7 +144,7 @@ def _find(name: str, options: Options, follow_links: bool, cache: Path) -> Sourc
         return cifar.cifar_source(name, cache)
     if name.startswith("hf:"):
         return hub_source(name)
-    path = Path(check_data(name)).expanduser()
+    path = at_home(check_data(name))
     if path.is_dir():
         return _find_in_folder(name, path, follow_links, cache)
     if path.suffix.lower() == ".parquet":

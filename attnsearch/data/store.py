@@ -22,6 +22,7 @@ import numpy as np
 
 from attnsearch.data.dataset import Labels, Pixels, Split
 from attnsearch.errors import EnvironmentFault
+from attnsearch.names import at_home
 
 UNFINISHED = ".unfinished-"
 
@@ -47,16 +48,19 @@ class Prepared:
 
 
 def cache_folder(cache: str | Path | None = None) -> tuple[Path, bool]:
-    """(folder, whether a user chose it): argument, $ATTNSEARCH_CACHE or the platform's own."""
-    if chosen := cache or os.environ.get("ATTNSEARCH_CACHE"):
-        return Path(chosen).expanduser(), True
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", "~\\AppData\\Local"))
-    elif sys.platform == "darwin":
-        base = Path("~/Library/Caches")
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    return base.expanduser() / "attnsearch", False
+    """(folder, whether a user chose it): argument, $ATTNSEARCH_CACHE or the platform's own.
+
+    Raises:
+        EnvironmentFault: a user without a home.
+    """
+    chosen = cache or os.environ.get("ATTNSEARCH_CACHE")
+    base = "~/Library/Caches" if sys.platform == "darwin" else os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = at_home(chosen or Path(base, "attnsearch"))
+    if folder.parts[0].startswith("~"):
+        raise EnvironmentFault(
+            f"no home folder for the image cache {folder}; set ATTNSEARCH_CACHE to a folder"
+        )
+    return folder, bool(chosen)
 
 
 def fetch(key: str, make: Callable[[Path | None], Prepared], cache: str | Path | None) -> Prepared:
@@ -148,8 +152,6 @@ def _unwritable(root: Path, error: OSError) -> EnvironmentFault:
 
 def sync(path: Path) -> None:
     """Have a file or a folder's entries on the disk before going on."""
-    if sys.platform == "win32" and path.is_dir():
-        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -99,7 +99,7 @@ class LocalPool:
     ) -> None:
         self.slots = workers
         self._source, self._plugins, self._lease = source, tuple(plugins), lease
-        cores = sorted(os.sched_getaffinity(0))
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         # One worker a core: a neighbour then slows one of them, not all in turn (1.1 times the trials beside one).
         # Fewer stay free to go round what else runs here, such as the workers of a second run.
         self._cores = cores if workers == len(cores) and set(devices) == {"cpu"} else None
