@@ -90,7 +90,7 @@ def train_all(
     url = settings.url()
     book.close_dead(settings.retries, released=False)
     source = DataSource(settings.data, settings.data_options())
-    workers = worker_count(settings)
+    workers = worker_count(settings, agenda.total)
     engine: Engine = LocalPool(source, workers=workers, devices=devices, plugins=registry.plugins())
     try:
         coordinator = Coordinator(recipe, settings, agenda, book, table, engine, observer)

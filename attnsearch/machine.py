@@ -36,9 +36,9 @@ def pick_devices(wanted: str) -> list[str]:
     return found
 
 
-def worker_count(settings: Settings) -> int:
-    """The workers asked for, else one for each core."""
-    return settings.workers or cores()
+def worker_count(settings: Settings, trainings: int) -> int:
+    """The workers asked for, else one for each core, as far as there are trainings for them."""
+    return settings.workers or max(1, min(cores(), trainings))
 
 
 def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:

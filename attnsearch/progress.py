@@ -121,7 +121,9 @@ class Screen(Observer):
         self.finished[row.number] = row
 
     def note(self, message: str) -> None:
-        self.live.console.print(f"[yellow]note:[/yellow] {message}")
+        from rich.text import Text
+
+        self.live.console.print(Text.assemble(("note:", "yellow"), f" {message}"))
 
     def ended(self, reason: str) -> None:
         self.live.stop()
@@ -141,7 +143,7 @@ class Screen(Observer):
         rate = 3600 * self.clock.rate()
         head = Text.assemble(
             ("━" * full, "green"),
-            ("━" * (width - full), "bright_black"),
+            ("╌" * (width - full), "bright_black"),
             f" {done}/{total} trials · {rate:.0f} an hour · left {self.clock.left()}",
         )
         return Group(head, *self._rows_running(), self._front())

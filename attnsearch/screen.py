@@ -12,7 +12,19 @@ from typing import IO, TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from rich.console import Console
 
-_ASCII = {"±": "+/-", "×": "x", "–": "-", "−": "-", "≤": "<=", "≥": ">=", "·": "*", "…": "...", "—": "-"}
+_ASCII = {
+    "±": "+/-",
+    "×": "x",
+    "–": "-",
+    "−": "-",
+    "≤": "<=",
+    "≥": ">=",
+    "·": "*",
+    "…": "...",
+    "—": "-",
+    "━": "=",
+    "╌": "-",
+}
 _PIPE = 200  # a pipe has no width; rows stay whole there, for grep
 
 

@@ -215,7 +215,8 @@ class Run:
         else:
             book.facts(**agenda.facts(), margin=self.settings.margin)
         done = [row for row in counted(book) if row.state != "running"]
-        self.observer.began(dict(book.study.user_attrs), agenda.total, worker_count(self.settings), done)
+        workers = worker_count(self.settings, agenda.total)
+        self.observer.began(dict(book.study.user_attrs), agenda.total, workers, done)
         if isinstance(agenda, DesignAgenda):
             self.observer.note(outlook(agenda, book.record()))
 

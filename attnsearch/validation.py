@@ -125,7 +125,7 @@ def _tell(observer: Observer, book: Book, plan: Plan, total: int, settings: Sett
     short = facts["recipe"]["epochs"]
     question = f"Does a proxy of {short} epochs rank archs as {plan.epochs} epochs do?"
     longer = {**facts["recipe"], "epochs": plan.epochs}
-    observer.began({**facts, "question": question, "recipe": longer}, total, worker_count(settings))
+    observer.began({**facts, "question": question, "recipe": longer}, total, worker_count(settings, total))
 
 
 def _outcome(record: StudyRecord, plan: Plan, epochs: int) -> dict[str, Any]:
