@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 import pytest
 import torch
@@ -44,6 +44,22 @@ def line(kernel: tuple[int, int], dilation: int = 1, bias: bool = True) -> nn.Mo
     return nn.Conv2d(6, 6, kernel, padding=padding, dilation=dilation, groups=6, bias=bias)
 
 
+class Gated(nn.Module):
+    """What a unit with CBAM does behind its branch, the map and both products read once more in the last form."""
+
+    def __init__(self, again: bool = False) -> None:
+        super().__init__()
+        self.norm, self.again = nn.BatchNorm2d(6), again
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = norm_relu(self.norm, x)
+        x = x.sin()
+        y = x * (x.mean((2, 3), keepdim=True) - x.amax((2, 3), keepdim=True)).sigmoid()
+        z = y * torch.cat((y.mean(1, keepdim=True), y.amax(1, keepdim=True)), 1).sum(1, True).sigmoid()
+        out = add_relu(z, shortcut)
+        return out + x * y * z if self.again else out.cos() + out
+
+
 def gated(x: Tensor) -> Tensor:
     """Both kinds of pool and both kinds of product, on one map and on its product."""
     y = x * (x.mean((2, 3), keepdim=True) - x.amax((2, 3), keepdim=True)).sigmoid()
@@ -71,6 +87,8 @@ OPERATIONS = {
     "residual": (Residual, (5, 6, 7, 4), 0.0),
     "norm": (lambda: nn.BatchNorm2d(6), (5, 6, 7, 4), 0.0),
     "norm far from zero": (lambda: nn.BatchNorm2d(6), (5, 6, 7, 4), 100.0),
+    "a gated unit": (Gated, (3, 6, 5, 4), 0.0),
+    "a gated unit read again": (lambda: Gated(again=True), (3, 6, 5, 4), 0.0),
     "gates": (lambda: gated, (3, 6, 5, 4), 0.0),
     "one channel": (lambda: gated, (3, 1, 5, 4), 0.0),
     "one place": (lambda: gated, (3, 6, 1, 1), 0.0),
@@ -138,9 +156,58 @@ def test_the_kernels_are_what_computes() -> None:
         made.append(line((3, 1), 2)(x[:, :, :4].contiguous(memory_format=torch.channels_last)))
     names = [str(y.grad_fn) for y in made]
     for name, ours in zip(
-        names, ("Norm", "Norm", "AddRelu", "Squeeze", "Scale", "PlanesConv", "Permute"), strict=True
+        names, ("Norm", "Norm", "AddRelu", "Squeeze", "Product", "PlanesConv", "Permute"), strict=True
     ):
         assert ours in name
+
+
+class Sine(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return x.sin()
+
+
+READERS = {
+    "an operation": lambda y, x, gate: y + 1,
+    "a list": lambda y, x, gate: torch.cat([x, y]),
+    "a number": lambda y, x, gate: torch.tensor(y.sum().item()),
+    "an array": lambda y, x, gate: torch.from_numpy(y.numpy().copy()),
+    "a part": lambda y, x, gate: y[1:, :, 0],
+    "a function of one's own": lambda y, x, gate: Sine.apply(y),
+    "a convolution": lambda y, x, gate: torch.conv2d(y, torch.ones(2, 6, 3, 3)),
+    "a norm": lambda y, x, gate: nn.BatchNorm2d(6).eval()(y),
+    "nothing": lambda y, x, gate: y,
+    "after a change of it": lambda y, x, gate: y.relu_(),
+    "after a change of the map": lambda y, x, gate: (x.mul_(2), y)[1],
+    "after a change of the gate": lambda y, x, gate: (gate.mul_(2), y)[1],
+    "after an addition": lambda y, x, gate: add_relu(y, x) + y,
+    "twice added": lambda y, x, gate: add_relu(y, y),
+    "gates of one kind": lambda y, x, gate: y * gate,
+    "gates of both kinds": lambda y, x, gate: y * x.sum(1, keepdim=True) * gate,
+    "places": lambda y, x, gate: y.mean((2, 3)),
+    "channels of both": lambda y, x, gate: (y * x.sum(1, keepdim=True)).amax(1),
+    "as a gate": lambda y, x, gate: (x[:, :, :1, :1] * gate).sigmoid() * x,
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@torch.no_grad()
+def test_a_product_that_waits_has_its_values_for_whoever_reads_them(reader: str) -> None:
+    results = []
+    for mode in (nullcontext(), Fast()):
+        x = feature_map(3, 6, 5, 4).detach()
+        with mode:
+            gate = x.mean((2, 3), keepdim=True)
+            results.append(READERS[reader](x * gate, x, gate))
+    torch.testing.assert_close(results[1], results[0])
+
+
+def test_a_fault_in_the_model_leaves_no_product_without_values() -> None:
+    x = feature_map(3, 6, 5, 4)
+    with suppress(ZeroDivisionError), Fast():
+        y = x * x.mean(1, keepdim=True)
+        raise ZeroDivisionError
+    torch.testing.assert_close(y, x * x.mean(1, keepdim=True))
 
 
 def test_ties_share_the_gradient_of_a_maximum() -> None:

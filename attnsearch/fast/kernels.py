@@ -2,9 +2,10 @@
 
 On a CPU a small convolution takes less time than the norm, the activation and the gate behind it, because each of their
 torch operations reads and writes the whole map. Here one pass does what can be done while a value is in a register.
-All arrays are maps in channels-last order, (rows, width x channels) or (images, rows, width x channels): the inner loop
-runs over a whole row of pixels, long enough for vector instructions even at 16 channels. A map is float32, or uint16
-that holds bfloat16; sums are float32. Nothing here allocates beyond a few rows or runs in more than one thread.
+All arrays are maps in channels-last order. Where nothing changes from pixel to pixel they are seen as (rows, width x
+channels): the inner loop runs over a whole row, long enough for vector instructions even at 16 channels. A map is
+float32, or uint16 that holds bfloat16; sums are float32. Nothing here allocates beyond a few rows or runs in more than
+one thread.
 """
 
 from __future__ import annotations
@@ -243,93 +244,166 @@ def add_relu_back(g: Any, more: Any, y: Any, out: Any) -> None:
 
 
 @compiled
-def place_pools(x: Any, mean: Any, largest: Any) -> None:
-    """Mean and maximum over the places of each channel: x (B, H, W C) -> both (B, C)."""
-    images, height, columns = x.shape
-    channels = mean.shape[1]
-    total, most = np.empty(columns, F32), np.empty(columns, F32)
+def place_pools(x: Any, mean: Any, largest: Any, ties: Any) -> None:
+    """Mean and maximum over the places of each channel, and how many reach it: x (B, H, W, C) -> all (B, C)."""
+    images, height, width, channels = x.shape
+    total, most = np.empty((2, width * channels), F32)
     for i in range(images):
-        total[:] = F32(0)
-        most[:] = F32(-np.inf)
+        total[:], most[:] = F32(0), F32(-np.inf)
         for h in range(height):
-            for j in range(columns):
-                v = load(x[i, h, j])
+            row = x[i, h].reshape(width * channels)
+            for j in range(width * channels):
+                v = load(row[j])
                 total[j] += v
                 most[j] = v if v > most[j] or v != v else most[j]
-        mean[i, :] = F32(0)
-        largest[i, :] = F32(-np.inf)
-        for j in range(0, columns, channels):
+        mean[i, :], largest[i, :], ties[i, :] = F32(0), F32(-np.inf), F32(0)
+        for w in range(width):
             for c in range(channels):
-                mean[i, c] += total[j + c]
-                v = most[j + c]
+                v = most[w * channels + c]
+                mean[i, c] += total[w * channels + c]
                 largest[i, c] = v if v > largest[i, c] or v != v else largest[i, c]
         for c in range(channels):
-            mean[i, c] /= F32(height * columns // channels)
+            mean[i, c] /= F32(height * width)
+        for h in range(height):  # one image is still near the processor
+            for w in range(width):
+                for c in range(channels):
+                    ties[i, c] += F32(1) if load(x[i, h, w, c]) == largest[i, c] else F32(0)
 
 
 @compiled
-def place_pools_back(x: Any, largest: Any, g: Any, g_mean: Any, g_largest: Any, out: Any) -> None:
-    """Out = g + g_mean / (H W) + g_largest shared among the places that reach the maximum."""
-    images, height, columns = x.shape
-    channels = largest.shape[1]
-    top, ties = np.empty(columns, F32), np.empty(columns, F32)
-    every, share, count = np.empty(columns, F32), np.empty(columns, F32), np.empty(channels, F32)
+def channel_pools(x: Any, gate: Any, mean: Any, largest: Any) -> None:
+    """Mean and maximum over the channels of x * gate: x (B, H, W, C), gate (B, C) -> both (B, H, W).
+
+    Floats compare as the integers that `_ordered` makes of their bits: a maximum of floats, which might be NaN, would
+    run one channel after the other.
+    """
+    images, height, width, channels = x.shape
     for i in range(images):
-        for j in range(0, columns, channels):
-            for c in range(channels):
-                top[j + c] = largest[i, c]
-                every[j + c] = g_mean[i, c] / F32(height * columns // channels)
-        ties[:] = F32(0)
         for h in range(height):
-            for j in range(columns):
-                ties[j] += F32(1) if load(x[i, h, j]) == top[j] else F32(0)
-        count[:] = F32(0)
-        for j in range(0, columns, channels):
-            for c in range(channels):
-                count[c] += ties[j + c]
-        for j in range(0, columns, channels):
-            for c in range(channels):
-                share[j + c] = g_largest[i, c] / max(count[c], F32(1))
-        for h in range(height):
-            for j in range(columns):
-                v = load(g[i, h, j]) + every[j]
-                v += share[j] if load(x[i, h, j]) == top[j] else F32(0)
-                out[i, h, j] = store(v, x[i, h, j])
+            for w in range(width):
+                total, most = F32(0), np.int32(-(2**31))
+                for c in range(channels):
+                    v = F32(load(x[i, h, w, c]) * gate[i, c])
+                    total += v
+                    most = max(most, _ordered(v.view(np.int32)))
+                mean[i, h, w] = total / F32(channels)
+                largest[i, h, w] = np.int32(_ordered(most)).view(F32) if total == total else total
 
 
 @compiled
-def scale_channels(x: Any, gate: Any, out: Any) -> None:
-    """Out = x * gate: x (B, H, W C), gate (B, C)."""
-    images, height, columns = x.shape
-    channels = gate.shape[1]
-    wide = np.empty(columns, F32)
-    for i in range(images):
-        for j in range(columns):
-            wide[j] = gate[i, j % channels]
-        for h in range(height):
-            for j in range(columns):
-                out[i, h, j] = store(load(x[i, h, j]) * wide[j], x[i, h, j])
+def _ordered(bits: Any) -> Any:
+    """A float's bits as an integer that is larger for a larger float, and back."""
+    return np.int32(bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
 
 
 @compiled
-def scale_channels_back(g: Any, x: Any, gate: Any, out: Any, g_gate: Any) -> None:
-    """Out = g * gate; g_gate (B, C) = sum over places of g * x."""
-    images, height, columns = x.shape
-    channels = gate.shape[1]
-    wide, total = np.empty(columns, F32), np.empty(columns, F32)
+def channel_pools_back(
+    x: Any, gate: Any, largest: Any, g_mean: Any, g_largest: Any, share: Any, g_gate: Any
+) -> None:
+    """What each of the channels that reach the maximum gets of g_largest, (B, H, W), and the gate's gradient (B, C)."""
+    images, height, width, channels = x.shape
+    line = np.empty(channels, F32)
     for i in range(images):
-        for j in range(columns):
-            wide[j] = gate[i, j % channels]
-        total[:] = F32(0)
-        for h in range(height):
-            for j in range(columns):
-                d = load(g[i, h, j])
-                total[j] += d * load(x[i, h, j])
-                out[i, h, j] = store(d * wide[j], x[i, h, j])
         g_gate[i, :] = F32(0)
-        for j in range(0, columns, channels):
+        for h in range(height):
+            line[:] = F32(0)
+            for w in range(width):
+                top, every, ties = largest[i, h, w], g_mean[i, h, w] / F32(channels), F32(0)
+                for c in range(channels):
+                    ties += F32(1) if load(x[i, h, w, c]) * gate[i, c] == top else F32(0)
+                part = g_largest[i, h, w] / max(ties, F32(1))
+                share[i, h, w] = part
+                for c in range(channels):
+                    v = load(x[i, h, w, c])
+                    line[c] += v * (every + (part if v * gate[i, c] == top else F32(0)))
             for c in range(channels):
-                g_gate[i, c] += total[j + c]
+                g_gate[i, c] += line[c]
+
+
+@compiled
+def scale(x: Any, by_channel: Any, by_place: Any, other: Any, out: Any) -> None:
+    """Out = x * by_channel * by_place, or relu(that + other): x (B, H, W, C), by_channel (B, C), by_place (B, H, W)."""
+    images, height, width, channels = x.shape
+    for i in range(images):
+        for h in range(height):
+            for w in range(width):
+                by = by_place[i, h, w]
+                for c in range(channels):
+                    v = load(x[i, h, w, c]) * by_channel[i, c] * by
+                    if other is not None:
+                        v += load(other[i, h, w, c])
+                        v = F32(0) if v < F32(0) else v
+                    out[i, h, w, c] = store(v, x[i, h, w, c])
+
+
+@compiled
+def scale_back(
+    g: Any, more: Any, y: Any, x: Any, by_channel: Any, by_place: Any, d: Any, g_channel: Any, g_place: Any
+) -> None:
+    """Gradients of `scale` by both gates; and d, what a ReLU, known by its output y, lets pass of g (+ more)."""
+    images, height, width, channels = x.shape
+    line = np.empty(channels, F32)
+    for i in range(images):
+        g_channel[i, :] = F32(0)
+        for h in range(height):
+            line[:] = F32(0)
+            for w in range(width):
+                by, total = by_place[i, h, w], F32(0)
+                for c in range(channels):
+                    v = load(g[i, h, w, c])
+                    if more is not None:
+                        v += load(more[i, h, w, c])
+                    if y is not None:
+                        v = v if load(y[i, h, w, c]) > F32(0) else F32(0)
+                        d[i, h, w, c] = store(v, x[i, h, w, c])
+                    v *= load(x[i, h, w, c])
+                    total += v * by_channel[i, c]
+                    line[c] += v * by
+                g_place[i, h, w] = total
+            for c in range(channels):
+                g_channel[i, c] += line[c]
+
+
+@compiled
+def settle(
+    g: Any,
+    x: Any,
+    d: Any,
+    by_channel: Any,
+    by_place: Any,
+    every_channel: Any,
+    share_channel: Any,
+    top_channel: Any,
+    gate: Any,
+    every_place: Any,
+    share_place: Any,
+    top_place: Any,
+    out: Any,
+) -> None:
+    """A map's gradient by all that was made of it: out = g + those by a product, by its pools over places and channels.
+
+    By the product d * by_channel * by_place; by the pools over places every_channel, and share_channel where x is
+    top_channel; by the pools over channels of x * gate the same, times gate. g and d may be None.
+    """
+    images, height, width, channels = x.shape
+    for i in range(images):
+        for h in range(height):
+            for w in range(width):
+                by, every, part, top = (
+                    by_place[i, h, w],
+                    every_place[i, h, w],
+                    share_place[i, h, w],
+                    top_place[i, h, w],
+                )
+                for c in range(channels):
+                    v, k = load(x[i, h, w, c]), gate[i, c]
+                    total = k * (every + (part if v * k == top else F32(0))) + every_channel[i, c]
+                    total += share_channel[i, c] if v == top_channel[i, c] else F32(0)
+                    if d is not None:
+                        total += load(d[i, h, w, c]) * by_channel[i, c] * by
+                    if g is not None:
+                        total += load(g[i, h, w, c])
+                    out[i, h, w, c] = store(total, x[i, h, w, c])
 
 
 @compiled
@@ -366,68 +440,6 @@ def line_pools_back(x: Any, largest: Any, g: Any, g_mean: Any, g_largest: Any, o
                 v = load(g[i, n, j]) + every[j]
                 v += share[j] if load(x[i, n, j]) == largest[i, j] else F32(0)
                 out[i, n, j] = store(v, x[i, n, j])
-
-
-@compiled
-def channel_pools(x: Any, mean: Any, largest: Any) -> None:
-    """Mean and maximum over the channels of each place: x (P, C) -> both (P,).
-
-    Floats compare as the integers that `_ordered` makes of their bits: a maximum of floats, which might be NaN, would
-    run one channel after the other.
-    """
-    places, channels = x.shape
-    for p in range(places):
-        total, most = F32(0), np.int32(-(2**31))
-        for c in range(channels):
-            v = load(x[p, c])
-            total += v
-            most = max(most, _ordered(F32(v).view(np.int32)))
-        mean[p] = total / F32(channels)
-        largest[p] = np.int32(_ordered(most)).view(F32) if total == total else total
-
-
-@compiled
-def _ordered(bits: Any) -> Any:
-    """A float's bits as an integer that is larger for a larger float, and back."""
-    return np.int32(bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
-
-
-@compiled
-def channel_pools_back(x: Any, largest: Any, g: Any, g_mean: Any, g_largest: Any, out: Any) -> None:
-    """Out = g + g_mean / C + g_largest shared among the channels that reach the maximum."""
-    places, channels = x.shape
-    for p in range(places):
-        top, every, ties = largest[p], g_mean[p] / F32(channels), F32(0)
-        for c in range(channels):
-            ties += F32(1) if load(x[p, c]) == top else F32(0)
-        share = g_largest[p] / max(ties, F32(1))
-        for c in range(channels):
-            v = load(g[p, c]) + every
-            v += share if load(x[p, c]) == top else F32(0)
-            out[p, c] = store(v, x[p, c])
-
-
-@compiled
-def scale_places(x: Any, gate: Any, out: Any) -> None:
-    """Out = x * gate: x (P, C), gate (P,)."""
-    places, channels = x.shape
-    for p in range(places):
-        by = gate[p]
-        for c in range(channels):
-            out[p, c] = store(load(x[p, c]) * by, x[p, c])
-
-
-@compiled
-def scale_places_back(g: Any, x: Any, gate: Any, out: Any, g_gate: Any) -> None:
-    """Out = g * gate; g_gate (P,) = sum over channels of g * x."""
-    places, channels = x.shape
-    for p in range(places):
-        by, total = gate[p], F32(0)
-        for c in range(channels):
-            d = load(g[p, c])
-            total += d * load(x[p, c])
-            out[p, c] = store(d * by, x[p, c])
-        g_gate[p] = total
 
 
 @compiled
