@@ -11,8 +11,8 @@ from attnsearch.errors import DataError, UsageError
 from attnsearch.names import masked
 from attnsearch.settings import Settings
 from attnsearch.space import Space, read_space
-from attnsearch.storage import database
-from attnsearch.storage.book import read_record, study_names
+from attnsearch.storage.glance import sqlite_path
+from attnsearch.storage.reading import read_sqlite
 from attnsearch.trial import Recipe, StudyRecord
 
 if TYPE_CHECKING:
@@ -52,6 +52,13 @@ def open_study(
 ) -> Study:
     """A study by name, the latest when None; raises `UsageError` for an unknown one."""
     url = Settings(storage=storage_url, out=out).url()
+    path = sqlite_path(url)
+    if path is not None and (record := read_sqlite(path, name)) is not None:
+        return Study(record.name, record)
+
+    from attnsearch.storage import database
+    from attnsearch.storage.book import read_record, study_names
+
     opened = database.open_storage(url, create=False)
     with database.faults(url, reading=True):
         names = study_names(opened)

@@ -1,4 +1,4 @@
-"""Where studies are kept: `glance` asks a file what it holds, `database` opens it, `book` writes and reads a study.
+"""Where studies are kept: `database` opens it, `book` writes them; `glance` and `reading` ask SQLite alone.
 
 Nothing is imported here: a mistyped name is answered by `glance` alone, in milliseconds.
 """

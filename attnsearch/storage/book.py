@@ -29,6 +29,7 @@ from sqlalchemy import delete, insert
 from attnsearch.engines import Outcome
 from attnsearch.errors import UsageError, unknown
 from attnsearch.storage.glance import CURVES
+from attnsearch.storage.reading import to_row
 from attnsearch.trial import Epoch, StudyRecord, TrialResult
 
 if TYPE_CHECKING:
@@ -258,32 +259,8 @@ def read_record(storage: BaseStorage, name: str) -> StudyRecord:
 
 def to_result(trial: FrozenTrial) -> TrialResult:
     """One Optuna trial as a row."""
-    kept = trial.user_attrs
-    curve = tuple(Epoch(*entry) for entry in json.loads(kept.get("curve", "[]")))
-    states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
-    return TrialResult(
-        key=kept.get("key", ""),
-        arch=kept.get("arch", ""),
-        seed=kept.get("seed", 0),
-        epochs=kept.get("epochs", 0),
-        state=states.get(trial.state, "running"),  # type: ignore[arg-type]
-        number=trial.number,
-        spec=json.loads(kept.get("spec", "{}")),
-        error=trial.values[0] if trial.state == TrialState.COMPLETE and trial.values else None,
-        costs={key.removeprefix("cost:"): value for key, value in kept.items() if key.startswith("cost:")},
-        curve=curve,
-        reason=kept.get("reason", ""),
-        role=kept.get("role", "search"),
-        protected=kept.get("protected", False),
-        attempt=kept.get("attempt", 0),
-        seconds=kept.get("seconds", 0.0),
-        device=kept.get("device", ""),
-        versions=json.loads(kept.get("versions", "{}")),
-        sites=dict(trial.params),
-        lost=kept.get("lost", False),
-        released=kept.get("released", False),
-        audited=bool(kept.get("audited")),
-    )
+    error = trial.values[0] if trial.values else None
+    return to_row(trial.number, trial.state.name, error, trial.user_attrs, trial.params)
 
 
 def _attributes(row: TrialResult) -> dict[str, Any]:
