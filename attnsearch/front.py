@@ -252,9 +252,10 @@ def membership(
     while done < draws:
         size = min(draws - done, max(1, 2_000_000 // max(1, len(centre))))  # 16 MB at a time
         run_sd = sd * np.sqrt(degrees / rng.chisquare(degrees, size=(size, 1)))
-        wins += _on_front(centre + run_sd * scale * rng.standard_normal((size, len(centre))), price).sum(
-            axis=0
-        )
+        errors = rng.standard_normal((size, len(centre)))
+        errors *= run_sd * scale
+        errors += centre
+        wins += _on_front(errors, price).sum(axis=0)
         done += size
     return np.asarray(wins / draws)
 
@@ -267,7 +268,12 @@ def _on_front(errors: Floats, costs: Floats) -> NDArray[np.bool_]:
         last = np.searchsorted(costs[order, 0], costs[:, 0], side="right") - 1  # equal costs are rivals too
         return np.asarray(errors <= np.take(best, last, axis=1))
     rivals = np.asarray((costs[None, :, :] <= costs[:, None, :]).all(axis=2))
-    return np.stack([errors[:, i] <= errors[:, rivals[i]].min(axis=1) for i in range(len(costs))], axis=1)
+    strongest = np.where(rivals, errors.mean(axis=0), np.inf).argmin(axis=1)
+    wins = np.asarray(errors <= errors[:, strongest])  # few do, and only they are held against all rivals
+    for i in np.flatnonzero(wins.any(axis=0)):
+        drawn = np.flatnonzero(wins[:, i])
+        wins[drawn, i] = errors[drawn, i] <= errors[np.ix_(drawn, rivals[i])].min(axis=1)
+    return wins
 
 
 def assess(archs: Sequence[Candidate], *, draws: int = DRAWS, seed: int = 0) -> Front:

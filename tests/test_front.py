@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from attnsearch import front
 from attnsearch.errors import UsageError
 from attnsearch.front import (
     Candidate,
@@ -99,6 +100,13 @@ def test_one_cost_or_the_same_cost_twice_is_one_answer():
     one = membership(means, np.ones(12), costs, 0.5, 8, draws=2000)
     two = membership(means, np.ones(12), np.column_stack([costs, costs]), 0.5, 8, draws=2000)
     assert (one == two).all()
+
+
+def test_two_costs_judge_a_draw_as_its_front_does():
+    rng = np.random.default_rng(4)
+    costs, errors = rng.integers(0, 4, (30, 2)).astype(float), rng.normal(size=(50, 30))
+    fronts = [pareto(np.column_stack([costs, drawn])) for drawn in errors]
+    assert (front._on_front(errors, costs) == np.stack(fronts)).all()
 
 
 def arch(name: str, cost: float, searched: list[float], fresh: list[float] = []) -> Candidate:  # noqa: B006
