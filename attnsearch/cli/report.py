@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +21,7 @@ from attnsearch.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from attnsearch.reports import Report
+    from attnsearch.reports.tables import Report
 
 
 def report(
@@ -47,12 +48,16 @@ def report(
         from attnsearch import final
 
         final.open_test_split(study, storage_url=storage, out=out, device=device, told=note)
-    opened = open_study(study, storage, out=out)
-    built = reports.build(opened.record)
-    print_report(built, json)
-    if files:
-        written = reports.write(built, out / opened.name)
-        typer.echo(f"\n{len(written)} files in {out / opened.name}; open {written[-1]}", err=True)
+    gc.disable()  # what follows ends in seconds, of which looking for garbage would take a tenth
+    try:
+        opened = open_study(study, storage, out=out)
+        built = reports.build(opened.record)
+        print_report(built, json)
+        if files:
+            written = reports.write(built, out / opened.name)
+            typer.echo(f"\n{len(written)} files in {out / opened.name}; open {written[-1]}", err=True)
+    finally:
+        gc.enable()
 
 
 def print_report(report: Report, json: bool) -> None:

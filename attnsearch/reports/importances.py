@@ -80,6 +80,7 @@ def _ped_anova(
     from optuna.distributions import BaseDistribution, CategoricalDistribution
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for a study that nobody else sees
     options: dict[str, BaseDistribution] = {
         site: CategoricalDistribution(tuple(names)) for site, names in sites.items()
     }
@@ -133,14 +134,16 @@ def _main_effects(tree: Any, sizes: Sequence[int]) -> NDArray[np.float64]:
 
 def _leaves(tree: Any, sizes: Sequence[int]) -> tuple[list[NDArray[np.bool_]], NDArray[np.float64]]:
     """What leads to each leaf: per site the options, shape (leaves, options); and what it predicts, shape (leaves,)."""
+    left, right, split, threshold = tree.children_left, tree.children_right, tree.feature, tree.threshold
     allowed = [np.ones((tree.node_count, size), bool) for size in sizes]
-    splits = zip(tree.children_left, tree.children_right, tree.feature, tree.threshold, strict=True)
-    for node, (left, right, site, threshold) in enumerate(splits):  # parents stand before their children
-        if left != right:
-            for here in allowed:
-                here[[left, right]] = here[node]
-            first = np.arange(sizes[site]) <= threshold
-            allowed[site][left] &= first
-            allowed[site][right] &= ~first
-    ends = tree.children_left == tree.children_right
+    nodes = np.zeros(1, np.intp)
+    while len(nodes := nodes[left[nodes] != right[nodes]]):  # level by level, from the root
+        for site, here in enumerate(allowed):
+            here[left[nodes]] = here[right[nodes]] = here[nodes]
+            at = nodes[split[nodes] == site]
+            first = np.arange(sizes[site]) <= threshold[at, None]
+            here[left[at]] &= first
+            here[right[at]] &= ~first
+        nodes = np.concatenate([left[nodes], right[nodes]])
+    ends = left == right
     return [here[ends] for here in allowed], tree.value[ends, 0, 0]

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from attnsearch.reports.rows import ArchRow, cost_title, median_curve
 from attnsearch.reports.table import Estimate, many, quantity
 from attnsearch.reports.tables import Report
@@ -137,27 +139,22 @@ def optimism(report: Report) -> Picture | None:
     def paint(figure: Any) -> None:
         figure.set_size_inches(_SIZE[0], 1.5 + 0.34 * len(rows))
         axes = figure.add_subplot()
-        for height, row in enumerate(reversed(rows)):
-            fresh = row.standing.mean
-            search = fresh - (row.standing.optimism or 0.0)
-            axes.plot([search, fresh], [height, height], color=GREY, linewidth=1.2, zorder=1)
-            axes.plot(
-                search, height, "D", color=ORANGE, markersize=5, label="search value" if not height else None
-            )
-            half = row.error.half or 0.0
-            axes.errorbar(
-                fresh,
-                height,
-                xerr=half,
-                fmt="o",
-                color=BLUE,
-                markersize=5,
-                elinewidth=1,
-                label="mean over fresh seeds, 95 % interval" if not height else None,
-            )
-        axes.set_yticks(
-            range(len(rows)), [_literal(f"{r.number}  {_short(r.label, 48)}") for r in reversed(rows)]
+        upwards, heights = rows[::-1], range(len(rows))
+        fresh = [row.standing.mean for row in upwards]
+        search = [row.standing.mean - (row.standing.optimism or 0.0) for row in upwards]
+        axes.plot([search, fresh], [heights, heights], color=GREY, linewidth=1.2, zorder=1)
+        axes.plot(search, heights, "D", color=ORANGE, markersize=5, label="search value")
+        axes.errorbar(
+            fresh,
+            heights,
+            xerr=[row.error.half or 0.0 for row in upwards],
+            fmt="o",
+            color=BLUE,
+            markersize=5,
+            elinewidth=1,
+            label="mean over fresh seeds, 95 % interval",
         )
+        axes.set_yticks(heights, [_literal(f"{row.number}  {_short(row.label, 48)}") for row in upwards])
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.tick_params(axis="y", labelsize=8)
         axes.set_xlabel("validation error (%)")
@@ -269,7 +266,7 @@ def _picture(name: str, title: str, alt: str, caption: str, paint: Callable[[Any
         figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
         paint(figure)
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once; each format would do it again, twice
+        figure.set_layout_engine(None)  # laid out once; each format would do it again, twice
         png, svg = io.BytesIO(), io.StringIO()
         figure.savefig(png, format="png", dpi=160, metadata={"Software": "attnsearch"})
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": "attnsearch"})
@@ -320,16 +317,17 @@ def _frame_y(axes: Any, means: Sequence[float]) -> None:
 
 def _label(axes: Any, rows: Sequence[ArchRow]) -> None:
     """The listed archs' numbers beside their points, each at the first place that nothing else takes."""
-    axes.figure.canvas.draw()
+    axes.figure.draw_without_rendering()
     scale = axes.figure.dpi / 72
-    at = {row.number: axes.transData.transform(_position(row)) for row in rows}
-    taken: list[Sequence[float]] = list(at.values())
-    for row in (row for row in rows if row.listed):
-        x, y = at[row.number]
-        spots = [(x + dx * scale, y + dy * scale) for dx, dy in _PLACES]
-        room = [min(math.dist(spot, other) for other in taken) for spot in spots]
-        place = next((i for i, gap in enumerate(room) if gap > 10 * scale), room.index(max(room)))
-        taken.append(spots[place])
+    taken = axes.transData.transform([_position(row) for row in rows])
+    for index, row in enumerate(rows):
+        if not row.listed:
+            continue
+        spots = taken[index] + scale * np.array(_PLACES)
+        room = np.hypot(*(spots[:, None] - taken).T).min(axis=0)
+        free = np.flatnonzero(room > 10 * scale)
+        place = int(free[0] if len(free) else room.argmax())
+        taken = np.vstack([taken, spots[place]])
         axes.annotate(
             str(row.number),
             _position(row),
@@ -345,7 +343,7 @@ def _label(axes: Any, rows: Sequence[ArchRow]) -> None:
 
 def _number_ends(axes: Any, lines: Mapping[int, Sequence[float]]) -> None:
     """Each line's number beside its last point; lines that end together have theirs side by side."""
-    axes.figure.canvas.draw()
+    axes.figure.draw_without_rendering()
     last, steps = -math.inf, 0
     for number, line in sorted(
         ((n, line) for n, line in lines.items() if line), key=lambda pair: pair[1][-1]
