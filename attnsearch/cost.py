@@ -125,7 +125,7 @@ class Known:
         return self.value
 
 
-def measure(model: nn.Module, image: Image = (3, 224, 224)) -> Cost:
+def measure(model: nn.Module, image: Image = (3, 224, 224), *, fvcore: bool = False) -> Cost:
     """Count one forward pass of `model`.
 
     Args:
@@ -133,11 +133,15 @@ def measure(model: nn.Module, image: Image = (3, 224, 224)) -> Cost:
             hooks.
         image: shape without the batch, (C, H, W) or (C, D, H, W), or a list of shapes for a neck that takes
             a list.
+        fvcore: whether its total will be asked for. Its tracer computes on the CPU; then the count may do so
+            too, and is spared the second in which torch loads what works out shapes alone.
 
     Raises:
         CostError: the model holds an operation that no rule covers, or does not run on this shape.
     """
     network = ghost(model).eval()
+    if fvcore:
+        embody(network)
     try:
         counter = _count(network, image)
     except CostError:

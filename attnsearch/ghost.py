@@ -38,7 +38,7 @@ def embody(model: nn.Module) -> None:
     """Zeros on the CPU in place of every tensor without values."""
 
     def zeros(tensor: Tensor) -> Tensor:
-        return torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor
+        return torch.zeros(tensor.shape, dtype=tensor.dtype, device="cpu") if tensor.is_meta else tensor
 
     model._apply(zeros)  # type: ignore[no-untyped-call]
     for module in model.modules():

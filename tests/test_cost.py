@@ -15,7 +15,7 @@ from fvcore.nn import ActivationCountAnalysis
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from attnsearch import create_block, registry
+from attnsearch import create_block, create_model, registry
 from attnsearch.cost import Cost, count_block, latency, measure, peak_memory
 from attnsearch.counting import ELEMENTWISE
 from attnsearch.errors import CostError, EnvironmentFault
@@ -438,6 +438,15 @@ def test_activations_are_those_of_fvcore():
     for model, size in ((block, x), (resnet((1, 1), 4, width=16).eval(), torch.zeros(1, 3, 64, 64))):
         reference = ActivationCountAnalysis(model, size).unsupported_ops_warnings(False)
         assert measure(model, tuple(size.shape[1:])).activations == reference.total()
+
+
+@pytest.mark.parametrize("name", ["cbam_resnet18_cifar", "epsanet50_small", "resnest50"])
+def test_a_count_on_the_cpu_is_that_of_shapes_alone(name):
+    model = create_model(name)
+    shapes, computed = measure(model, (3, 64, 64)), measure(model, (3, 64, 64), fvcore=True)
+    assert shapes == computed
+    assert shapes.fvcore == computed.fvcore
+    assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}, "it is left as it was"
 
 
 def test_mistakes_in_measuring_are_said():

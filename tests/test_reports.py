@@ -22,6 +22,7 @@ from attnsearch.errors import EnvironmentFault, NoResultError
 from attnsearch.reports import atomic, cautions, html, latex, markdown, plots, summary, tables
 from attnsearch.reports.csv import safe
 from attnsearch.reports.table import Column, Estimate, probability, quantity, text
+from attnsearch.reports.tables import Report
 from attnsearch.reports.verdicts import Judged
 from attnsearch.trial import Epoch, StudyRecord, TrialResult
 
@@ -66,7 +67,7 @@ def record(*more: TrialResult, **facts: object) -> StudyRecord:
     return StudyRecord("tiny", {**given, **facts}, tuple(numbered))
 
 
-def cells(report: reports.Report, arch: str) -> dict[str, object]:
+def cells(report: Report, arch: str) -> dict[str, object]:
     names, rows = report.archs.flat()
     return next(
         row for row in (dict(zip(names, r, strict=True)) for r in rows) if row["key"] == f"key-{arch}"

@@ -9,9 +9,18 @@ as_json(report)                  plain values
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from attnsearch.reports.tables import Report, build
+if TYPE_CHECKING:
+    from attnsearch.reports.tables import Report
+    from attnsearch.trial import StudyRecord
+
+
+def build(record: StudyRecord) -> Report:
+    """Work out the tables of a study, finished or not; `NoResultError` where no trial has finished."""
+    from attnsearch.reports import tables
+
+    return tables.build(record)
 
 
 def show(report: Report, file: IO[str] | None = None, width: int | None = None) -> None:
@@ -71,4 +80,4 @@ def files(report: Report) -> list[tuple[str, str | bytes]]:
     ]
 
 
-__all__ = ["Report", "as_json", "build", "files", "show", "write"]
+__all__ = ["as_json", "build", "files", "show", "write"]

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING
 
 from attnsearch import screen
-from attnsearch.reports import cautions, summary
 from attnsearch.reports.table import Column, Table
-from attnsearch.reports.tables import Report
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from attnsearch.reports.tables import Report
 
 # What goes first where space is short.
 _SPARE = (
@@ -38,6 +38,8 @@ def print_lines(lines: Iterable[tuple[str, str]], console: Console) -> None:
 
 def lines(report: Report, width: int) -> Iterator[tuple[str, str]]:
     """Every line with its style."""
+    from attnsearch.reports import cautions, summary  # other commands print a table alone
+
     prose, told = min(width, _PROSE), set[str]()
     yield from _wrapped(summary.title(report), prose, "bold")
     for line in cautions.warnings(report):
