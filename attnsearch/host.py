@@ -159,7 +159,14 @@ class Unit(nn.Module):
         return x, None
 
     def _gated(self, position: str, x: Tensor) -> Tensor:
-        return self.attention(x) if self.attention is not None and self.position == position else x
+        return gated(self.attention, x) if self.attention is not None and self.position == position else x
+
+
+def gated(gate: nn.Module, x: Tensor) -> Tensor:
+    """gate(x), where `attnsearch.fast` may take hold."""
+    if has_torch_function_unary(x):
+        return handle_torch_function(gated, (x,), gate, x)
+    return gate(x)  # type: ignore[no-any-return]
 
 
 def norm_relu(norm: nn.Module, x: Tensor) -> Tensor:

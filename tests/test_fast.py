@@ -10,18 +10,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attnsearch import fast
+from attnsearch import fast, host
 from attnsearch.arch import Arch
 from attnsearch.host import add_relu, build, norm_add_relu, norm_relu
 from attnsearch.train import DeviceData, fit
 from attnsearch.trial import Recipe
 
 pytest.importorskip("numba")
-from attnsearch.fast import Fast
+from attnsearch.fast import Fast, mode
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """And products wait in the blocks of this file as in those of the package."""
+    monkeypatch.setattr(mode, "OURS", (*mode.OURS, __name__))
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -60,6 +62,17 @@ class Gated(nn.Module):
         return out + x * y * z if self.again else out.cos() + out
 
 
+class Within(nn.Module):
+    """A module as a unit's gate."""
+
+    def __init__(self, gate: nn.Module) -> None:
+        super().__init__()
+        self.gate = gate
+
+    def forward(self, x: Tensor) -> Tensor:
+        return host.gated(self.gate, x)
+
+
 def gated(x: Tensor) -> Tensor:
     """Both kinds of pool and both kinds of product, on one map and on its product."""
     y = x * (x.mean((2, 3), keepdim=True) - x.amax((2, 3), keepdim=True)).sigmoid()
@@ -87,8 +100,9 @@ OPERATIONS = {
     "residual": (Residual, (5, 6, 7, 4), 0.0),
     "norm": (lambda: nn.BatchNorm2d(6), (5, 6, 7, 4), 0.0),
     "norm far from zero": (lambda: nn.BatchNorm2d(6), (5, 6, 7, 4), 100.0),
-    "a gated unit": (Gated, (3, 6, 5, 4), 0.0),
-    "a gated unit read again": (lambda: Gated(again=True), (3, 6, 5, 4), 0.0),
+    "a gated unit": (lambda: Within(Gated()), (3, 6, 5, 4), 0.0),
+    "a gated unit read again": (lambda: Within(Gated(again=True)), (3, 6, 5, 4), 0.0),
+    "a strange gated unit": (Gated, (3, 6, 5, 4), 0.0),
     "gates": (lambda: gated, (3, 6, 5, 4), 0.0),
     "one channel": (lambda: gated, (3, 1, 5, 4), 0.0),
     "one place": (lambda: gated, (3, 6, 1, 1), 0.0),
@@ -193,20 +207,48 @@ READERS = {
 @pytest.mark.parametrize("reader", READERS)
 @torch.no_grad()
 def test_a_product_that_waits_has_its_values_for_whoever_reads_them(reader: str) -> None:
-    results = []
-    for mode in (nullcontext(), Fast()):
-        x = feature_map(3, 6, 5, 4).detach()
-        with mode:
+    class Gate(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
             gate = x.mean((2, 3), keepdim=True)
-            results.append(READERS[reader](x * gate, x, gate))
+            return READERS[reader](x * gate, x, gate)
+
+    results = []
+    for context in (nullcontext(), Fast()):
+        with context:
+            results.append(host.gated(Gate(), feature_map(3, 6, 5, 4).detach()))
     torch.testing.assert_close(results[1], results[0])
 
 
+class Halving(nn.Module):
+    """A gate that may break down, and that keeps its product."""
+
+    broken = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.y = x * x.mean(1, keepdim=True)
+        if self.broken:
+            raise ZeroDivisionError
+        return self.y
+
+
 def test_a_fault_in_the_model_leaves_no_product_without_values() -> None:
-    x = feature_map(3, 6, 5, 4)
+    x, gate = feature_map(3, 6, 5, 4), Halving()
+    gate.broken = True
     with suppress(ZeroDivisionError), Fast():
-        y = x * x.mean(1, keepdim=True)
-        raise ZeroDivisionError
+        host.gated(gate, x)
+    torch.testing.assert_close(gate.y, x * x.mean(1, keepdim=True))
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_product_waits_only_in_blocks_of_the_package(ours: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function that torch cannot override would find a product without memory."""
+    if not ours:
+        monkeypatch.setattr(mode, "OURS", ("attnsearch.", "torch.nn."))
+    x, gate = feature_map(3, 6, 5, 4), Halving()
+    with Fast() as fast_mode:
+        y = host.gated(gate, x)
+        waiting = [not product.filled for product in fast_mode._products.values()]
+    assert waiting == [ours]
     torch.testing.assert_close(y, x * x.mean(1, keepdim=True))
 
 

@@ -48,6 +48,14 @@ def both(gradients: tuple[Tensor | None, ...]) -> tuple[Tensor, Tensor | None]:
     return g, more[0] if more else None
 
 
+def planes(x: Tensor) -> Any:
+    """(B, C, H, W) as it is: one map after the other."""
+    return _numbers(x.detach())
+
+
 def _array(x: Tensor, *shape: int) -> Any:
-    flat = x.detach().permute(0, 2, 3, 1).reshape(shape)
-    return flat.view(torch.uint16).numpy() if x.dtype == torch.bfloat16 else flat.numpy()
+    return _numbers(x.detach().permute(0, 2, 3, 1).reshape(shape))
+
+
+def _numbers(x: Tensor) -> Any:
+    return x.view(torch.uint16).numpy() if x.dtype == torch.bfloat16 else x.numpy()

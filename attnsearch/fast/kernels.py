@@ -444,7 +444,7 @@ def line_pools_back(x: Any, largest: Any, g: Any, g_mean: Any, g_largest: Any, o
 
 @compiled
 def planes_conv(x: Any, weight: Any, out: Any) -> None:
-    """Convolution of few maps to one, zeros around: x (B, C, H, W), weight (C, k, k), out (B, H, W), all float32.
+    """Convolution of few maps to one, zeros around: x (B, C, H, W), weight (C, k, k) in float32, out (B, H, W).
 
     A padded image is one long row, in which a shift by (u, v) is an offset: the inner loop runs over all of it.
     """
@@ -462,7 +462,7 @@ def planes_conv(x: Any, weight: Any, out: Any) -> None:
                     _add_shifted(padded[m, u * line + v :], taps[m, u, v:], total)
         for h in range(height):
             for j in range(width):
-                out[i, h, j] = total[h * line + j]
+                out[i, h, j] = store(total[h * line + j], out[i, h, j])
 
 
 @compiled
@@ -490,7 +490,7 @@ def planes_conv_back(g: Any, x: Any, weight: Any, g_x: Any, g_weight: Any) -> No
                     g_weight[m, u, v] += dots[v]
             for h in range(height):
                 for j in range(width):
-                    g_x[i, m, h, j] = total[h * line + j]
+                    g_x[i, m, h, j] = store(total[h * line + j], x[i, m, h, j])
 
 
 @compiled
@@ -537,4 +537,4 @@ def _pad(image: Any, padded: Any, pad: int) -> None:
     for m in range(maps):
         for h in range(height):
             for j in range(width):
-                padded[m, (h + pad) * (width + 2 * pad) + pad + j] = image[m, h, j]
+                padded[m, (h + pad) * (width + 2 * pad) + pad + j] = load(image[m, h, j])

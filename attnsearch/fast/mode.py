@@ -14,7 +14,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from attnsearch.fast.gates import Gates, Product, Shared
 from attnsearch.fast.passes import AddRelu, Norm, PlanesConv, scaled_shifted
-from attnsearch.host import add_relu, norm_add_relu, norm_relu
+from attnsearch.host import add_relu, gated, norm_add_relu, norm_relu
 
 
 class Fast(TorchFunctionMode):
@@ -27,6 +27,8 @@ class Fast(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self._after: _After | None = None  # what waits behind the norm that is about to be computed
+        self._depth = 0  # of entries: a method enters again to see what a module calls
+        self._patient = False  # whether products may wait
         self._shared: Shared | None = None  # the map that was pooled or gated last
         self._products: MutableMapping[Tensor, Product] = (
             WeakIdKeyDictionary()
@@ -50,10 +52,17 @@ class Fast(TorchFunctionMode):
             self._fill((args, kwargs or ()))
         return func(*args, **(kwargs or {}))
 
+    def __enter__(self) -> Fast:
+        self._depth += 1
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
     def __exit__(self, *raised: Any) -> None:
         super().__exit__(*raised)  # type: ignore[no-untyped-call]
-        for y, product in self._products.items():  # such as what the model gives out
-            product.fill(y)
+        self._depth -= 1
+        if not self._depth:
+            for y, product in self._products.items():  # such as what the model gives out
+                product.fill(y)
 
     def _fill(self, values: Any) -> None:
         """Compute the products among these, and those of a map or gate among these: it might be changed in place."""
@@ -68,6 +77,18 @@ class Fast(TorchFunctionMode):
         elif isinstance(values, tuple | list):
             for value in values:
                 self._fill(value)
+
+    def gated(self, gate: nn.Module, x: Tensor) -> Tensor:
+        """Let products wait inside a block whose every operation is seen here.
+
+        One from elsewhere may call what torch cannot override, such as a scripted function, on a hollow tensor.
+        """
+        self._patient = all(type(part).__module__.startswith(OURS) for part in gate.modules())
+        try:
+            with self:
+                return gate(x)  # type: ignore[no-any-return]
+        finally:
+            self._patient = False
 
     def norm_relu(self, norm: nn.Module, x: Tensor) -> Tensor | None:
         return self._normed(norm, x, _After(None))
@@ -171,6 +192,8 @@ class Fast(TorchFunctionMode):
             product = Product(self._share(x), gates)
         y = product.hollow()
         self._products[y] = product
+        if not self._patient:
+            product.fill(y)
         return y
 
     def _share(self, x: Tensor) -> Shared:
@@ -292,7 +315,9 @@ def _suits(x: Tensor) -> bool:
 
 
 _DIMS = {1: (1,), 2: (2,), 3: (3,), (1,): (1,), (2,): (2,), (3,): (3,), (2, 3): (2, 3), (-2, -1): (2, 3)}
+OURS = ("attnsearch.", "torch.nn.")  # modules whose classes call nothing that torch cannot override
 _HANDLED: dict[Any, Callable[..., Tensor | None]] = {
+    gated: Fast.gated,
     norm_relu: Fast.norm_relu,
     norm_add_relu: Fast.norm_add_relu,
     add_relu: Fast.add_relu,
@@ -304,4 +329,4 @@ _HANDLED: dict[Any, Callable[..., Tensor | None]] = {
     F.adaptive_avg_pool2d: Fast.average_pool,
 }
 # These know what a product is whose values are not computed yet.
-_WAITING = {Tensor.mul, Tensor.mean, Tensor.amax, F.adaptive_avg_pool2d, add_relu}
+_WAITING = {gated, Tensor.mul, Tensor.mean, Tensor.amax, F.adaptive_avg_pool2d, add_relu}

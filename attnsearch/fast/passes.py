@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnsearch.fast.arrays import both, columns, lines, optional_rows, rows
+from attnsearch.fast.arrays import both, columns, lines, optional_rows, planes, rows
 
 
 class Norm(torch.autograd.Function):
@@ -131,25 +131,26 @@ class LinePools(torch.autograd.Function):
 
 
 class PlanesConv(torch.autograd.Function):
-    """A convolution of few maps to one, in float32."""
+    """A convolution of few maps to one, by weights in float32."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         from attnsearch.fast import kernels
 
-        maps = x.float().contiguous()
-        out = torch.empty(len(x), 1, *x.shape[2:])
-        kernels.planes_conv(maps.numpy(), weight[0].detach().contiguous().numpy(), out[:, 0].numpy())
-        ctx.save_for_backward(maps, weight)
-        return out.to(x.dtype)
+        x, out = x.contiguous(), x.new_empty(len(x), 1, *x.shape[2:])
+        kernels.planes_conv(planes(x), weight[0].detach().contiguous().numpy(), planes(out)[:, 0])
+        ctx.save_for_backward(x, weight)
+        return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
         from attnsearch.fast import kernels
 
-        maps, weight = ctx.saved_tensors
-        g_x, g_weight = torch.empty_like(maps), torch.zeros(weight.shape)
-        arrays = g[:, 0].float().contiguous(), maps, weight[0].contiguous(), g_x, g_weight[0]
-        kernels.planes_conv_back(*(t.detach().numpy() for t in arrays))
-        return g_x.to(g.dtype), g_weight
+        x, weight = ctx.saved_tensors
+        g_x, g_weight = torch.empty_like(x), torch.zeros(weight.shape)
+        maps = planes(g.contiguous())[:, 0], planes(x)
+        kernels.planes_conv_back(
+            *maps, weight[0].detach().contiguous().numpy(), planes(g_x), g_weight[0].numpy()
+        )
+        return g_x, g_weight
