@@ -133,15 +133,13 @@ def measure(model: nn.Module, image: Image = (3, 224, 224), *, fvcore: bool = Fa
             hooks.
         image: shape without the batch, (C, H, W) or (C, D, H, W), or a list of shapes for a neck that takes
             a list.
-        fvcore: whether its total will be asked for. Its tracer computes on the CPU; then the count may do so
-            too, and is spared the second in which torch loads what works out shapes alone.
+        fvcore: whether its total will be asked for, whose tracer computes the pass. Then the count does so too, on a
+            true copy, and is spared the second in which torch loads what works out shapes alone.
 
     Raises:
         CostError: the model holds an operation that no rule covers, or does not run on this shape.
     """
-    network = ghost(model).eval()
-    if fvcore:
-        embody(network)
+    network = (copy.deepcopy(model) if fvcore else ghost(model)).eval()
     try:
         counter = _count(network, image)
     except CostError:
