@@ -144,23 +144,14 @@ class Owed:
         from attnsearch.fast import kernels
 
         batch, channels, height, width = x.shape
-        none, nowhere = (_filled((batch, channels), v) for v in (0.0, float("nan")))
-        no_place, at_no_place = (_filled((batch, height, width), v) for v in (0.0, float("nan")))
+        none, nowhere = (_filled((batch, channels), v) for v in (0.0, np.nan))
+        no_place, at_no_place = (_filled((batch, height, width), v) for v in (0.0, np.nan))
         missing = (None, none, no_place), (none, none, nowhere), (none, no_place, no_place, at_no_place)
         for notes in zip_longest(self.products, self.places, self.channels):
-            product, *pools = (note or gap for note, gap in zip(notes, missing, strict=True))
-            d, *gates = product
+            product, pools, gated_pools = (note or gap for note, gap in zip(notes, missing, strict=True))
             out = torch.empty_like(x)
-            arrays: list[Any] = [
-                optional_grid(g),
-                grid(x),
-                optional_grid(d),
-                *gates,
-                *pools[0],
-                *pools[1],
-                grid(out),
-            ]
-            kernels.settle(*arrays)
+            d, *small = (*product, *pools, *gated_pools)
+            kernels.settle(optional_grid(g), grid(x), optional_grid(d), *small, grid(out))
             g = out
         self.products, self.places, self.channels = [], [], []
         return g
@@ -180,9 +171,8 @@ class _Settled(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g: Tensor | None) -> tuple[Tensor | None, None]:
         (x,) = ctx.saved_tensors
-        return ctx.owed.settle(
-            None if g is None else g.contiguous(memory_format=torch.channels_last), x
-        ), None
+        g = None if g is None else g.contiguous(memory_format=torch.channels_last)
+        return ctx.owed.settle(g, x), None
 
 
 class _PlacePools(torch.autograd.Function):
@@ -313,5 +303,5 @@ def _array(x: Tensor | None, *shape: int, missing: float = 1.0) -> Any:
 
 @lru_cache(maxsize=64)
 def _filled(shape: tuple[int, ...], value: float) -> Any:
-    """An array that is only read."""
+    """An array that is only read. NaN is found again if it is NumPy's: another would equal nothing."""
     return torch.full(shape, value).numpy()

@@ -30,9 +30,7 @@ class Fast(TorchFunctionMode):
         self._depth = 0  # of entries: a method enters again to see what a module calls
         self._patient = False  # whether products may wait
         self._shared: Shared | None = None  # the map that was pooled or gated last
-        self._products: MutableMapping[Tensor, Product] = (
-            WeakIdKeyDictionary()
-        )  # what hollow tensors stand for
+        self._products: MutableMapping[Tensor, Product] = WeakIdKeyDictionary()  # by the hollow tensor
         self._twins: dict[int, _Twin] = {}  # of the activated maps, by their id
 
     def __torch_function__(
