@@ -140,7 +140,14 @@ def start(folder: Path, *arguments: str, command: str = "run") -> subprocess.Pop
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=_heeds_signals,
     )
+
+
+def _heeds_signals() -> None:
+    """A shell has what it starts in the background ignore Ctrl-C, and a run respects that."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def await_rows(database: Path, states: str, count: int, seconds: float = 120) -> None:

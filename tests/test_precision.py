@@ -1,14 +1,18 @@
-"""The dtype of `precision: auto` is measured once and then holds for every process."""
+"""The dtype of `precision: auto` is measured once and then holds for every process; other CPUs than this one."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from attnsearch import precision
+from attnsearch.host import Thinned
 
 
 @pytest.fixture(autouse=True)
@@ -89,3 +93,37 @@ def test_the_real_step_runs_and_leaves_the_generator_alone(tmp_path: Path) -> No
     assert found.float32_ms > 0
     assert torch.equal(before, torch.get_rng_state())
     assert torch.get_num_threads() == threads
+
+
+def test_a_thinned_shortcut_is_the_strided_convolution() -> None:
+    torch.manual_seed(0)
+    thinned = Thinned(4, 8, 1, 2, bias=False).double()
+    plain = torch.nn.Conv2d(4, 8, 1, 2, bias=False).double()
+    plain.load_state_dict(thinned.state_dict())
+    x = torch.randn(2, 4, 7, 10, dtype=torch.float64)
+    grads = []
+    for conv in (thinned, plain):
+        y = conv(x)
+        y.square().sum().backward()
+        grads.append(conv.weight.grad)
+    torch.testing.assert_close(thinned(x), plain(x))
+    torch.testing.assert_close(*grads)
+
+
+NARROW = """
+import torch
+from attnsearch.arch import Arch, Host, Stage
+from attnsearch.host import build
+torch.set_num_threads(1)
+model = build(Arch(Host("resnet8", width=4), (Stage(),) * 3)).to(memory_format=torch.channels_last)
+for _ in range(20):
+    x = torch.randn(64, 3, 16, 16).to(memory_format=torch.channels_last)
+    model(x).logsumexp(1).sum().backward()
+"""
+
+
+def test_a_narrow_host_trains_where_there_is_avx2_and_no_more() -> None:
+    """Whoever runs the tests has AVX-512, or has not: oneDNN is told so here."""
+    environment = {**os.environ, "DNNL_MAX_CPU_ISA": "AVX2", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run([sys.executable, "-c", NARROW], env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
