@@ -209,8 +209,7 @@ def _count(model: nn.Module, image: Image) -> OperationCounter:
     counter = OperationCounter()
     with (
         same_chances(model),
-        torch.no_grad(),
-        _spelled_out(),
+        _plainly(),
         _watch_blocks(model, counter),
         AttentionFunctions(counter),
         counter,
@@ -257,14 +256,20 @@ def _outermost_blocks(model: nn.Module, path: str = "") -> Iterator[tuple[str, n
 
 
 @contextmanager
-def _spelled_out() -> Iterator[None]:
-    """Keep `nn.MultiheadAttention` from its fused kernel, which no counter can look into."""
-    before = torch.backends.mha.get_fastpath_enabled()
+def _plainly() -> Iterator[None]:
+    """Without gradients, in one thread, and without the fused kernel of `nn.MultiheadAttention`.
+
+    No counter can look into that kernel; one image gives two threads little to do but wait for each other.
+    """
+    fused, threads = torch.backends.mha.get_fastpath_enabled(), torch.get_num_threads()
     torch.backends.mha.set_fastpath_enabled(False)
+    torch.set_num_threads(1)
     try:
-        yield
+        with torch.no_grad():
+            yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(before)
+        torch.backends.mha.set_fastpath_enabled(fused)
+        torch.set_num_threads(threads)
 
 
 def _params(model: nn.Module) -> int:
@@ -311,7 +316,7 @@ def _fvcore(model: nn.Module, image: Image) -> FvcoreCount:
     from fvcore.nn import FlopCountAnalysis
 
     embody(model)  # fvcore's tracer does not run on the meta device
-    with warnings.catch_warnings(), same_chances(model), torch.no_grad(), _spelled_out():
+    with warnings.catch_warnings(), same_chances(model), _plainly():
         warnings.simplefilter(
             "ignore"
         )  # the tracer warns of every Python number that a forward pass computes

@@ -83,7 +83,13 @@ TARGETS: tuple[Target, ...] = (
         2.0,
         "for the files, importing scikit-learn and drawing",
     ),
-    ("startup", "counting", "<=", 1.0, "importing sympy and torch._dynamo, with which torch checks shapes"),
+    (
+        "startup",
+        "counting",
+        "<=",
+        1.0,
+        "importing sympy and torch._dynamo, with which torch works out shapes",
+    ),
     ("startup", "cost of", "<=", 1.0, "importing torch"),
     ("memory", "growth", "<=", 10.0, ""),
 )
