@@ -148,10 +148,11 @@ class Owed:
         no_place, at_no_place = (_filled((batch, height, width), v) for v in (0.0, np.nan))
         missing = (None, none, no_place), (none, none, nowhere), (none, no_place, no_place, at_no_place)
         for notes in zip_longest(self.products, self.places, self.channels):
-            product, pools, gated_pools = (note or gap for note, gap in zip(notes, missing, strict=True))
-            out = torch.empty_like(x)
-            d, *small = (*product, *pools, *gated_pools)
-            kernels.settle(optional_grid(g), grid(x), optional_grid(d), *small, grid(out))
+            small: list[Any] = [
+                part for note, gap in zip(notes, missing, strict=True) for part in note or gap
+            ]
+            d, out = small.pop(0), torch.empty_like(x)
+            kernels.settle(*[optional_grid(g), grid(x), optional_grid(d), *small, grid(out)])
             g = out
         self.products, self.places, self.channels = [], [], []
         return g
