@@ -58,7 +58,7 @@ def plan(
     out: Out = Path("results"),
     json: Json = False,
 ) -> None:  # fmt: skip
-    """Say how many seeds and hours an ablation takes to find the effect you want.
+    """Say how many seeds and hours an ablation takes.
 
     The noise between seeds comes from --sd, from the records of --study, or from --measure runs.
     """
@@ -123,7 +123,7 @@ def _visible(planned: Plan, at_hand: int | None) -> Table:
             n,
             n * planned.variants,
             mde(n, planned.variants, sd=planned.sd, rho=planned.rho),
-            f"enough for {planned.effect:g}" if n == planned.seeds else "",
+            f"enough for {planned.effect:.2f}" if n == planned.seeds else "",
         )
         for n in listed
     )

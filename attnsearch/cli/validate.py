@@ -35,7 +35,10 @@ def validate(
     out: Out = Path("results"),
     json: Json = False,
 ) -> None:  # fmt: skip
-    """Train some archs of a study much longer, and say whether its short proxy ranks them alike."""
+    """Say whether a short proxy ranks archs as a long one.
+
+    Trains a sample of a study's archs to greater length.
+    """
     check_study(study, storage, out)
 
     from attnsearch import proxy, validation

@@ -136,7 +136,9 @@ def outlook(report: Report, judged: Judged) -> str:
         return ""
     seconds = median(trial.seconds for trial in report.record.trials if trial.state == "complete")
     trainings = (needed - analysis.blocks) * (len(analysis.verdicts) + 1)
-    effect = f"the margin of {nearest.margin:g} points" if nearest.margin else f"{wanted(nearest):.2f} points"
+    effect = (
+        f"the margin of {nearest.margin:.2f} points" if nearest.margin else f"{wanted(nearest):.2f} points"
+    )
     truth = "" if nearest.margin else ", its estimate taken for the truth"
     return (
         f"Nearest to being decided is {nearest.variant}: to see {effect}{truth}, takes {needed:,} seed blocks in all, "

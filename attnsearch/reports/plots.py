@@ -194,7 +194,7 @@ def forest(report: Report) -> Picture | None:
     caption = (
         "Right of zero is better. Bars are 95 % intervals that hold for all variants together: one that "
         "crosses zero is no evidence either way."
-        + (f" The band is the margin of {margin:g} points." if margin else "")
+        + (f" The band is the margin of {margin:.2f} points." if margin else "")
     )
     title = f"Differences from {analysis.baseline}, {many(analysis.blocks, 'seed block')} ({report.audit})"
     return _picture("forest", title, alt, caption, paint)

@@ -149,7 +149,8 @@ class Plan:
 
     def __str__(self) -> str:
         """Seeds and hours for the wanted effect, how sure that is, and what the seeds at hand would see."""
-        wanted = f"To see {self.effect:g} points with {self.power:.0%} power among {self.variants} variants"
+        among = f"{self.variants} variants, baseline and controls included,"
+        wanted = f"To see {self.effect:.2f} points with {100 * self.power:.0f} % power among {among}"
         noise = f"at a run sd of {self.sd:.2f} points" + (
             f" and a seed correlation of {self.rho:.2f}" if self.rho else ""
         )
