@@ -244,8 +244,8 @@ def add_relu_back(g: Any, more: Any, y: Any, out: Any) -> None:
 
 
 @compiled
-def place_pools(x: Any, mean: Any, largest: Any, ties: Any) -> None:
-    """Mean and maximum over the places of each channel, and how many reach it: x (B, H, W, C) -> all (B, C)."""
+def place_pools(x: Any, mean: Any, largest: Any) -> None:
+    """Mean and maximum over the places of each channel: x (B, H, W, C) -> both (B, C)."""
     images, height, width, channels = x.shape
     total, most = np.empty((2, width * channels), F32)
     for i in range(images):
@@ -256,7 +256,7 @@ def place_pools(x: Any, mean: Any, largest: Any, ties: Any) -> None:
                 v = load(row[j])
                 total[j] += v
                 most[j] = v if v > most[j] or v != v else most[j]
-        mean[i, :], largest[i, :], ties[i, :] = F32(0), F32(-np.inf), F32(0)
+        mean[i, :], largest[i, :] = F32(0), F32(-np.inf)
         for w in range(width):
             for c in range(channels):
                 v = most[w * channels + c]
@@ -264,7 +264,15 @@ def place_pools(x: Any, mean: Any, largest: Any, ties: Any) -> None:
                 largest[i, c] = v if v > largest[i, c] or v != v else largest[i, c]
         for c in range(channels):
             mean[i, c] /= F32(height * width)
-        for h in range(height):  # one image is still near the processor
+
+
+@compiled
+def place_ties(x: Any, largest: Any, ties: Any) -> None:
+    """How many places of each channel reach the maximum, (B, C)."""
+    images, height, width, channels = x.shape
+    for i in range(images):
+        ties[i, :] = F32(0)
+        for h in range(height):
             for w in range(width):
                 for c in range(channels):
                     ties[i, c] += F32(1) if load(x[i, h, w, c]) == largest[i, c] else F32(0)
