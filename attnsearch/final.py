@@ -53,7 +53,7 @@ def open_test_split(
     name: str | None = None,
     *,
     seeds: int = SEEDS,
-    storage_url: str | None = None,
+    storage: str | None = None,
     out: Path = Path("results"),
     device: str = "auto",
     told: Told = lambda message: None,
@@ -69,8 +69,8 @@ def open_test_split(
     """
     if seeds < SEEDS:
         raise UsageError(f"The test takes {SEEDS} seeds at least, got {seeds}")
-    record = open_study(name, storage_url, out=out).record
-    settings = settings_of(record, storage=storage_url, out=out, device=device)
+    record = open_study(name, storage, out=out).record
+    settings = settings_of(record, storage=storage, out=out, device=device)
     url = settings.url()
     with stopping(), database.owned(url, record.name), database.faults(url):
         book = Book.reopen(database.open_storage(url, create=False), record.name)

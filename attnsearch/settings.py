@@ -76,6 +76,9 @@ class Settings:
     retries: int = 2
     allow_changed_data: bool = False
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "out", Path(self.out))  # a string is as good
+
     def check(self) -> Settings:
         """Itself, if every value makes sense; raises `UsageError` for the first that does not."""
         for name in (

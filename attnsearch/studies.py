@@ -47,11 +47,9 @@ class Study:
         return tables.verdicts_frame(self.record)
 
 
-def open_study(
-    name: str | None = None, storage_url: str | None = None, *, out: Path = Path("results")
-) -> Study:
+def open_study(name: str | None = None, storage: str | None = None, *, out: Path | str = "results") -> Study:
     """A study by name, the latest when None; raises `UsageError` for an unknown one."""
-    url = Settings(storage=storage_url, out=out).url()
+    url = Settings(storage=storage, out=Path(out)).url()
     path = sqlite_path(url)
     if path is not None and (record := read_sqlite(path, name)) is not None:
         return Study(record.name, record)

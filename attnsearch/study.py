@@ -33,7 +33,7 @@ from attnsearch.storage.book import Book, read_record, study_names
 from attnsearch.studies import Study
 
 
-def run(space: Space | str, *, observer: Observer | None = None, **settings: Any) -> Study:
+def run(space: Space | str | Path, *, observer: Observer | None = None, **settings: Any) -> Study:
     """Search a space or work off a design, and write tables and pictures to `out/<study>/`.
 
     Args:
@@ -46,7 +46,7 @@ def run(space: Space | str, *, observer: Observer | None = None, **settings: Any
         Interrupted: a signal came; everything finished is kept.
     """
     wanted = Settings(**settings).check()
-    question = load_space(space) if isinstance(space, str) else space
+    question = space if isinstance(space, Space) else load_space(space)
     return Run(question, wanted, observer or Observer()).go()
 
 

@@ -81,7 +81,7 @@ def validate(
     *,
     archs: int = ARCHS,
     factor: int = FACTOR,
-    storage_url: str | None = None,
+    storage: str | None = None,
     out: Path = Path("results"),
     observer: Observer | None = None,
     **settings: Any,
@@ -101,8 +101,8 @@ def validate(
         raise UsageError(
             f"An audit takes at least {proxy.LEAST} archs and a factor of 2, got {archs} and {factor}"
         )
-    observer, record = observer or Observer(), open_study(name, storage_url, out=out).record
-    wanted = settings_of(record, storage=storage_url, out=out, **settings)
+    observer, record = observer or Observer(), open_study(name, storage, out=out).record
+    wanted = settings_of(record, storage=storage, out=out, **settings)
     url = wanted.url()
     with stopping() as stop, database.owned(url, record.name), database.faults(url):
         book = Book.reopen(database.open_storage(url, create=False), record.name)

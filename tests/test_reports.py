@@ -130,9 +130,11 @@ def test_counts_say_where_every_trial_went():
         trial("f", 0, None, state="running"),
         trial("g", 0, math.inf),
         trial("h", 0, None, state="failed", reason="killed by signal 9", lost=True),
+        replace(trial("se", 200, 5.0, role="audit"), epochs=40),
+        trial("d", 0, 9.0, role="audit"),
     ]
     counts = reports.build(record(*more)).counts
-    assert (counts.archs, counts.trainings, counts.repeats) == (3, 9, 6)
+    assert (counts.archs, counts.trainings, counts.repeats, counts.audited) == (3, 9, 6, 2)
     assert counts.stopped == {2: 1}
     assert counts.failed == {"oom": 2, "nan": 1, "no reason recorded": 1}
     assert (counts.over_limit, counts.running, counts.lost) == (1, 1, 1)

@@ -47,7 +47,7 @@ def report(
     if test:
         from attnsearch import final
 
-        final.open_test_split(study, storage_url=storage, out=out, device=device, told=note)
+        final.open_test_split(study, storage=storage, out=out, device=device, told=note)
     gc.disable()  # what follows ends in seconds, of which looking for garbage would take a tenth
     try:
         opened = open_study(study, storage, out=out)

@@ -49,7 +49,7 @@ def validate(
     watcher = observer()
     try:
         done = validation.validate(
-            study, archs=archs, factor=factor, storage_url=storage, out=out, observer=watcher,
+            study, archs=archs, factor=factor, storage=storage, out=out, observer=watcher,
             timeout=timeout, workers=workers, device=device,
         )  # fmt: skip
     finally:

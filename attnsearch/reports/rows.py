@@ -82,9 +82,10 @@ class Counts:
 
     size: int | None
     over_budget: int | None
-    archs: int  # distinct archs trained to the end
+    archs: int  # distinct archs trained to the end, as all but `audited` without the proxy's audit
     trainings: int  # trials trained to the end
     repeats: int  # of those, further seeds of an arch already trained
+    audited: int  # trainings of the proxy's audit that reached their end
     running: int
     stopped: Mapping[int, int]  # epoch -> trials stopped after it
     over_limit: int
@@ -153,7 +154,8 @@ def cost_name(name: str) -> str:
 def count(record: StudyRecord) -> Counts:
     """Where the trials went, failures by the first words of their reason, the commonest first."""
     trials = record.trials
-    done = [trial for trial in trials if finished(trial)]
+    ended = [trial for trial in trials if finished(trial)]
+    done = [trial for trial in ended if trial.role != "audit"]
     cells = {(trial.key, trial.epochs) for trial in done}
     failed = Counter(kind(trial) for trial in trials if failure(trial) and not trial.lost)
     return Counts(
@@ -162,6 +164,7 @@ def count(record: StudyRecord) -> Counts:
         archs=len({trial.key for trial in done}),
         trainings=len(done),
         repeats=len(done) - len(cells),
+        audited=len(ended) - len(done),
         running=sum(trial.state == "running" for trial in trials),
         stopped=dict(sorted(Counter(len(t.curve) for t in trials if t.state == "stopped").items())),
         over_limit=sum(trial.state == "over_limit" for trial in trials),

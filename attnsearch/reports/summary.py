@@ -352,6 +352,7 @@ def where_trials_went(counts: Counts) -> str:
         _over_budget(counts.over_budget),
         f"{many(counts.archs, 'arch')} trained to the end in {many(counts.trainings, 'training')} "
         f"({counts.repeats:,} of them further seeds)",
+        f"{many(counts.audited, 'training')} of the proxy's audit" if counts.audited else "",
         f"{stopped:,} stopped early ({at})" if stopped else "none stopped early",
         f"{counts.over_limit:,} refused by a limit" if counts.over_limit else "",
         counts.failures() or "none failed",
