@@ -555,3 +555,18 @@ def _wait_for_ever(pool) -> None:
 
 def test_workers_are_spawned_and_never_forked():
     assert local._SPAWN.get_start_method() == "spawn"
+
+
+SCRIPT = """
+import attnsearch
+options = dict(data="digits", trials=1, epochs=1, train_images=64, workers=1, device="cpu", out="results")
+print(len(attnsearch.run("tiny.yaml", **options).record.trials))
+"""
+
+
+def test_a_script_needs_no_guard_and_may_come_from_a_pipe(place):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-"], input=SCRIPT, cwd=place, env=environment, capture_output=True, text=True
+    )
+    assert (done.stdout, done.returncode) == ("1\n", 0), done.stderr

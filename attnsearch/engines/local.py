@@ -17,6 +17,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from attnsearch.engines import DataSource, Job, Message, Outcome, Progress
@@ -227,7 +229,7 @@ class LocalPool:
         arguments = (theirs, self._source, device, core, self._plugins, self._lease / BEATS)
         process = _SPAWN.Process(target=_serve, args=arguments, daemon=True, name="attnsearch-worker")
         surroundings = environment({"OMP_NUM_THREADS": "1", **MEMORY})
-        with surroundings, _blocked(_OURS):  # inherited: Ctrl-C goes to all processes of a terminal
+        with surroundings, _nameless_main(), _blocked(_OURS):  # inherited: Ctrl-C goes to all of a terminal
             process.start()
         theirs.close()  # so that a dead worker reads as end of file
         return _Place(process, ours, device)
@@ -240,6 +242,20 @@ def _blocked(signals: set[signal.Signals]) -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _nameless_main() -> Iterator[None]:
+    """Keep the caller's script from a process started inside, which would run it first, and with it a second run.
+
+    A worker needs nothing of it; so scripts need no `if __name__ == "__main__"`, and may come from a pipe.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 class _Line:
