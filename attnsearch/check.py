@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
 from attnsearch import create_block, create_neck, registry
@@ -459,9 +460,11 @@ def _is_counted(subject: Subject) -> str:
 
 @_property("torch.export")
 def _exports(subject: Subject) -> str:
-    """`torch.export` captures it whole, with equal values."""
+    """`torch.export` captures it whole, for any batch, with equal values."""
     model, maps = subject.block().eval(), subject.maps(2, 8, 8)
-    program = torch.export.export(model, subject.arguments(maps))
+    arguments, batch = subject.arguments(maps), torch.export.Dim("batch")
+    any_batch = tree_map(lambda _: {0: batch}, arguments)
+    program = torch.export.export(model, arguments, dynamic_shapes=any_batch)
     with torch.no_grad():
         out, plain = subject.run(program.module(), maps), subject.run(model, maps)
     return _near(out, plain, "the exported program's output")

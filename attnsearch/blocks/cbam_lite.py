@@ -44,8 +44,10 @@ class CBAMLite(nn.Module):
     def channel_weights(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, 1, 1)."""
         pooled = torch.cat((F.adaptive_avg_pool2d(x, 1).flatten(1), x.amax((2, 3))))  # (2B, C)
-        average, largest = self.fc2(self.fc1(pooled).relu()).chunk(2)
-        weights: Tensor = (average + largest).sigmoid()
+        both = self.fc2(self.fc1(pooled).relu())
+        weights: Tensor = (
+            both[: x.shape[0]] + both[x.shape[0] :]
+        ).sigmoid()  # torch.export chunks no batch at will
         return weights[:, :, None, None]
 
     def spatial_weights(self, x: Tensor) -> Tensor:

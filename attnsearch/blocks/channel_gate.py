@@ -79,7 +79,8 @@ class ChannelGate(nn.Module):
         average = F.adaptive_avg_pool2d(x, 1).flatten(1) if self.article else x.mean((2, 3))
         largest = x.amax((2, 3)) if self.ties == "shared" else x.flatten(2).max(2).values
         if self.mlp_max is None:
-            by_mean, by_max = self.mlp(torch.cat((average, largest))).chunk(2)  # one pass over (2B, C)
+            both = self.mlp(torch.cat((average, largest)))  # one pass over (2B, C)
+            by_mean, by_max = both[: x.shape[0]], both[x.shape[0] :]  # torch.export chunks no batch at will
         else:
             by_mean, by_max = self.mlp(average), self.mlp_max(largest)
         weights: Tensor = (by_mean + by_max).sigmoid()
