@@ -1,12 +1,13 @@
 """What a network costs: counted from its operations, or measured on a device.
 
     measure(model, image)      parameters, MACs, FLOPs, activations, bytes: exact, in milliseconds
+    measure_made(make, image)  the same of a network that is made for nothing else
     count_block(name, ...)     the same for one block at one map size
     latency(model, image)      median time of a forward pass, with its quartiles
     peak_memory(model, image)  of a forward pass or a training step
 
-Counts are taken for a batch of 1 in eval mode, on a weightless copy of the model; the model itself is only
-read. The rules stand in `attnsearch.counting`.
+Counts are taken for a batch of 1 in eval mode, on a copy of the model, weightless but where computing is cheaper;
+the model itself is only read. The rules stand in `attnsearch.counting`.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ from attnsearch.registry import Value
 from attnsearch.timing import Latency, Memory, latency, peak_memory
 
 FvcoreCount = tuple[int, Mapping[str, int]]  # total, calls of what it leaves out
+COMPUTED = (
+    64 * 64
+)  # places up to which computing a pass takes less time than torch takes to work out its shapes
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ class Known:
         return self.value
 
 
-def measure(model: nn.Module, image: Image = (3, 224, 224), *, fvcore: bool = False) -> Cost:
+def measure(model: nn.Module, image: Image = (3, 224, 224), *, computed: bool = False) -> Cost:
     """Count one forward pass of `model`.
 
     Args:
@@ -133,13 +137,13 @@ def measure(model: nn.Module, image: Image = (3, 224, 224), *, fvcore: bool = Fa
             hooks.
         image: shape without the batch, (C, H, W) or (C, D, H, W), or a list of shapes for a neck that takes
             a list.
-        fvcore: whether its total will be asked for, whose tracer computes the pass. Then the count does so too, on a
-            true copy, and is spared the second in which torch loads what works out shapes alone.
+        computed: on a true copy rather than by shapes alone. It spares the second in which torch loads what works out
+            shapes, and pays on small images, and where fvcore's total will be asked for, whose tracer computes too.
 
     Raises:
         CostError: the model holds an operation that no rule covers, or does not run on this shape.
     """
-    network = (copy.deepcopy(model) if fvcore else ghost(model)).eval()
+    network = (copy.deepcopy(model) if computed else ghost(model)).eval()
     try:
         counter = _count(network, image)
     except CostError:
@@ -193,15 +197,28 @@ def _count_block(
     out_channels: int | None,
     stride: int,
 ) -> Cost:
+    made: dict[str, Any] = dict(options)
     if not isinstance(channels, int):
-        with torch.device("meta"):
-            neck = create_neck(name, channels, **dict(options))
-        return measure(neck, [(c, height >> i, width >> i) for i, c in enumerate(channels)])
-    in_conv_slot = registry.info(registry.expand(name)[0]).slot == "conv"
-    place: dict[str, Any] = {"out_channels": out_channels, "stride": stride} if in_conv_slot else {}
-    with torch.device("meta"):
-        block = create_block(name, channels, **place, **dict(options))
-    return measure(block, (channels, height, width))
+        maps = [(c, height >> i, width >> i) for i, c in enumerate(channels)]
+        return measure_made(
+            lambda: create_neck(name, channels, **made), maps, computed=height * width <= COMPUTED
+        )
+    if registry.info(registry.expand(name)[0]).slot == "conv":
+        made |= {"out_channels": out_channels, "stride": stride}
+    shape = (channels, height, width)
+    return measure_made(
+        lambda: create_block(name, channels, **made), shape, computed=height * width <= COMPUTED
+    )
+
+
+def measure_made(make: Callable[[], nn.Module], image: Image, *, computed: bool) -> Cost:
+    """Count one forward pass of a network that is made for nothing else; `computed` as in `measure`.
+
+    torch's random generators are left as they were.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("cpu" if computed else "meta"):
+        network = make()
+    return measure(network, image, computed=computed)
 
 
 def _count(model: nn.Module, image: Image) -> OperationCounter:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from attnsearch.arch import Arch, Block, Host, Stage, plain
-from attnsearch.cost import measure
+from attnsearch.cost import COMPUTED, measure_made
 from attnsearch.host import StageMaker, build, stem_channels
 from attnsearch.limits import LIMITED, Limit
 from attnsearch.space import Space
@@ -50,9 +49,13 @@ class CostTable:
 
     def direct(self, arch: Arch) -> dict[str, float]:
         """Counts of the whole network."""
-        with torch.device("meta"):
-            network = build(arch, classes=self.classes, in_channels=self.image[0])
-        return _plain(measure(network, self.image))
+        return self._measured(
+            lambda: build(arch, classes=self.classes, in_channels=self.image[0]), self.image
+        )
+
+    def _measured(self, make: Callable[[], nn.Module], image: tuple[int, int, int]) -> dict[str, float]:
+        cost = measure_made(make, image, computed=self.image[1] * self.image[2] <= COMPUTED)
+        return {name: float(getattr(cost, name)) for name in LIMITED}
 
     def of(self, arch: Arch, choice: Mapping[str, str] | None) -> dict[str, float]:
         """Costs of one arch, by its choice where it lies in the space."""
@@ -138,9 +141,9 @@ class CostTable:
         def counted(index: int, stage: Stage) -> NDArray[np.float64]:
             host = self.space.host.filled()
             channels = stem_channels(host) if index == 0 else host.channels(index - 1)
-            with torch.device("meta"):
-                layer = StageMaker(host, stage, index, None).stage(channels, (host.units or ())[index])
-            return self._vector(_plain(measure(layer, (channels, *map_size(host, self.image, index - 1)))))
+            maker, units = StageMaker(host, stage, index, None), (host.units or ())[index]
+            shape = channels, *map_size(host, self.image, index - 1)
+            return self._vector(self._measured(lambda: maker.stage(channels, units), shape))
 
         return counted
 
@@ -150,9 +153,9 @@ class CostTable:
         def counted(index: int, channels: int, block: Block, init: str) -> NDArray[np.float64]:
             host = self.space.host.filled()
             stage = Stage(attention=block, init=init)  # type: ignore[arg-type]
-            with torch.device("meta"):
-                gate = StageMaker(host, stage, index, None).gate(channels, "")
-            return self._vector(_plain(measure(gate, (channels, *map_size(host, self.image, index)))))
+            maker = StageMaker(host, stage, index, None)
+            shape = channels, *map_size(host, self.image, index)
+            return self._vector(self._measured(lambda: maker.gate(channels, ""), shape))
 
         return counted
 
@@ -185,10 +188,6 @@ def map_size(host: Host, image: tuple[int, int, int], stage: int) -> tuple[int, 
     for _ in range(halvings):
         height, width = -(-height // 2), -(-width // 2)
     return height, width
-
-
-def _plain(cost: Any) -> dict[str, float]:
-    return {name: float(getattr(cost, name)) for name in LIMITED}
 
 
 __all__ = ["CostTable", "map_size"]

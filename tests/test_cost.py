@@ -443,7 +443,7 @@ def test_activations_are_those_of_fvcore():
 @pytest.mark.parametrize("name", ["cbam_resnet18_cifar", "epsanet50_small", "resnest50"])
 def test_a_computed_count_is_that_of_shapes_alone(name):
     model = create_model(name)
-    shapes, computed = measure(model, (3, 64, 64)), measure(model, (3, 64, 64), fvcore=True)
+    shapes, computed = measure(model, (3, 64, 64)), measure(model, (3, 64, 64), computed=True)
     assert shapes == computed
     assert shapes.fvcore == computed.fvcore
 

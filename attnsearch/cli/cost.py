@@ -64,7 +64,7 @@ def cost(
     from attnsearch.host import build
 
     shape, outputs = setting(network, image, classes)
-    counted = measure(build(network, classes=outputs, in_channels=shape[0]), shape, fvcore=True)
+    counted = measure(build(network, classes=outputs, in_channels=shape[0]), shape, computed=True)
     if as_json:
         show_json(facts(network, counted, shape, outputs))
         return
