@@ -54,7 +54,10 @@ def test_variants_pass(name: str, options: dict) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[] if name in ("cbam", "eca", "mhsa") else pytest.mark.slow) for name in SHIPPED],
+    [
+        pytest.param(name, marks=[] if name in ("cbam", "eca", "mhsa") else pytest.mark.slow)
+        for name in SHIPPED
+    ],
 )
 def test_shipped_blocks_export(name: str) -> None:
     assert not failures(audit(name, only=EXPORTS))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
-from attnsearch.front import Candidate, Front, Standing, assess, beside
+from attnsearch.front import Candidate, Front, Standing, assess, beside, next_cells
 from attnsearch.reports.table import Estimate
 from attnsearch.trial import StudyRecord, TrialResult
 
@@ -26,6 +26,8 @@ _COSTS = {
     "fvcore": ("fvcore total", "its own convention"),
     "bytes_moved": ("bytes moved", "no operation fused"),
 }
+
+NEXT = 10  # trainings that are looked ahead to what is undecided
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class ArchRow:
     ratio: float | None
     difference: Estimate | None
     tied: bool
+    wanted: int  # seeds that it would get of the NEXT that decide most
     name: str = ""  # the variant's, in a design
 
     @property
@@ -71,9 +74,12 @@ class ArchRow:
 
     @property
     def listed(self) -> bool:
-        """Whether it has a line in the short table: baseline, observed front, serious rivals; of a design all."""
+        """Whether it has a line in the short table: baseline, observed front, serious rivals, those whose further
+        seeds the summary asks for; of a design all.
+        """
         serious = self.standing.fresh or (self.standing.p_front or 0.0) >= 0.5
-        return bool(self.name) or self.baseline or self.standing.observed or (self.shown and serious)
+        named = bool(self.name) or self.baseline or self.wanted > 0
+        return named or self.standing.observed or (self.shown and serious)
 
 
 @dataclass(frozen=True)
@@ -210,6 +216,7 @@ def arch_rows(
     plain = next((row for row in front.standings if row.candidate.key == key), None)
     unit = plain.candidate.costs[0] if plain else 0.0
     best = tied_with_least(front)
+    wanted = Counter(cell for cell, _ in next_cells(front, NEXT))
     standings = sorted((*front.standings, *beside(front, controls)), key=lambda row: row.candidate.costs)
     return tuple(
         ArchRow(
@@ -222,6 +229,7 @@ def arch_rows(
             ratio=row.candidate.costs[0] / unit if unit else None,
             difference=over.get(row.candidate.key),
             tied=row.candidate.key in best,
+            wanted=wanted[row.candidate.key],
         )
         for number, row in enumerate(standings, start=1)
     )

@@ -5,19 +5,15 @@ No sentence says more than the tables' numbers do. A gain is claimed by a verdic
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from attnsearch.front import next_cells
 from attnsearch.names import masked
 from attnsearch.reports import cautions, design
 from attnsearch.reports.rows import NOT_AUDITED, STATUSES, ArchRow, Counts, cost_name
 from attnsearch.reports.table import Estimate, Tile, many, number, probability, quantity
 from attnsearch.reports.tables import Report
 from attnsearch.reports.verdicts import WORDS, Judged
-
-NEXT = 10  # trainings that are looked ahead to what is undecided
 
 
 def title(report: Report) -> str:
@@ -217,12 +213,12 @@ def words(report: Report) -> tuple[tuple[str, str], ...]:
 
 def undecided(report: Report) -> str:
     """Which archs more seeds would decide, and how many of the next ten trainings each would get."""
-    cells = Counter(key for key, _ in next_cells(report.standing, NEXT))
-    if not cells:
+    wanted = sorted((row for row in report.rows if row.wanted), key=lambda row: -row.wanted)
+    if not wanted:
         return ""
-    number_of = {row.trial.key: row.number for row in report.rows}
-    said = ", ".join(f"no. {number_of[key]} ({many(n, 'seed')})" for key, n in cells.items())
-    return f"What is undecided, the next {sum(cells.values())} trainings would best decide so: {said}."
+    said = ", ".join(f"no. {row.number} ({many(row.wanted, 'seed')})" for row in wanted)
+    total = sum(row.wanted for row in wanted)
+    return f"What is undecided, the next {total} trainings would best decide so: {said}."
 
 
 def optimism(report: Report) -> str:
