@@ -72,6 +72,7 @@ def test_every_block_is_carried_over(name, tmp_path):
 
 
 STRUCTURES = {
+    "narrow shortcuts": {"host": {"name": "resnet8", "width": 4}},
     "positions": {
         "host": HOST,
         "stages": [

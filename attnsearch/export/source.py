@@ -19,14 +19,25 @@ from torch import nn
 from attnsearch import registry
 from attnsearch.arch import Arch, Block
 from attnsearch.export.definitions import Collector
-from attnsearch.host import NECK_LEVELS, IdentityStart, ResNet, StageMaker, Unit, build, stem_channels
+from attnsearch.host import (
+    NECK_LEVELS,
+    IdentityStart,
+    ResNet,
+    StageMaker,
+    Thinned,
+    Unit,
+    build,
+    stem_channels,
+)
 
 WIDTH = 100
+_CONV = (
+    ("in_channels", "out_channels", "kernel_size"),
+    {"stride": 1, "padding": 0, "dilation": 1, "groups": 1},
+)
 _SAID = {  # layer -> (positional attributes, {keyword: its default})
-    nn.Conv2d: (
-        ("in_channels", "out_channels", "kernel_size"),
-        {"stride": 1, "padding": 0, "dilation": 1, "groups": 1},
-    ),
+    nn.Conv2d: _CONV,
+    Thinned: _CONV,
     nn.BatchNorm2d: (("num_features",), {}),
     nn.MaxPool2d: (("kernel_size", "stride", "padding"), {}),
     nn.AvgPool2d: (
@@ -132,7 +143,8 @@ class _Writer:
         if isinstance(module, nn.Sequential):
             inner = [self.expression(child, indent + 4) for child in module.children()]
             return _call("nn.Sequential", _folded(inner, indent + 4), indent)
-        return _call(f"nn.{type(module).__name__}", _layer(module), indent)
+        name = self.collector.add(Thinned) if isinstance(module, Thinned) else f"nn.{type(module).__name__}"
+        return _call(name, _layer(module), indent)
 
     def _stages(self) -> list[nn.Sequential]:
         host, stages = self.arch.host.filled(), []
