@@ -5,7 +5,7 @@
       Stage   the conv slot and the attention slot of one stage
       Block   a block's name with its options
 
-`Arch.from_dict` reads what a JSON or YAML file says; `attnsearch.space.canonical` brings an arch to its one
+`Arch.from_dict` reads what a JSON or YAML file says; `attnsearch.canonical` brings an arch to its one
 spelling, on which `Arch.key` is meant to be taken.
 """
 
@@ -284,7 +284,7 @@ def plain(host: Host) -> Arch:
     return Arch(host=host, stages=(Stage(),) * len(host.units or ()))
 
 
-def spell(value: Value | tuple[int, ...]) -> str:
+def spell(value: Value) -> str:
     """One readable word for a value: 3-5-7-9 for a tuple, yes/no for a truth value."""
     if isinstance(value, tuple):
         return "-".join(str(v) for v in value)

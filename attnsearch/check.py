@@ -22,7 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
-from attnsearch import create_block, create_neck, registry
+from attnsearch import registry
+from attnsearch.create import create_block, create_neck
 from attnsearch.errors import AttnsearchError, UsageError, unknown
 from attnsearch.registry import Slot
 

@@ -8,6 +8,7 @@ AttnsearchError                     2
   DataError       images             3
   EnvironmentFault storage, device   4
   NoResultError   nothing usable     5
+  Interrupted     a signal         128 + its number
 
 Each has one message that says what is wrong and what would be right. Anything else that escapes is our bug and
 keeps its traceback (exit 1).
@@ -68,6 +69,14 @@ class NoResultError(AttnsearchError):
     exit_code = 5
 
 
+class Interrupted(AttnsearchError):
+    """A signal ended the run; everything finished is kept and `--resume` goes on."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
 def unknown(what: str, word: object, known: Iterable[object]) -> str:
     """`"Unknown block 'sse'. Did you mean 'se'? Known: cbam, se"`."""
     words = [str(entry) for entry in known]
@@ -78,11 +87,3 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`" Did you mean 'se'?"`, or an empty string where nothing is near."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" Did you mean '{near[0]}'?" if near else ""
-
-
-class Interrupted(AttnsearchError):
-    """A signal ended the run; everything finished is kept and `--resume` goes on."""
-
-    def __init__(self, message: str, signal_number: int) -> None:
-        super().__init__(message)
-        self.exit_code = 128 + signal_number

@@ -10,9 +10,9 @@ Costs are counted, so they are known exactly; only the error is uncertain. Every
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -170,7 +170,7 @@ class Front:
     sd: float | None
     degrees: int
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Standing]:
         return iter(self.standings)
 
 

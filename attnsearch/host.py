@@ -199,8 +199,7 @@ class IdentityStart(nn.Module):
         self.scale = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        gated: Tensor = self.gate(x)
-        return x + self.scale * (gated - x)
+        return x + self.scale * (self.gate(x) - x)  # type: ignore[no-any-return]
 
 
 class Thinned(nn.Conv2d):

@@ -13,7 +13,10 @@ from attnsearch.settings import Settings
 
 
 def pick_devices(wanted: str) -> list[str]:
-    """`auto`, `cpu`, `cuda` or a list like `cuda:0,cuda:1` as torch device names; raises `EnvironmentFault`."""
+    """`auto`, `cpu`, `cuda` or a list like `cuda:0,cuda:1` as torch device names.
+
+    Raises `UsageError` for any other word, `EnvironmentFault` for a device that is not there.
+    """
     import torch
 
     if wanted == "auto":

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta
 
-from attnsearch.errors import UsageError, did_you_mean
+from attnsearch.errors import UsageError, unknown
 from attnsearch.proxy import Ranks
 from attnsearch.samplers.ehvi import ehvi
 
@@ -230,7 +230,7 @@ def make_pruner(name: str, *, seed: int = 0, eta: float = 3.0) -> Pruner:
         "none": NeverStop(),
     }
     if name not in made:
-        raise UsageError(f"Unknown pruner '{name}'.{did_you_mean(name, PRUNERS)} Known: {', '.join(PRUNERS)}")
+        raise UsageError(unknown("pruner", name, PRUNERS))
     return made[name]
 
 

@@ -31,6 +31,7 @@ from attnsearch.space import Space, load_space, shipped_spaces
 from attnsearch.storage import database
 from attnsearch.storage.book import Book, read_record, study_names
 from attnsearch.studies import Study
+from attnsearch.units import COSTS
 
 
 def run(space: Space | str | Path, *, observer: Observer | None = None, **settings: Any) -> Study:
@@ -172,8 +173,6 @@ class Run:
                 )
 
     def _book(self, opened: Any, data: Data, table: CostTable, devices: list[str]) -> Book:
-        from attnsearch.units import COSTS
-
         sites = {site: tuple(options) for site, options in self.space.sites.items()}
         names = [f"{cost} ({COSTS[cost].unit})" for cost in self.settings.costs]
         book = Book(opened, self.name, sites, ["validation error (%)", *names], self.settings.costs)

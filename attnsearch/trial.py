@@ -74,6 +74,9 @@ class TrialResult:
         curve: one entry per epoch that ran.
         reason: one sentence when the state is failed, stopped or over_limit.
         role: what the trial was for; only `search` trials may choose, only others may claim.
+        protected: never stopped at a rung.
+        attempt: how often this training was begun before and taken down with its run or worker.
+        seconds, device, versions: how long the training took, on what, and by which packages.
         sites: the chosen option of each site of the space; empty for an arch outside it.
         lost: the worker or the whole run ended before the training did; the cell is run again.
         released: lost because the run ended in order, so this attempt does not count.

@@ -67,7 +67,7 @@ class BAM(nn.Module):
     def resolve(channels: int, options: dict[str, Any]) -> dict[str, Any]:
         """Ratio and floor matter only through the hidden width."""
         hidden = hidden_width(channels, options["ratio"], options["min_hidden"])
-        return {**options, **canonical_hidden(channels, hidden, ratio=16)}
+        return {**options, **canonical_hidden(channels, hidden)}
 
     def forward(self, x: Tensor) -> Tensor:
         channel = self.channel(x.mean((2, 3), keepdim=True))  # (B, C, 1, 1)

@@ -53,7 +53,7 @@ class GC(nn.Module):
     def resolve(channels: int, options: dict[str, Any]) -> dict[str, Any]:
         """Ratio and floor matter only through the hidden width."""
         hidden = hidden_width(channels, options["ratio"], options["min_hidden"])
-        return {**options, **canonical_hidden(channels, hidden, ratio=16)}
+        return {**options, **canonical_hidden(channels, hidden)}
 
     def forward(self, x: Tensor) -> Tensor:
         weights = self.score(x).flatten(2).softmax(2)  # (B, 1, H W)

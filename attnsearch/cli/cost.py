@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -146,5 +147,5 @@ def _shares(counted: Cost) -> Table:
     return Table("by_block", "Share of the blocks", columns, tuple(rows))
 
 
-def _calls(uncounted: Any) -> str:
+def _calls(uncounted: Mapping[str, int]) -> str:
     return ", ".join(f"{name} ×{calls}" for name, calls in uncounted.items()) or "nothing"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,6 +10,8 @@ import typer
 from attnsearch.cli.common import Json, Plugins, add_plugins, show_json, show_table, show_text
 
 if TYPE_CHECKING:
+    from attnsearch.limits import Limit
+    from attnsearch.reports.table import Table
     from attnsearch.space import Space
 
 
@@ -72,11 +75,11 @@ def _list(data: str, as_json: bool) -> None:
     show_text("One of your own: attnsearch init my_space.yaml")
 
 
-def _facts(space: Space, data: str, limits: Any) -> tuple[dict[str, Any], list[Any]]:
+def _facts(space: Space, data: str, limits: Sequence[Limit]) -> tuple[dict[str, Any], list[Table]]:
     from attnsearch import catalogue
     from attnsearch.costing import CostTable
 
-    (image, classes) = catalogue.shape_of(data)
+    image, classes = catalogue.shape_of(data)
     table = CostTable(space, image, classes)
     everything = (*space.limits, *limits)
     facts = {

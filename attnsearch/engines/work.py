@@ -64,7 +64,7 @@ class Worker:
             model = build(arch, classes=len(self.data.classes), in_channels=self.data.image[0], seed=job.seed)
             fit(model, data, job.recipe, seed=job.seed, on_epoch=on_epoch)
         except Stopped:
-            return "stopped", "beaten at this rung by an arch that costs no more"
+            return "stopped", "stopped at a rung"  # why is known to whoever said so
         except Diverged as error:
             return "failed", str(error)
         except (torch.OutOfMemoryError, MemoryError) as error:

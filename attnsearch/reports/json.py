@@ -16,7 +16,10 @@ def render(report: Report) -> str:
 
 
 def values(report: Report) -> dict[str, Any]:
-    """`{"study", "proxy", "warnings", "answer", "caveats", "facts", "tables": {name: {"columns", "rows"}}}`."""
+    """The report's words and tables by name.
+
+    study, proxy, warnings, answer, caveats, facts, noise, tables: {name: {title, columns, notes, rows}}
+    """
     return {
         "study": report.record.name,
         "proxy": report.audit,

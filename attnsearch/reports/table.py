@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Kind = Literal["text", "integer", "number", "estimate", "probability", "quantity"]
@@ -90,7 +90,7 @@ class Table:
         keep = [i for i, column in enumerate(self.columns) if column.name not in names]
         columns = tuple(self.columns[i] for i in keep)
         rows = tuple(tuple(row[i] for i in keep) for row in self.rows)
-        return Table(self.name, self.title, columns, rows, self.remarks, self.strong, self.strong_means)
+        return replace(self, columns=columns, rows=rows)
 
     def narrow(self) -> Table:
         """The same table less its wide columns."""

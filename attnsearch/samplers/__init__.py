@@ -14,7 +14,7 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 
-from attnsearch.errors import UsageError, did_you_mean
+from attnsearch.errors import UsageError, unknown
 from attnsearch.samplers.base import ArchSampler, Exhausted, Uniform
 from attnsearch.samplers.dedup import Dedup
 from attnsearch.samplers.domain import ENUMERABLE, Bools, Codes, Domain, Floats
@@ -61,9 +61,7 @@ def make_sampler(
     `pool` handles two objectives, the others any number. Raises `UsageError` for an unknown name.
     """
     if name not in SAMPLERS:
-        raise UsageError(
-            f"Unknown sampler '{name}'.{did_you_mean(name, SAMPLERS)} Known: {', '.join(SAMPLERS)}"
-        )
+        raise UsageError(unknown("sampler", name, SAMPLERS))
     if name == "pool":
         rest: dict[str, Any] = {"epsilon": epsilon, "reference_error": reference_error}
         return PoolEHVI(sites, cost, factors=factors, allowed=allowed, initial=initial, seed=seed, **rest)

@@ -23,7 +23,7 @@ RUNG = "rung:"  # user attributes rung:0, rung:1: validation error at a rung
 class Past:
     """One search trial: its arch, and what is known of its error.
 
-    `error` is the final error of a complete trial, `rung` the last rung and the error there.
+    `error` is the final error of a complete trial, `rungs` the errors at the rungs reached, in order.
     """
 
     number: int

@@ -1,10 +1,10 @@
 """PoolEHVI: score a pool of archs by expected hypervolume improvement at their known cost, take the best.
 
 The pool is the whole feasible space where that can be held, else random archs, edits of the front and, in a
-second round, edits of the best of these. The
-expected improvement is exact (`ehvi.py`) under a Gaussian process (`gp.py`) that sees error on a logarithmic
-scale, finished trials, stopped ones at the final error foreseen for them, and running ones at their expected
-value (Kriging believer). The front is that of posterior means, not of noisy observations.
+second round, edits of the best of these. The expected improvement is exact (`ehvi.py`) under a Gaussian process
+(`gp.py`) that sees error on a logarithmic scale, finished trials, stopped ones at the final error foreseen for
+them, and running ones at their expected value (Kriging believer). The front is that of posterior means, not of
+noisy observations.
 
 Sources: expected hypervolume improvement, Emmerich et al. 2006; believer, Ginsbourger et al. 2010; front of
 posterior means after the noisy EHVI of Daulton et al., arXiv:2105.08195.
