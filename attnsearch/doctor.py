@@ -5,7 +5,6 @@ examine(out, storage) -> [Sign, ...]
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import os
 import platform
@@ -51,7 +50,7 @@ def examine(out: Path = Path("results"), storage: str | None = None) -> list[Sig
         cache,
         _results(out),
         *_extras(),
-        *_studies(Settings(out=out, storage=storage).url(), out),
+        *_studies(Settings(out=out, storage=storage).url()),
     ]
 
 
@@ -110,9 +109,8 @@ def _cache() -> Sign:
     files = [file.stat() for file in folder.rglob("*") if file.is_file()]
     used = sum(512 * file.st_blocks if hasattr(file, "st_blocks") else file.st_size for file in files) / 1e9
     sign = _place("cache", folder, f", {used:.2f} GB used", "set ATTNSEARCH_CACHE to another folder")
-    return (
-        sign if chosen or sign.state == "ok" else replace(sign, state="note")
-    )  # the platform's is done without
+    # The platform's own is done without.
+    return sign if chosen or sign.state == "ok" else replace(sign, state="note")
 
 
 def _results(out: Path) -> Sign:
@@ -147,7 +145,7 @@ def _extras() -> Iterator[Sign]:
             yield Sign(f"extra {extra}", "not installed", "ok", f"pip install 'attnsearch[{extra}]'")
 
 
-def _studies(url: str, out: Path) -> Iterator[Sign]:
+def _studies(url: str) -> Iterator[Sign]:
     """The database, and trials that are RUNNING in it although nobody runs their study."""
     from attnsearch.storage import database
     from attnsearch.storage.book import read_record, study_names
@@ -166,24 +164,9 @@ def _studies(url: str, out: Path) -> Iterator[Sign]:
     yield Sign("studies", f"{len(names)} in {masked(url)}")
     for name in names:
         running = sum(row.state == "running" for row in read_record(opened, name).trials)
-        if running and not _held(path, name):
+        if running and not database.is_owned(url, name):
             found = f"{running} RUNNING and nobody runs it"
             yield Sign(f"study {name}", found, "note", "--resume closes and repeats them")
-
-
-def _held(path: Path | None, name: str) -> bool:
-    """Whether a coordinator holds the study's lock; of a database server that is not asked."""
-    if path is None:
-        return True
-    lock = path.with_name(f"{path.name}.{name}.lock")
-    if not lock.is_file():
-        return False
-    with open(lock, encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def _existing(path: Path) -> Path:

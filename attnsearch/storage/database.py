@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import quote
 
 import optuna
 import sqlalchemy
@@ -25,7 +24,7 @@ from optuna.storages import BaseStorage, RDBStorage
 
 from attnsearch.errors import EnvironmentFault
 from attnsearch.names import check_url, masked
-from attnsearch.storage.glance import check_is_there, sqlite_path
+from attnsearch.storage.glance import check_is_there, read_only, sqlite_path
 
 BUSY = 60.0  # seconds: a dashboard or a backup may hold the file for a while, and no finished trial may be lost to it
 # SQLite's write-ahead log needs memory that all its processes share, which no network file system has.
@@ -87,15 +86,32 @@ def owned(url: str, name: str) -> Iterator[None]:
         with _advisory_lock(url, name):
             yield
         return
-    with _locked(path.with_name(f"{path.name}.{name}.lock"), wait=False) as handle:
+    lock = _lock_of(path, name)
+    with _locked(lock, wait=False) as handle:
         if handle is None:
             raise EnvironmentFault(
-                f"study '{name}' is being run by {_holder(path, name)}; wait for it, or choose another --study"
+                f"study '{name}' is being run by {_holder(lock)}; wait for it, or choose another --study"
             )
         handle.truncate(0)
         handle.write(f"pid {os.getpid()} on {socket.gethostname()}")
         handle.flush()
         yield
+
+
+def is_owned(url: str, name: str) -> bool:
+    """Whether a coordinator holds the study; of a database server that is not asked, and taken for so."""
+    path = sqlite_path(check_url(url))
+    if path is None:
+        return True
+    lock = _lock_of(path, name)
+    if not lock.is_file():
+        return False
+    with open(lock, encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def watcher(url: str) -> Callable[[], None]:
@@ -150,9 +166,8 @@ def _check_sqlite(path: Path) -> None:
     """
     if path.stat().st_size == 0:
         raise _unusable(path, "it is empty")
-    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
     try:
-        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=BUSY)) as database:
+        with read_only(path, BUSY) as database:
             found = database.execute("PRAGMA quick_check(1)").fetchone()[0]
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
     except (sqlite3.Error, ValueError) as error:  # ValueError: a damaged name is no UTF-8
@@ -216,10 +231,15 @@ def _locked(file: Path, *, wait: bool) -> Iterator[IO[str] | None]:
             yield handle
 
 
-def _holder(path: Path, name: str) -> str:
-    """Who holds the study's lock; it writes its name a moment after it took it."""
+def _lock_of(path: Path, name: str) -> Path:
+    """The file whose lock is the study's."""
+    return path.with_name(f"{path.name}.{name}.lock")
+
+
+def _holder(lock: Path) -> str:
+    """Who holds a study's lock; it writes its name a moment after it took it."""
     for _ in range(20):
-        if said := path.with_name(f"{path.name}.{name}.lock").read_text("utf-8").strip():
+        if said := lock.read_text("utf-8").strip():
             return said
         time.sleep(0.05)
     return "another process"

@@ -26,6 +26,12 @@ def sqlite_path(url: str) -> Path | None:
     return Path(url.split("sqlite:///", 1)[1]) if url.startswith("sqlite:///") else None
 
 
+def read_only(path: Path, timeout: float = 5.0) -> contextlib.closing[sqlite3.Connection]:
+    """A connection that writes nothing, closed when its block ends; `timeout` in seconds, for a lock to go."""
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    return contextlib.closing(sqlite3.connect(uri, uri=True, timeout=timeout))
+
+
 def check_is_there(path: Path) -> None:
     """Raise `EnvironmentFault` where there is no such database."""
     if not path.is_file():
@@ -56,8 +62,7 @@ def check_free(name: str, url: str) -> None:
 def trainings(path: Path) -> dict[str, int]:
     """Studies in the order they were made, with how many of their trainings ended; empty if it cannot be read."""
     try:
-        uri = f"file:{quote(str(path.absolute()))}?mode=ro"
-        with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
+        with read_only(path) as database:
             rows = database.execute(_DONE).fetchall()
     except (sqlite3.Error, ValueError):
         return {}

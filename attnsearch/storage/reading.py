@@ -6,7 +6,6 @@ layout, another study, a damaged file) nothing is said here: `book.read_record` 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import sqlite3
@@ -14,9 +13,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from attnsearch.storage.glance import CURVES
+from attnsearch.storage.glance import CURVES, read_only
 from attnsearch.trial import Epoch, State, StudyRecord, TrialResult
 
 LAYOUT = "v3.2.0.a"  # Optuna's revision of its tables
@@ -45,8 +43,7 @@ WHERE study_id = ? ORDER BY param_id
 def read_sqlite(path: Path, name: str | None) -> StudyRecord | None:
     """A study's facts and trials, of the latest study when `name` is None; None if only Optuna can tell."""
     try:
-        uri = f"file:{quote(str(path.absolute()))}?mode=ro"
-        with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
+        with read_only(path) as database:
             database.execute("BEGIN")  # all tables as they stand at one moment
             sound = database.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
             known = database.execute("SELECT version_num FROM alembic_version").fetchall() == [(LAYOUT,)]
