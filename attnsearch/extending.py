@@ -7,7 +7,6 @@ replayed into another, each with the parameters that its arch has there.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from attnsearch.arch import Arch
 from attnsearch.data import Data
@@ -28,7 +27,7 @@ def replay(old: StudyRecord, book: Book, space: Space, data: Data, rungs: Rungs)
     if (old.facts.get("data") or {}).get("fingerprint") != data.fingerprint:
         raise DataError(f"study '{old.name}' saw other images: its results say nothing about these")
     recipe = space.recipe.to_dict()
-    changed = [key for key, was in (old.facts.get("recipe") or {}).items() if was != _listed(recipe.get(key))]
+    changed = [key for key, was in (old.facts.get("recipe") or {}).items() if was != recipe.get(key)]
     if changed:
         raise UsageError(f"study '{old.name}' trained by another recipe ({', '.join(changed)})")
     taken = 0
@@ -45,7 +44,3 @@ def replay(old: StudyRecord, book: Book, space: Space, data: Data, rungs: Rungs)
         book.finish(begun.number, outcome, known)
         taken += 1
     return taken
-
-
-def _listed(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

@@ -137,7 +137,7 @@ class Run:
             raise UsageError(
                 f"the space has changed since study '{self.name}' began: {diff}. Use another --study"
             )
-        then, now = facts.get("recipe"), _plain(self.space.recipe.to_dict())
+        then, now = facts.get("recipe"), self.space.recipe.to_dict()
         if then and then != now:
             changed = [name for name, value in now.items() if then.get(name) != value]
             raise UsageError(
@@ -188,7 +188,7 @@ class Run:
             costs_chosen=list(self.settings.costs),
             units={name: {"unit": info.unit, "better": info.better} for name, info in COSTS.items()},
             baseline=self.space.baseline().key,
-            recipe=_plain(self.space.recipe.to_dict()),
+            recipe=self.space.recipe.to_dict(),
             data=data.facts(),
             data_options=self.settings.data_options(),
             seed=self.settings.seed,
@@ -268,10 +268,3 @@ def _command(space: str, settings: Settings) -> str:
 
 def _literal(value: Any) -> str:
     return repr(str(value) if isinstance(value, Path) else value)
-
-
-def _plain(value: Any) -> Any:
-    """As JSON gives it back: tuples are lists."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

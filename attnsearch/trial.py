@@ -41,7 +41,8 @@ class Recipe:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values as JSON gives them back: tuples are lists."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> Recipe:
