@@ -10,16 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
 from attnsearch import designs
 from attnsearch.agenda import Cell, counted, seed_of
 from attnsearch.arch import Arch, Host, plain
 from attnsearch.canonical import canonical
-from attnsearch.cost import measure
 from attnsearch.costing import CostTable
 from attnsearch.errors import UsageError
-from attnsearch.host import build
 from attnsearch.settings import Settings
 from attnsearch.space import Space
 from attnsearch.storage.book import Book
@@ -204,9 +200,7 @@ def widened(host: Host, macs: float, table: CostTable) -> Host:
     def scaled(factor: float) -> tuple[Host, float]:
         wide = replace(host, widths=tuple(round(width * factor) for width in own))
         wide = host if wide.widths == tuple(own) else wide
-        with torch.device("meta"):
-            network = build(plain(wide), classes=table.classes, in_channels=table.image[0])
-        return wide, float(measure(network, table.image).macs)
+        return wide, table.direct(plain(wide))["macs"]
 
     low, high = 1.0, 2.0
     while scaled(high)[1] < macs:
