@@ -79,8 +79,8 @@ def _machine() -> Iterator[Sign]:
 def _precision() -> Iterator[Sign]:
     import torch
 
+    from attnsearch.machine import device_name
     from attnsearch.precision import calibrate
-    from attnsearch.timing import device_name
 
     def arithmetic(device: torch.device) -> str:
         found = calibrate(device)

@@ -7,9 +7,13 @@ import os
 import platform
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attnsearch.errors import EnvironmentFault, UsageError
 from attnsearch.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
 
 
 def pick_devices(wanted: str) -> list[str]:
@@ -37,6 +41,19 @@ def pick_devices(wanted: str) -> list[str]:
                 f"no device '{device}' here; there are {count}: cuda:0 to cuda:{count - 1}"
             )
     return found
+
+
+def device_name(device: torch.device) -> str:
+    """What a person calls the device: `NVIDIA H200`, or the processor's model."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    with contextlib.suppress(OSError):  # no Linux
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def worker_count(settings: Settings, trainings: int) -> int:

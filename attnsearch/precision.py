@@ -7,10 +7,8 @@ and all later runs read it. A recipe's `precision` overrides it; without a cache
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -24,6 +22,7 @@ from torch.nn import functional as F
 
 from attnsearch.data.files import digest
 from attnsearch.data.store import cache_folder
+from attnsearch.machine import device_name
 
 REPEATS = 5
 PAYS = 0.9  # of the float32 time: bfloat16 rounds, so it has to earn its place
@@ -116,13 +115,8 @@ def _has_instructions(device: torch.device) -> bool:
 
 
 def _name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return f"{line.partition(':')[2].strip()}, {torch.backends.cpu.get_cpu_capability()}"
-    return f"{platform.processor() or platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+    name = device_name(device)
+    return name if device.type == "cuda" else f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _read(path: Path) -> Calibration | None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-import platform
 import statistics
 import time
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -18,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnsearch.errors import CostError, EnvironmentFault
 from attnsearch.ghost import Image, ghost, inputs, same_chances
+from attnsearch.machine import device_name
 
 MEGABYTE = 1e6
 
@@ -103,16 +102,6 @@ def peak_memory(
         raise CostError(f"The model does not run on {batch} x {image!r}: {error}") from error
     method: Literal["allocator", "counted"] = "allocator" if place.type == "cuda" else "counted"
     return Memory(peak / MEGABYTE, device_name(place), batch, training, method)
-
-
-def device_name(device: torch.device) -> str:
-    """What a person calls the device: `NVIDIA H200`, or the processor's model."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    facts = Path("/proc/cpuinfo")
-    lines = facts.read_text().splitlines() if facts.is_file() else []
-    said = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(said, platform.processor() or platform.machine())
 
 
 def _device(name: str) -> torch.device:
@@ -208,4 +197,4 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.now -= size
 
 
-__all__ = ["Latency", "Memory", "device_name", "latency", "peak_memory"]
+__all__ = ["Latency", "Memory", "latency", "peak_memory"]

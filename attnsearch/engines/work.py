@@ -53,9 +53,8 @@ class Worker:
         state, reason = self._attempt(job, on_epoch)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        return Outcome(
-            job.number, state, tuple(curve), reason, time.monotonic() - began, device_name(self.device)
-        )
+        seconds = time.monotonic() - began
+        return Outcome(job.number, state, tuple(curve), reason, seconds, _described(self.device))
 
     def _attempt(self, job: Job, on_epoch: Callable[[Epoch], bool]) -> tuple[State, str]:
         try:
@@ -77,7 +76,7 @@ class Worker:
         return "complete", ""
 
 
-def device_name(device: torch.device) -> str:
+def _described(device: torch.device) -> str:
     """`cuda: NVIDIA H200`, or `cpu, 1 thread`."""
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
