@@ -11,7 +11,7 @@ import hashlib
 import os
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from urllib.request import urlopen
 
 import numpy as np
 
-from attnsearch.data.dataset import Labels, Picture, Pixels, Pool, Rows, Source
+from attnsearch.data.dataset import Labels, Pixels, Pool, Source, in_memory
 from attnsearch.data.files import content_digest
 from attnsearch.errors import DataError, EnvironmentFault
 
@@ -166,12 +166,7 @@ def _pool(layout: Layout, contents: Mapping[str, bytes]) -> Pool:
                 f"{files[0]}: class {labels[part].max()}, but {layout.names} names {len(classes)}"
             )
         pixels[part] = records[:, layout.label_bytes :].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-
-    def read(part: str, rows: Rows) -> Iterator[tuple[str, Picture]]:
-        for row in rows:
-            yield f"{part} image {row}", pixels[part][row]
-
-    return Pool(classes, labels, read)
+    return Pool(classes, labels, in_memory(pixels))
 
 
 def _records(file: str, content: bytes, label_bytes: int) -> Pixels:

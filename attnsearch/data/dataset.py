@@ -116,6 +116,16 @@ class Pool:
     ignored: int = 0
 
 
+def in_memory(pixels: Mapping[str, Pixels]) -> Callable[[str, Rows], Iterator[tuple[str, Picture]]]:
+    """`Pool.read` of pictures that are decoded already: pixels (N, H, W, C) of each part."""
+
+    def read(part: str, rows: Rows) -> Iterator[tuple[str, Picture]]:
+        for row in rows:
+            yield f"{part} image {row}", pixels[part][row]
+
+    return read
+
+
 @dataclass(frozen=True)
 class Source:
     """Where images come from, found but not read: enough to know whether they are in the cache already.

@@ -8,12 +8,10 @@ is on integers: a seed gives the same bytes everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
-from attnsearch.data.dataset import SPLITS, Labels, Picture, Pixels, Pool, Rows, Source
+from attnsearch.data.dataset import SPLITS, Labels, Pixels, Pool, Source, in_memory
 from attnsearch.data.split import split_three
 
 IMAGES = 8_000
@@ -34,7 +32,7 @@ def _open_digits() -> Pool:
     ink, labels = _handwritten()
     pixels = (ink * 255 // 16).astype(np.uint8)[..., None]
     note = "scikit-learn's handwritten digits"
-    return Pool(CLASSES, {"train": labels}, _reader({"train": pixels}), channels=1, note=note)
+    return Pool(CLASSES, {"train": labels}, in_memory({"train": pixels}), channels=1, note=note)
 
 
 def cluttered_source(name: str, *, images: int, side: int, seed: int) -> Source:
@@ -53,7 +51,7 @@ def _open_cluttered(images: int, side: int, seed: int) -> Pool:
         rng = np.random.default_rng([seed, stream])
         pixels[split], labels[split] = clutter(ink[rows], kinds[rows], share[split], side, rng)
     note = "scikit-learn's handwritten digits on cluttered canvases; no digit image is in two splits"
-    return Pool(CLASSES, labels, _reader(pixels), note=note)
+    return Pool(CLASSES, labels, in_memory(pixels), note=note)
 
 
 def clutter(
@@ -142,11 +140,3 @@ def _handwritten() -> tuple[Ints, Labels]:
 
     bunch = load_digits()
     return bunch.images.astype(np.int64), bunch.target.astype(np.int64)
-
-
-def _reader(pixels: dict[str, Pixels]) -> Callable[[str, Rows], Iterator[tuple[str, Picture]]]:
-    def read(part: str, rows: Rows) -> Iterator[tuple[str, Picture]]:
-        for row in rows:
-            yield f"{part} image {row}", pixels[part][row]
-
-    return read

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from attnsearch.data.dataset import SPLITS, Picture, Pixels, Pool, Rows, Source
+from attnsearch.data.dataset import SPLITS, Pixels, Pool, Source, in_memory
 from attnsearch.data.files import content_digest
 from attnsearch.data.images import scale_to_bytes
 from attnsearch.data.parquet import number_classes
@@ -43,12 +43,7 @@ def open_npz(path: Path) -> Pool:
         raise DataError(f"{path}: its parts differ in the number of channels")
     names = tuple(map(str, arrays["classes"].tolist())) if "classes" in arrays else ()
     classes, labels, named = number_classes(raw, names)
-
-    def read(part: str, rows: Rows) -> Iterator[tuple[str, Picture]]:
-        for row in rows:
-            yield f"{path} {part} row {row}", pixels[part][row]
-
-    return Pool(classes, labels, read, channels=pixels["train"].shape[3], named=named)
+    return Pool(classes, labels, in_memory(pixels), channels=pixels["train"].shape[3], named=named)
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
