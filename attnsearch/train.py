@@ -219,8 +219,10 @@ class _Averaged:
     @contextmanager
     def applied(self) -> Iterator[None]:
         self._swap()
-        yield
-        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
 
     def _swap(self) -> None:
         for i, parameter in enumerate(self.live):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnsearch.errors import EnvironmentFault, NoResultError, UsageError, unknown
+from attnsearch.reports import atomic
 from attnsearch.trial import Epoch, Recipe, StudyRecord, TrialResult
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def pack(
         differences[kind] = _difference(kind, out, expected)
     record = folder / f"{name}.json"
     package = Package(name, files, differences, record, train, error)
-    record.write_text(json.dumps(_record(package, row, facts, shape), indent=2) + "\n", encoding="utf-8")
+    atomic.write(record, json.dumps(_record(package, row, facts, shape), indent=2) + "\n")
     return package
 
 
@@ -142,7 +143,7 @@ def _write_py(network: nn.Module, images: Tensor, file: Path, head: str) -> Tens
 
     arch: Any = network.arch
     classes = int(network.fc.out_features)  # type: ignore[union-attr, arg-type]
-    _write(file, source(arch, classes=classes, in_channels=images.shape[1], head=head).encode())
+    atomic.write(file, source(arch, classes=classes, in_channels=images.shape[1], head=head))
     module = import_file(f"attnsearch_export_{file.stem}", file)
     copy = module.Network()
     copy.load_state_dict(network.state_dict())
@@ -155,7 +156,7 @@ def _write_safetensors(network: nn.Module, images: Tensor, file: Path, head: str
 
     from attnsearch.host import build
 
-    _write(file, save({key: value.contiguous() for key, value in network.state_dict().items()}))
+    atomic.write(file, save({key: value.contiguous() for key, value in network.state_dict().items()}))
     arch: Any = network.arch
     copy = build(arch, classes=int(network.fc.out_features), in_channels=images.shape[1])  # type: ignore[union-attr, arg-type]
     copy.load_state_dict(load(file.read_bytes()))
@@ -176,7 +177,7 @@ def _write_onnx(network: nn.Module, images: Tensor, file: Path, head: str) -> Te
     import torch
 
     model = to_onnx(network, (images,), ({0: torch.export.Dim("batch")},))
-    _write(file, model.SerializeToString())
+    atomic.write(file, model.SerializeToString())
     return run_onnx(file, [images])
 
 
@@ -296,12 +297,6 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EnvironmentFault(f"cannot create {folder}: {error.strerror}") from None
-
-
-def _write(file: Path, content: bytes) -> None:
-    from attnsearch.reports import atomic
-
-    atomic.write(file, content)
 
 
 __all__ = ["FORMATS", "Package", "check_formats", "choose", "pack"]

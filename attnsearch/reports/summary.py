@@ -141,15 +141,19 @@ def _arch_tiles(report: Report, row: ArchRow) -> list[Tile]:
 
 
 def _proxy_tile(report: Report) -> Tile:
+    data = report.facts.get("data") or {}
+    where = f"{data['name']}; " if data.get("name") else ""
+    return Tile(
+        "the proxy", _proxy_length(report), f"{where}{report.audit}: longer training may rank otherwise"
+    )
+
+
+def _proxy_length(report: Report) -> str:
+    """`6 epochs of 5,600 images`."""
     recipe, data = report.facts.get("recipe") or {}, report.facts.get("data") or {}
     images = recipe.get("train_images") or data.get("train")
     seen = f" of {images:,} images" if isinstance(images, int) else ""
-    where = f"{data['name']}; " if data.get("name") else ""
-    return Tile(
-        "the proxy",
-        f"{many(report.epochs, 'epoch')}{seen}",
-        f"{where}{report.audit}: longer training may rank otherwise",
-    )
+    return f"{many(report.epochs, 'epoch')}{seen}"
 
 
 def _setting_tile(report: Report) -> Tile:
@@ -244,12 +248,10 @@ def noise(report: Report) -> str:
 
 
 def proxy(report: Report) -> str:
-    recipe, data = report.facts.get("recipe") or {}, report.facts.get("data") or {}
-    images = recipe.get("train_images") or data.get("train")
-    seen = f" of {images:,} images" if isinstance(images, int) else ""
+    data = report.facts.get("data") or {}
     where = f" of {data['name']}" if data.get("name") else ""
     return (
-        f"Every number is from a short proxy: {many(report.epochs, 'epoch')}{seen}{where}, {report.audit}. "
+        f"Every number is from a short proxy: {_proxy_length(report)}{where}, {report.audit}. "
         "Blocks that start slowly (sigmoid gates begin near 0.5) may rank otherwise after a longer training."
     )
 
