@@ -26,9 +26,8 @@ from attnsearch.storage.book import Book
 from attnsearch.trial import Role, TrialResult
 
 TRIALS = 32  # the baseline and 20 others or more; with the embedded data, four minutes on two cores
-HOMOGENEOUS_SHARE = (
-    0.25  # of the search's trials at most: with many options "each one everywhere" would eat them all
-)
+# Of the search's trials at most: with many options "each one everywhere" would eat them all.
+HOMOGENEOUS_SHARE = 0.25
 REPORT_SEEDS = 3  # of the last block, which alone is claimed: the runs that settled the front flatter it
 REPORT_ARCHS = 3  # that trials are kept for: the baseline and two others, more where more are confirmed
 REPORT_FROM = 900  # seed blocks from here on are kept for it
@@ -149,9 +148,7 @@ class SearchAgenda:
         arch = self.space.arch(choice)
         protected = choice in self.sampler_initial
         repeat = 0
-        while self._has(
-            arch.key, repeat, but=number
-        ):  # a known arch gets its next seed, never the same training
+        while self._has(arch.key, repeat, but=number):  # a known arch gets its next seed
             repeat += 1
         role: Role = "search" if repeat == 0 else "confirm"
         return replace(self._cell(arch, repeat, role, protected), choice=choice, number=number)

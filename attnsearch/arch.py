@@ -44,9 +44,8 @@ _IMAGENET_UNITS = {
     "resnet101": (3, 4, 23, 3),
     "resnet152": (3, 8, 36, 3),
 }
-_CIFAR_UNITS = {
-    f"resnet{6 * n + 2}": (n, n, n) for n in (1, 2, 3, 5, 7, 9, 18)
-}  # He et al. 2015, section 4.2
+# He et al. 2015, section 4.2.
+_CIFAR_UNITS = {f"resnet{6 * n + 2}": (n, n, n) for n in (1, 2, 3, 5, 7, 9, 18)}
 HOSTS = {**_CIFAR_UNITS, **_IMAGENET_UNITS}
 
 

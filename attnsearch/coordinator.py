@@ -100,10 +100,8 @@ def train_all(
         return ended
     except BaseException as error:
         engine.close()
-        with (
-            contextlib.suppress(EnvironmentFault),
-            database.faults(url),
-        ):  # the first error is the one to tell
+        # The first error is the one to tell.
+        with contextlib.suppress(EnvironmentFault), database.faults(url):
             book.close_dead(settings.retries, released=True)
             if not agenda.aside:
                 book.facts(ended=str(error) or type(error).__name__)

@@ -33,9 +33,7 @@ from attnsearch.registry import Value
 from attnsearch.timing import Latency, Memory, latency, peak_memory
 
 FvcoreCount = tuple[int, Mapping[str, int]]  # total, calls of what it leaves out
-COMPUTED = (
-    64 * 64
-)  # places up to which computing a pass takes less time than torch takes to work out its shapes
+COMPUTED = 64 * 64  # places up to which a pass is computed faster than torch works out its shapes
 
 
 @dataclass(frozen=True)
@@ -334,9 +332,7 @@ def _fvcore(model: nn.Module, image: Image) -> FvcoreCount:
 
     embody(model)  # fvcore's tracer does not run on the meta device
     with warnings.catch_warnings(), same_chances(model), _plainly():
-        warnings.simplefilter(
-            "ignore"
-        )  # the tracer warns of every Python number that a forward pass computes
+        warnings.simplefilter("ignore")  # the tracer's of every Python number that a forward pass computes
         analysis = FlopCountAnalysis(model, (inputs(model, image),))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         analysis.tracer_warnings("none")

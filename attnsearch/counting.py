@@ -249,9 +249,8 @@ class OperationCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             macs = MACS[base](args, result) if base in MACS else 0
             check_reference(name, macs, reference)
             elementwise = ELEMENTWISE[base](args, result) if base in ELEMENTWISE else 0
-            elementwise += (
-                result.numel() if kwargs.get("alpha", 1) != 1 else 0
-            )  # add(x, y, alpha=s) scales y first
+            if kwargs.get("alpha", 1) != 1:  # add(x, y, alpha=s) scales y first
+                elementwise += result.numel()
             self.record(
                 Tally(macs, elementwise, result.numel() if macs else 0, _bytes(args) + _bytes(result))
             )

@@ -41,9 +41,8 @@ def pareto(points: ArrayLike) -> NDArray[np.bool_]:
     values = _points(points)
     mask = np.zeros(len(values), dtype=bool)
     finite = np.flatnonzero(np.isfinite(values).all(axis=1))
-    order = finite[
-        np.lexsort(values[finite].T[::-1])
-    ]  # by the first objective, ties by the next: rivals come first
+    # By the first objective, ties by the next: rivals come first.
+    order = finite[np.lexsort(values[finite].T[::-1])]
     if values.shape[1] == 2:
         mask[order] = _pareto_sorted_2d(values[order])
         return mask

@@ -60,9 +60,8 @@ class ResNet(nn.Module):
             x = layer(x)
             maps.append(x)
         if self.neck is not None:
-            x = x + self.neck(
-                maps[-NECK_LEVELS:]
-            )  # a residual: without it the neck would replace the last stage
+            # A residual: without it the neck would replace the last stage.
+            x = x + self.neck(maps[-NECK_LEVELS:])
         return self.fc(self.avgpool(x).flatten(1))  # type: ignore[no-any-return]
 
     def layers(self) -> list[nn.Module]:

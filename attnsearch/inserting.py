@@ -197,9 +197,7 @@ class _Convs:
 
         def attach() -> None:
             unit.conv2 = block
-            if (
-                inner
-            ):  # it has normed and activated; torchvision's ReLU, shared by the unit, does not change it
+            if inner:  # it has normed and activated; torchvision's ReLU, shared by the unit, changes nothing
                 unit.bn2 = nn.Identity()
                 if hasattr(unit, "act2"):
                     unit.act2 = nn.Identity()

@@ -152,10 +152,8 @@ def _published_options(name: str, host: Host, stage: int) -> dict[str, registry.
     if name == "eca" and host.name in ECA_KERNELS:
         return {"kernel": ECA_KERNELS[host.name][stage]}
     channels, cifar = host.channels(0), len(host.units or ()) == 3
-    if name == "se" and cifar:
-        return {
-            "bias": False
-        }  # moskomule/senet.pytorch, whose sizes are the ones quoted (274,490 for depth 20)
+    if name == "se" and cifar:  # moskomule/senet.pytorch, whose sizes are quoted (274,490 for depth 20)
+        return {"bias": False}
     if name == "ema" and not cifar:
         return {"groups": 32}
     if name == "shuffle":

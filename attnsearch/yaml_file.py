@@ -19,9 +19,8 @@ from attnsearch.errors import SpaceError, UsageError
 MAX_BYTES = 1_000_000
 MAX_NODES = 20_000
 
-_SCIENTIFIC = re.compile(
-    r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"
-)  # YAML 1.1 reads 1e-3 as a string; people mean 0.001
+# YAML 1.1 reads 1e-3 as a string; people mean 0.001.
+_SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 @dataclass

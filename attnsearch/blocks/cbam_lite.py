@@ -45,9 +45,8 @@ class CBAMLite(nn.Module):
         """(B, C, H, W) -> (B, C, 1, 1)."""
         pooled = torch.cat((F.adaptive_avg_pool2d(x, 1).flatten(1), x.amax((2, 3))))  # (2B, C)
         both = self.fc2(self.fc1(pooled).relu())
-        weights: Tensor = (
-            both[: x.shape[0]] + both[x.shape[0] :]
-        ).sigmoid()  # torch.export chunks no batch at will
+        by_mean, by_max = both[: x.shape[0]], both[x.shape[0] :]  # torch.export chunks no batch at will
+        weights: Tensor = (by_mean + by_max).sigmoid()
         return weights[:, :, None, None]
 
     def spatial_weights(self, x: Tensor) -> Tensor:

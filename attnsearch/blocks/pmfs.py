@@ -99,9 +99,8 @@ class PMFS(nn.Module):
         query = self.spatial_query(x).flatten(2).unflatten(1, split)  # (B, n, key_width, P)
         key = self.spatial_key(x).flatten(2).unflatten(1, split).mean((1, 3)).softmax(1)  # (B, key_width)
         value = self.spatial_value(x).flatten(2).unflatten(1, split)  # (B, n, value_width, P)
-        key = key[:, None, None].expand(
-            -1, self.branches, -1, -1
-        )  # said outright, for counters of operations
+        # Said outright, for counters of operations.
+        key = key[:, None, None].expand(-1, self.branches, -1, -1)
         agreement = torch.matmul(key, query)  # (B, n, 1, P)
         weighed = (value * agreement.sigmoid()).flatten(1, 2)  # (B, n value_width, P)
         return self.spatial_out(weighed.reshape(*weighed.shape[:2], *x.shape[2:]))  # type: ignore[no-any-return]

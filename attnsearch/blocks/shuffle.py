@@ -49,9 +49,8 @@ class Shuffle(nn.Module):
         first = first * (self.channel_weight * pooled + self.channel_bias).sigmoid().to(x.dtype)
         second = second * (self.spatial_weight * self.norm(second) + self.spatial_bias).sigmoid().to(x.dtype)
         halves = torch.cat([first, second], 1).reshape(batch, 2, channels // 2, height, width)
-        return halves.transpose(1, 2).reshape(
-            x.shape
-        )  # channel 2 i + j from half j: a shuffle over two groups
+        # Channel 2 i + j from half j: a shuffle over two groups.
+        return halves.transpose(1, 2).reshape(x.shape)
 
 
 def group_count(channels: int, groups: int | None) -> int:

@@ -68,9 +68,8 @@ class SK(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         parts = x.chunk(self.shares, 1) if self.shares > 1 else (x,) * len(self.paths)
-        paths = torch.stack(
-            [path(part) for path, part in zip(self.paths, parts, strict=True)], 1
-        )  # (B, P, out, H, W)
+        maps = [path(part) for path, part in zip(self.paths, parts, strict=True)]
+        paths = torch.stack(maps, 1)  # (B, P, out, H, W)
         choice: Tensor = self.mlp(paths.sum(1).mean((2, 3), keepdim=True))  # (B, P out, 1, 1)
         choice = choice.reshape(*paths.shape[:3], 1, 1).softmax(1)
         return (paths * choice).sum(1)

@@ -18,20 +18,8 @@ if TYPE_CHECKING:
 # Raster formats that Pillow decodes in itself; without the list a file could ask for Ghostscript (EPS).
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
 SUFFIXES = ("png", "jpg", "jpeg", "gif", "webp", "bmp", "tif", "tiff", "ppm", "pgm")
-FOREIGN = (
-    "svg",
-    "heic",
-    "heif",
-    "avif",
-    "eps",
-    "pdf",
-    "psd",
-    "jp2",
-    "jxl",
-    "raw",
-    "dng",
-    "dcm",
-)  # not read, not ignored
+# Not read, not ignored.
+FOREIGN = ("svg", "heic", "heif", "avif", "eps", "pdf", "psd", "jp2", "jxl", "raw", "dng", "dcm")
 
 
 def decode(path: str, data: bytes) -> Pixels | BadImage:

@@ -29,8 +29,6 @@ def available() -> bool:
         importlib.import_module("attnsearch.fast.kernels")
     except ImportError:  # Numba lags behind new versions of Python and NumPy
         return False
-    except (
-        RuntimeError
-    ):  # it finds no folder that it may cache in; compiling in every process is not worth it
+    except RuntimeError:  # it may cache in no folder; compiling in every process is not worth it
         return False
     return True

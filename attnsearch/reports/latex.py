@@ -48,10 +48,8 @@ def table_of(table: Table, title: str, audit: str) -> str:
     spec = "".join("r" if column.numeric else "l" for column in table.columns)
     head = " & ".join(escape(column.title) for column in table.columns)
     kinds = [column.kind for column in table.columns]
-    bold = {
-        kinds.index("text"),
-        kinds.index("estimate"),
-    }  # the name and the first number that has an interval
+    # The name and the first number that has an interval.
+    bold = {kinds.index("text"), kinds.index("estimate")}
     body = []
     for index in range(len(table.rows)):
         cells = [escape(cell) for cell in table.texts(index)]

@@ -48,9 +48,8 @@ class Domain:
         self.factors = None if factors is None else tuple(np.asarray(factors[site]) for site in self.sites)
         self._cost, self._allowed = cost, allowed
         self._index = [{option: i for i, option in enumerate(options)} for options in self.options]
-        random = np.random.default_rng(
-            20_110
-        )  # any fixed words do: equal archs get equal ids on every machine
+        # Any fixed words do: equal archs get equal ids on every machine.
+        random = np.random.default_rng(20_110)
         self._words = [random.integers(0, 2**63, size, dtype=np.uint64) for size in self.sizes]
 
     @property

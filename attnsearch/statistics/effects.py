@@ -61,9 +61,8 @@ def factor_effects(
     if np.linalg.matrix_rank(design) < design.shape[1]:
         raise NoResultError("Too few of the design's variants have run to tell its effects apart")
     fitted = fit(table.take([table.row(name) for name in names]).errors)
-    weights = (
-        2 * np.linalg.pinv(design)[1:]
-    )  # in a whole design: the mean at one level minus that at the other
+    # In a whole design: the mean at one level minus that at the other.
+    weights = 2 * np.linalg.pinv(design)[1:]
     effects = []
     for (term, aliases), row in zip(groups.items(), weights, strict=True):
         estimate, se = fitted.contrast(row)

@@ -15,9 +15,8 @@ Floats = NDArray[np.float64]
 
 NOISY = 1.5  # a variant whose own residual sd is over this many pooled ones is judged by its own pairs
 CHANCE = 0.04  # level of the F test that the baseline must pass as well
-KEPT = (
-    2.4  # sets where a noisy variant's part in the pool is cut: at 1 + KEPT / (blocks - 1) pooled variances
-)
+# Sets where a noisy variant's part in the pool is cut: at 1 + KEPT / (blocks - 1) pooled variances.
+KEPT = 2.4
 
 
 def residuals(errors: ArrayLike) -> Floats:

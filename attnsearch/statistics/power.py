@@ -22,9 +22,8 @@ Floats = NDArray[np.float64]
 
 ALPHA = 0.05
 POWER = 0.80
-MANY = (
-    16  # blocks from which a plain variant is judged noisy so rarely (under 1 %) that the closed form serves
-)
+# Blocks from which a plain variant is judged noisy so rarely (under 1 %) that the closed form serves.
+MANY = 16
 SEARCHED = 100_000  # the most seeds that are considered
 
 

@@ -18,11 +18,8 @@ from attnsearch.storage.glance import CURVES, read_only
 from attnsearch.trial import Epoch, State, StudyRecord, TrialResult
 
 LAYOUT = "v3.2.0.a"  # Optuna's revision of its tables
-STATES: dict[str, State] = {
-    "COMPLETE": "complete",
-    "PRUNED": "stopped",
-    "FAIL": "failed",
-}  # all else still runs
+# All else still runs.
+STATES: dict[str, State] = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed"}
 _ENDLESS = {"INF_POS": math.inf, "INF_NEG": -math.inf}
 
 _TRIALS = """
