@@ -60,7 +60,7 @@ def record(*more: TrialResult, **facts: object) -> StudyRecord:
         "baseline": "key-plain",
         "recipe": {"epochs": 4, "train_images": 1000},
         "ended": "9 of 9 trials done",
-        "data": {"name": "digits", "classes": 10, "train": 1000, "val": 300, "test": 400},
+        "data": {"name": "digits", "classes": list("0123456789"), "train": 1000, "val": 300, "test": 400},
         "command": "attnsearch run --space tiny",
     }
     numbered = [replace(t, number=n) for n, t in enumerate([*trials, *more])]
@@ -212,7 +212,7 @@ DESIGN = {"plain": (13.0, 14.0, 12.0), "se": (12.0, 12.5, 11.2)}
 def design(**facts: object) -> StudyRecord:
     cells = [(arch, seed, error) for arch, errors in DESIGN.items() for seed, error in enumerate(errors)]
     trials = tuple(trial(arch, seed, error, role="design") for arch, seed, error in cells)
-    return replace(record(design="add", **facts), trials=trials)
+    return replace(record(design={"kind": "add"}, **facts), trials=trials)
 
 
 def test_a_design_gives_verdicts_with_their_price():
@@ -269,7 +269,7 @@ def test_a_factorial_tells_main_effects():
               sites={"a": name[0], "b": name[1]}, costs={"macs": 1e6})
         for seed in (0, 1) for name, error in errors.items()
     )  # fmt: skip
-    report = reports.build(StudyRecord("f", {"baseline": "key-nn", "design": "factorial"}, trials))
+    report = reports.build(StudyRecord("f", {"baseline": "key-nn", "design": {"kind": "factorial"}}, trials))
     assert report.effects is not None
     points = {row[0]: row[1] for row in report.effects.rows}
     assert points["a"].mean == pytest.approx(1.0)  # type: ignore[union-attr]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from attnsearch.reports import design
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
 
 def warnings(report: Report) -> tuple[str, ...]:
     """The worst first."""
-    audit = report.facts.get("audit")
-    untrusted = isinstance(audit, Mapping) and audit.get("verdict") == "do not trust"
+    untrusted = (report.facts.get("audit") or {}).get("verdict") == "do not trust"
     found = [
         chance(report),
         unfinished(report),
@@ -30,8 +28,7 @@ def warnings(report: Report) -> tuple[str, ...]:
 
 def chance(report: Report) -> str:
     """Where the baseline does little better than guessing: then no difference means anything."""
-    given, plain = (report.facts.get("data") or {}).get("classes"), report.baseline
-    count = given if isinstance(given, int) else len(given or ())
+    count, plain = len((report.facts.get("data") or {}).get("classes") or ()), report.baseline
     if plain is None or count < 2 or plain.standing.mean < 0.9 * (100 - 100 / count):
         return ""
     return (

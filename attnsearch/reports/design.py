@@ -168,8 +168,8 @@ def _hours(seconds: float) -> str:
 
 def untouched(report: Report) -> str:
     """What of the question the design does not ask: combinations by its nature, options that no variant has."""
-    design, sites = report.facts.get("design"), report.facts.get("sites") or {}
-    kind = design.get("kind", "") if isinstance(design, dict) else str(design)
+    sites = report.facts.get("sites") or {}
+    kind = (report.facts.get("design") or {}).get("kind", "")
     tried: dict[str, set[str]] = {}
     for trial in report.record.trials:
         for site, option in trial.sites.items():

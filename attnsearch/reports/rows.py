@@ -135,10 +135,7 @@ def cost_axes(facts: Mapping[str, Any], trials: Sequence[TrialResult]) -> tuple[
 def audit_label(facts: Mapping[str, Any]) -> str:
     """What `validate` said of the proxy; stands in every table's heading."""
     audit = facts.get("audit")
-    if not audit:
-        return NOT_AUDITED
-    outcome = audit.get("verdict") or audit.get("outcome") if isinstance(audit, Mapping) else audit
-    return f"proxy audit: {outcome}" if outcome else NOT_AUDITED
+    return f"proxy audit: {audit['verdict']}" if audit else NOT_AUDITED
 
 
 def cost_title(name: str, facts: Mapping[str, Any]) -> str:

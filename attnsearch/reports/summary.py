@@ -5,7 +5,7 @@ No sentence says more than the tables' numbers do. A gain is claimed by a verdic
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attnsearch.names import masked
@@ -259,7 +259,7 @@ def proxy(report: Report) -> str:
 def audited(facts: Mapping[str, Any]) -> str:
     """What the audit of the proxy found, beside its verdict."""
     audit = facts.get("audit")
-    if not isinstance(audit, Mapping) or "partial_interval" not in audit:
+    if not audit or "partial_interval" not in audit:
         return ""
     low, high = audit["partial_interval"]
     alone = " It does not beat ranking by cost alone." if low <= 0 else ""
@@ -376,10 +376,10 @@ def data(given: Mapping[str, Any]) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _classes(given: Any) -> str:
+def _classes(given: Sequence[str] | None) -> str:
     """Their number, and their names where these are few."""
-    if not given or isinstance(given, int):
-        return f"{given} classes" if given else ""
+    if not given:
+        return ""
     return f"{len(given)} classes" + (f" ({', '.join(map(str, given))})" if len(given) <= 12 else "")
 
 

@@ -233,8 +233,7 @@ def _over_controls(
 def _effects(
     record: StudyRecord, blocks: Blocks, trials: Sequence[TrialResult], names: Mapping[str, str]
 ) -> tuple[Effect, ...]:
-    design = record.facts.get("design")
-    kind = design.get("kind", "") if isinstance(design, Mapping) else design
+    kind = (record.facts.get("design") or {}).get("kind")
     settings = {names[t.key]: dict(t.sites) for t in trials if t.sites and t.key in names}
     if kind != "factorial" or not settings:
         return ()
