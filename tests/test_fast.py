@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
+from pathlib import Path
 
 import pytest
 import torch
@@ -329,6 +333,29 @@ def test_a_network_trains_as_without(block: str) -> None:
         )
     exact, torchs, ours = gradients
     assert (ours - exact).norm() <= 10 * (torchs - exact).norm() + 1e-6 * exact.norm()
+
+
+FRESH = """
+import hashlib, numpy as np
+from attnsearch.fast import kernels
+drawn = np.random.default_rng(0)
+def some(*shape): return drawn.standard_normal(shape).astype(np.float32)
+x, y, g, out = some(64, 512), some(64, 512), some(64, 512), some(64, 512)
+stats = kernels.norm(x, some(16), some(16), (some(16), some(16)), 0.1, 1e-5, True, None, y)
+parameters = kernels.norm_back(g, None, x, None, stats, True, None, out)
+print(hashlib.sha256(b"".join(a.tobytes() for a in (stats, y, parameters, out))).hexdigest())
+"""
+
+
+def test_what_has_just_been_compiled_rounds_as_what_was_read_from_the_disk(tmp_path: Path) -> None:
+    """Otherwise a first run could not be repeated."""
+    given = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    said = [
+        subprocess.run([sys.executable, "-c", FRESH], env=given, capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    assert any(tmp_path.rglob("*.nbc"))
+    assert said[0].stdout == said[1].stdout != ""
 
 
 def test_a_trial_is_the_same_twice_and_after_another() -> None:

@@ -19,12 +19,22 @@ from numba.extending import overload
 
 F32, U16, U32 = np.float32, np.uint16, np.uint32
 TAPS = 7  # products of a convolution's row in one pass: the kernels that gates have are 3 and 7 wide
+FASTMATH = {"reassoc", "contract", "nsz"}
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def compiled(function: Function) -> Function:
     """Numba's, cached on the disk; sums in any order, but NaN and infinity stay what they are."""
-    return cast("Function", njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})(function))
+    return cast("Function", njit(cache=True, nogil=True, fastmath=FASTMATH)(function))
+
+
+def inlined(function: Function) -> Function:
+    """The same for what kernels call.
+
+    As a function of its own it would be there twice, compiled alone and within its caller, rounding differently; which
+    of them runs would depend on whether the caller has just been compiled or was read from the disk.
+    """
+    return cast("Function", njit(nogil=True, forceinline=True, fastmath=FASTMATH)(function))
 
 
 def load(value: Any) -> Any:
@@ -91,11 +101,11 @@ def norm(
         stats[3, c] = bias[c] - mean * weight[c] * inverse
         running[0][c] += momentum * (mean - running[0][c])
         running[1][c] += momentum * (variance * count / (count - 1) - running[1][c])
-    scale_shift(x, stats[2], stats[3], relu, other, y)
+    _scale_shift(x, stats[2], stats[3], relu, other, y)
     return stats
 
 
-@compiled
+@inlined
 def _norm_sums(x: Any, pivot: Any, total: Any, squares: Any) -> None:
     """Add to each column its sum and its sum of squares, both of x - pivot: near the mean little cancels."""
     rows, columns = x.shape
@@ -109,6 +119,11 @@ def _norm_sums(x: Any, pivot: Any, total: Any, squares: Any) -> None:
 @compiled
 def scale_shift(x: Any, scale: Any, shift: Any, relu: bool, other: Any, y: Any) -> None:
     """Y = x * scale + shift (+ other, unless None), through a ReLU or not; scale and shift (C,)."""
+    _scale_shift(x, scale, shift, relu, other, y)
+
+
+@inlined
+def _scale_shift(x: Any, scale: Any, shift: Any, relu: bool, other: Any, y: Any) -> None:
     rows, columns = x.shape
     a, b = _repeated(scale, columns), _repeated(shift, columns)
     for i in range(rows):
@@ -156,7 +171,7 @@ def norm_back(g: Any, more: Any, x: Any, y: Any, stats: Any, relu: bool, d: Any,
     return parameters
 
 
-@compiled
+@inlined
 def _norm_back_sums(
     g: Any,
     more: Any,
@@ -187,7 +202,7 @@ def _norm_back_sums(
             products[j] += v * (place - mean[j])
 
 
-@compiled
+@inlined
 def _norm_back_maps(
     g: Any,
     more: Any,
@@ -212,7 +227,7 @@ def _norm_back_maps(
             out[i, j] = store(v * scale[j] + (place - mean[j]) * slope[j] + offset[j], x[i, j])
 
 
-@compiled
+@inlined
 def _repeated(values: Any, columns: int) -> Any:
     """One number a channel, repeated for each pixel of a row."""
     wide = np.empty(columns, F32)
@@ -298,7 +313,7 @@ def channel_pools(x: Any, gate: Any, mean: Any, largest: Any) -> None:
                 largest[i, h, w] = np.int32(_ordered(most)).view(F32) if total == total else total
 
 
-@compiled
+@inlined
 def _ordered(bits: Any) -> Any:
     """A float's bits as an integer that is larger for a larger float, and back."""
     return np.int32(bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
@@ -501,7 +516,7 @@ def planes_conv_back(g: Any, x: Any, weight: Any, g_x: Any, g_weight: Any) -> No
                     g_x[i, m, h, j] = store(total[h * line + j], x[i, m, h, j])
 
 
-@compiled
+@inlined
 def _widened(weight: Any) -> Any:
     """(C, k, k) -> (C, k, next multiple of TAPS), zeros behind."""
     maps, kernel, _ = weight.shape
@@ -513,7 +528,7 @@ def _widened(weight: Any) -> Any:
     return taps
 
 
-@compiled
+@inlined
 def _add_shifted(values: Any, w: Any, total: Any) -> None:
     """Add to total[j] the sum of w[v] * values[j + v], TAPS of them while the sum is in a register."""
     w0, w1, w2, w3, w4, w5, w6 = w[0], w[1], w[2], w[3], w[4], w[5], w[6]
@@ -522,7 +537,7 @@ def _add_shifted(values: Any, w: Any, total: Any) -> None:
         total[j] += near + w4 * values[j + 4] + w5 * values[j + 5] + w6 * values[j + 6]
 
 
-@compiled
+@inlined
 def _add_products(g: Any, values: Any, dots: Any) -> None:
     """Add to dots[v] the sum of g[j] * values[j + v], for TAPS of them."""
     d0, d1, d2, d3, d4, d5, d6 = F32(0), F32(0), F32(0), F32(0), F32(0), F32(0), F32(0)
@@ -539,7 +554,7 @@ def _add_products(g: Any, values: Any, dots: Any) -> None:
         dots[v] += sum_
 
 
-@compiled
+@inlined
 def _pad(image: Any, padded: Any, pad: int) -> None:
     maps, height, width = image.shape
     for m in range(maps):
