@@ -29,7 +29,6 @@ from attnsearch.samplers.ehvi import ehvi
 
 Floats = NDArray[np.float64]
 
-PRUNERS = ("par", "moasha", "one-epoch", "none")
 CALIBRATION = 6  # complete trials before anyone is stopped
 BEYOND = math.log10(1.02)  # hypervolume ends so far beyond the highest cost seen
 TRUSTED_FROM = 20  # complete trials from which a rung must prove its worth beyond doubt
@@ -230,7 +229,7 @@ def make_pruner(name: str, *, seed: int = 0, eta: float = 3.0) -> Pruner:
         "none": NeverStop(),
     }
     if name not in made:
-        raise UsageError(unknown("pruner", name, PRUNERS))
+        raise UsageError(unknown("pruner", name, made))
     return made[name]
 
 

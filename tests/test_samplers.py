@@ -7,6 +7,7 @@ import optuna
 import pytest
 from scipy.optimize import approx_fprime
 
+from attnsearch import settings
 from attnsearch.errors import UsageError
 from attnsearch.front import hypervolume as volume
 from attnsearch.samplers import SAMPLERS, Domain, Exhausted, PoolEHVI, default_sampler, gp, make_sampler
@@ -202,6 +203,7 @@ def test_default_sampler(archs, budget, objectives, name):
 
 
 def test_unknown_names_are_answered():
+    assert ("auto", *SAMPLERS) == settings.SAMPLERS  # the one list is checked before Optuna is imported
     with pytest.raises(UsageError, match="Did you mean 'pool'"):
         make_sampler("pol", SITES, cost)
     with pytest.raises(UsageError, match="Did you mean 'cbam'"):
