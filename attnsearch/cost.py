@@ -195,18 +195,14 @@ def _count_block(
     out_channels: int | None,
     stride: int,
 ) -> Cost:
-    made: dict[str, Any] = dict(options)
+    made, computed = dict[str, Any](options), height * width <= COMPUTED
     if not isinstance(channels, int):
         maps = [(c, height >> i, width >> i) for i, c in enumerate(channels)]
-        return measure_made(
-            lambda: create_neck(name, channels, **made), maps, computed=height * width <= COMPUTED
-        )
+        return measure_made(lambda: create_neck(name, channels, **made), maps, computed=computed)
     if registry.info(registry.expand(name)[0]).slot == "conv":
         made |= {"out_channels": out_channels, "stride": stride}
     shape = (channels, height, width)
-    return measure_made(
-        lambda: create_block(name, channels, **made), shape, computed=height * width <= COMPUTED
-    )
+    return measure_made(lambda: create_block(name, channels, **made), shape, computed=computed)
 
 
 def measure_made(make: Callable[[], nn.Module], image: Image, *, computed: bool) -> Cost:

@@ -61,8 +61,7 @@ class CostTable:
         """Costs of one arch, by its choice where it lies in the space."""
         if choice is None or not self.additive:
             return self.direct(arch)
-        codes = np.array([[list(self.space.sites[site]).index(choice[site]) for site in self.space.sites]])
-        return dict(zip(LIMITED, self._sums(codes)[0].tolist(), strict=True))
+        return dict(zip(LIMITED, self._sums(self._code(choice))[0].tolist(), strict=True))
 
     def column(self, codes: NDArray[np.int64], cost: str) -> NDArray[np.float64]:
         """One cost of many archs, (N,), given as option indices per site, (N, sites)."""
@@ -103,6 +102,10 @@ class CostTable:
         for column, rows in enumerate(self._options.values()):
             total += rows[codes[:, column]]
         return total
+
+    def _code(self, choice: Mapping[str, str]) -> NDArray[np.int64]:
+        """One arch as option indices, (1, sites)."""
+        return np.array([[list(options).index(choice[s]) for s, options in self.space.sites.items()]])
 
     def _counted(self, code: tuple[int, ...]) -> NDArray[np.float64]:
         choice = {
@@ -171,8 +174,8 @@ class CostTable:
         for seed in range(CHECKED):
             chooser = random.Random(seed)
             choice = {site: chooser.choice(list(options)) for site, options in self.space.sites.items()}
-            codes = np.array([[list(self.space.sites[s]).index(choice[s]) for s in self.space.sites]])
-            if not np.array_equal(self._sums(codes)[0], self._vector(self.direct(self.space.arch(choice)))):
+            direct = self._vector(self.direct(self.space.arch(choice)))
+            if not np.array_equal(self._sums(self._code(choice))[0], direct):
                 return False
         return True
 
