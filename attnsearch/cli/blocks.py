@@ -20,8 +20,8 @@ def blocks(
     side: Annotated[
         int, typer.Option("--map", parser=whole, metavar="N", help="Side of the list's map, in places.")
     ] = 32,
-    plugin: Plugins = [],  # noqa: B006  typer copies it
-    as_json: Json = False,
+    plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
+    json: Json = False,
 ) -> None:
     """List all blocks, or show one.
 
@@ -29,11 +29,11 @@ def blocks(
     """
     add_plugins(plugin)
     if name is not None:
-        _show(name, as_json)
+        _show(name, json)
         return
     from attnsearch import catalogue, registry
 
-    if as_json:
+    if json:
         known = registry.blocks()
         show_json([_facts(each, catalogue.block_cost(each, channels, side)) for each in known])
         return
@@ -47,7 +47,7 @@ def blocks(
     show_text("One of your own: attnsearch check my_block.py")
 
 
-def _show(name: str, as_json: bool) -> None:
+def _show(name: str, json: bool) -> None:
     from attnsearch import registry
 
     base, _ = registry.expand(name)  # before anything heavy is imported
@@ -57,7 +57,7 @@ def _show(name: str, as_json: bool) -> None:
 
     facts, refused = registry.info(base), catalogue.refused_widths(name)
     tables = [catalogue.options(facts), catalogue.presets(facts), catalogue.block_costs(name)]
-    if as_json:
+    if json:
         costs = {table.name: table_of(table)["rows"] for table in tables}
         show_json(
             {

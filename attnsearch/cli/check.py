@@ -23,7 +23,7 @@ def check(
     channels: Annotated[
         int, typer.Option("--channels", parser=whole, metavar="N", help="Width to try at.")
     ] = 64,
-    as_json: Json = False,
+    json: Json = False,
 ) -> None:
     """Audit a block of yours, or a shipped one.
 
@@ -36,14 +36,14 @@ def check(
     from attnsearch.check import audit
 
     found = {name: audit(name, channels) for name in names}
-    if as_json:
+    if json:
         show_json({name: [asdict(finding) for finding in findings] for name, findings in found.items()})
     else:
         for name, findings in found.items():
             _show(name, findings, channels)
     if any(finding.passed is False for findings in found.values() for finding in findings):
         raise typer.Exit(2)
-    if what not in names and not as_json:
+    if what not in names and not json:
         show_text(f"Use it in a space: attnsearch run --space my_space.yaml --plugin {what}")
 
 

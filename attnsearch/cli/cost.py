@@ -49,8 +49,8 @@ def cost(
     arch: ArchArgument,
     image: Image = None,
     classes: Classes = None,
-    plugin: Plugins = [],  # noqa: B006  typer copies it
-    as_json: Json = False,
+    plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
+    json: Json = False,
 ) -> None:
     """Count what a network costs: params, MACs, FLOPs, bytes.
 
@@ -66,7 +66,7 @@ def cost(
 
     shape, outputs = setting(network, image, classes)
     counted = measure(build(network, classes=outputs, in_channels=shape[0]), shape, computed=True)
-    if as_json:
+    if json:
         show_json(facts(network, counted, shape, outputs))
         return
     show_text(f"{arch}: {network.host.name}, {network}", "bold")

@@ -9,7 +9,7 @@ import typer
 from attnsearch.cli.common import Json, Out, Storage, show_json, show_text
 
 
-def doctor(out: Out = Path("results"), storage: Storage = None, as_json: Json = False) -> None:
+def doctor(out: Out = Path("results"), storage: Storage = None, json: Json = False) -> None:
     """Tell whether this machine is ready for a run.
 
     Versions, devices, folders, extras and studies; exit code 4 if a run would fail here.
@@ -19,7 +19,7 @@ def doctor(out: Out = Path("results"), storage: Storage = None, as_json: Json = 
     from attnsearch.doctor import examine
 
     signs = examine(out, storage)
-    if as_json:
+    if json:
         show_json([asdict(sign) for sign in signs])
     else:
         for sign in signs:

@@ -30,7 +30,7 @@ def export(
     train: Annotated[
         bool, typer.Option("--train", help="Repeat the trial's training; else weights are untrained.")
     ] = False,
-    plugin: Plugins = [],  # noqa: B006  typer copies it
+    plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
     storage: Storage = None,
     out: Out = Path("results"),
 ) -> None:

@@ -30,8 +30,8 @@ def latency(
         str, typer.Option("--dtype", callback=_dtype, metavar="TYPE", help=f"One of {', '.join(DTYPES)}.")
     ] = "float32",
     repeats: Annotated[int, typer.Option("--repeats", parser=whole, metavar="N", help="Timed passes.")] = 30,
-    plugin: Plugins = [],  # noqa: B006  typer copies it
-    as_json: Json = False,
+    plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
+    json: Json = False,
 ) -> None:
     """Time a network on this machine.
 
@@ -57,7 +57,7 @@ def latency(
     )
     if (load := os.getloadavg()[0]) > cores():
         note(f"the machine is busy (load {load:.1f} on {cores()} cores), so these times mean little")
-    if as_json:
+    if json:
         show_json({"arch": str(network), "image": list(shape), **asdict(found)})
         return
     show_text(

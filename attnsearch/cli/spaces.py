@@ -25,8 +25,8 @@ def spaces(
     budget: Annotated[
         str, typer.Option("--budget", metavar="LIMITS", help="Such as 'params<=1.2x,macs<=60M'.")
     ] = "",
-    plugin: Plugins = [],  # noqa: B006  typer copies it
-    as_json: Json = False,
+    plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
+    json: Json = False,
 ) -> None:
     """List the questions on offer, or show one.
 
@@ -37,12 +37,12 @@ def spaces(
 
     add_plugins(plugin)
     if name is None:
-        _list(data, as_json)
+        _list(data, json)
         return
     limits = parse_limits(budget)
     space = load_space(name).on(data)
     facts, tables = _facts(space, data, limits)
-    if as_json:
+    if json:
         show_json(facts)
         return
     show_text(f"{space.name}: {space.question or 'no question stated'}", "bold")
@@ -57,11 +57,11 @@ def spaces(
     )
 
 
-def _list(data: str, as_json: bool) -> None:
+def _list(data: str, json: bool) -> None:
     from attnsearch.space import load_space, shipped_spaces
 
     found = [load_space(name).on(data) for name in shipped_spaces()]
-    if as_json:
+    if json:
         show_json(
             [{"space": s.name, "question": s.question, "host": s.host.name, "archs": s.size()} for s in found]
         )
