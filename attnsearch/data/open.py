@@ -59,23 +59,7 @@ def open_data(
         limit=limit,
         cache=cache,
     )
-    meta = prepared.meta
-    bad = [f"left out: {sentence}" for sentence in meta["bad"]]
-    return Data(
-        name=name,
-        classes=tuple(meta["classes"]),
-        image=tuple(meta["image"]),
-        train=prepared.split("train"),
-        val=prepared.split("val"),
-        augment=tuple(meta["augment"]),
-        mean=tuple(meta["mean"]),
-        std=tuple(meta["std"]),
-        fingerprint=key,
-        counts=meta["counts"],
-        note=meta["note"],
-        warnings=(*meta["warnings"], *bad),
-        ignored=meta["ignored"],
-    )
+    return _data(name, prepared, key)
 
 
 def open_test(name: str, **options: Any) -> Split:
@@ -96,6 +80,26 @@ def subset(split: Split, count: int | None) -> Split:
         return split
     rows = stratified(split.labels, count)
     return Split(split.images.transpose(0, 2, 3, 1)[rows].transpose(0, 3, 1, 2), split.labels[rows])
+
+
+def _data(name: str, prepared: Prepared, key: str) -> Data:
+    meta = prepared.meta
+    bad = [f"left out: {sentence}" for sentence in meta["bad"]]
+    return Data(
+        name=name,
+        classes=tuple(meta["classes"]),
+        image=tuple(meta["image"]),
+        train=prepared.split("train"),
+        val=prepared.split("val"),
+        augment=tuple(meta["augment"]),
+        mean=tuple(meta["mean"]),
+        std=tuple(meta["std"]),
+        fingerprint=key,
+        counts=meta["counts"],
+        note=meta["note"],
+        warnings=(*meta["warnings"], *bad),
+        ignored=meta["ignored"],
+    )
 
 
 def _prepared(

@@ -123,13 +123,10 @@ def pack(
     expected = _run(network, images)
     _make(folder)
     head = _head(name, row, data)
-    files, differences = {}, {}
-    for kind in formats:
-        files[kind] = folder / f"{name}.{kind}"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch about its own serialisation
-            out = _WRITERS[kind](network, images, files[kind], head)
-        differences[kind] = _difference(kind, out, expected)
+    files = {kind: folder / f"{name}.{kind}" for kind in formats}
+    differences = {
+        kind: _write_and_compare(kind, network, images, file, head, expected) for kind, file in files.items()
+    }
     record = folder / f"{name}.json"
     package = Package(name, files, differences, record, train, error)
     atomic.write(record, json.dumps(_record(package, row, facts, shape), indent=2) + "\n")
@@ -227,7 +224,13 @@ def _run(network: Any, images: Tensor) -> Tensor:
         return network(images)  # type: ignore[no-any-return]
 
 
-def _difference(kind: str, out: Tensor, expected: Tensor) -> float:
+def _write_and_compare(
+    kind: str, network: nn.Module, images: Tensor, file: Path, head: str, expected: Tensor
+) -> float:
+    """The largest absolute difference of what the file computes from what was expected."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch about its own serialisation
+        out = _WRITERS[kind](network, images, file, head)
     found = float((out - expected).abs().max())
     if not found <= CLOSE * max(1.0, float(expected.abs().max())):  # NaN fails too
         raise NoResultError(f"the {kind} file computes something else: its output differs by {found:.2g}")
