@@ -25,7 +25,7 @@ from attnsearch.space import Space
 from attnsearch.storage.book import Book
 from attnsearch.trial import Role, TrialResult
 
-TRIALS = 36  # the baseline and 20 others or more; with the embedded data, four minutes on two cores
+TRIALS = 32  # the baseline and 20 others or more; with the embedded data, four minutes on two cores
 # Of the search's trials at most: with many options "each one everywhere" would eat them all.
 HOMOGENEOUS_SHARE = 0.25
 REPORT_SEEDS = 3  # of the last block, which alone is claimed: the runs that settled the front flatter it

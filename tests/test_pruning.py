@@ -110,7 +110,9 @@ def test_an_arch_goes_on_for_any_of_its_costs():
     assert not decide(runs, (5.0, 4.0), 46.5, share=0.001).stop
 
 
-@pytest.mark.parametrize(("epochs", "rungs"), [(9, (1, 3)), (8, (1, 3)), (30, (4, 10)), (2, (1,)), (1, ())])
+@pytest.mark.parametrize(
+    ("epochs", "rungs"), [(9, (1, 3)), (8, (1, 3)), (30, (4, 10)), (4, (1, 2)), (3, ()), (1, ())]
+)
 def test_rungs(epochs, rungs):
     assert ParetoAtRung().rungs(epochs) == rungs
     assert make_pruner("one-epoch").rungs(epochs) == ((1,) if epochs > 1 else ())
