@@ -1,11 +1,11 @@
 """Loops over feature maps that torch would run as many passes over memory, compiled by Numba on their first use.
 
-On a CPU a small convolution takes less time than the norm, the activation and the gate behind it, because each of their
-torch operations reads and writes the whole map. Here one pass does what can be done while a value is in a register.
-All arrays but those of `planes_conv` are maps in channels-last order. Where nothing changes from pixel to pixel they are
-seen as (rows, width x channels): the inner loop runs over a whole row, long enough for vector instructions even at 16
-channels. A map is float32, or uint16 that holds bfloat16; sums are float32. Nothing here allocates beyond a few rows or
-runs in more than one thread.
+On a CPU a small convolution takes less time than the norm, the activation and the gate behind it, because each of
+their torch operations reads and writes the whole map. Here one pass does what can be done while a value is in a
+register. All arrays but those of `planes_conv` are maps in channels-last order. Where nothing changes from pixel to
+pixel they are seen as (rows, width x channels): the inner loop runs over a whole row, long enough for vector
+instructions even at 16 channels. A map is float32, or uint16 that holds bfloat16; sums are float32. Nothing here
+allocates beyond a few rows or runs in more than one thread.
 """
 
 from __future__ import annotations
