@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,9 +115,19 @@ def test_the_audit_leaves_the_generator_alone() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
+def test_a_file_that_fails_leaves_no_half_module(tmp_path: Path) -> None:
+    file = tmp_path / "half.py"
+    file.write_text("first = 1\nraise RuntimeError('broken')\n")
+    for _ in range(2):  # a half that stayed would be taken for the module the second time
+        with pytest.raises(RuntimeError, match="broken"):
+            registry.import_file("half_of_a_module", file)
+        assert "half_of_a_module" not in sys.modules
+
+
 def test_files_of_one_name_are_not_confused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Edited between two readings, or lying in two folders: what runs is what the file says."""
     monkeypatch.setattr(registry, "_PLUGINS", {})
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)  # Python's own loader would run what it kept
     text = (
         "from torch import Tensor, nn\n"
         "from attnsearch.registry import block\n\n\n"
@@ -133,6 +144,7 @@ def test_files_of_one_name_are_not_confused(tmp_path: Path, monkeypatch: pytest.
         file.write_text(text.format(factor=factor))
         registry.add_plugin(file)
         assert attnsearch.create_block("scaled", 1)(torch.ones(1, 1, 1, 1)).item() == factor
+    assert not any(tmp_path.rglob("__pycache__"))
     elsewhere.write_text(text.format(factor=4))
     with pytest.raises(UsageError, match=r"'scaled' is already registered by .*one\.py"):
         registry.add_plugin(elsewhere)

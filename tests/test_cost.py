@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from attnsearch import create_block, create_model, registry
-from attnsearch.cost import Cost, count_block, latency, measure, peak_memory
+from attnsearch.cost import Cost, count_block, latency, measure, measure_made, peak_memory
 from attnsearch.counting import ELEMENTWISE
 from attnsearch.errors import CostError, EnvironmentFault
 from attnsearch.units import COSTS
@@ -446,6 +446,14 @@ def test_a_computed_count_is_that_of_shapes_alone(name):
     shapes, computed = measure(model, (3, 64, 64)), measure(model, (3, 64, 64), computed=True)
     assert shapes == computed
     assert shapes.fvcore == computed.fvcore
+
+
+@pytest.mark.parametrize("computed", [True, False])
+def test_a_network_made_to_be_counted_draws_from_no_ones_generator(computed):
+    before = torch.get_rng_state()
+    cost = measure_made(lambda: nn.Linear(7, 5), (7,), computed=computed)
+    assert (cost.params, cost.macs) == (40, 35)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_mistakes_in_measuring_are_said():

@@ -195,7 +195,8 @@ def trial(number=3, error=None, key=ARCH.key, state="complete", seed=5):
     return TrialResult(key, str(ARCH), seed, 1, state, number=number, spec=ARCH.to_dict(), error=error)
 
 
-def test_every_format_is_compared_with_the_network(tmp_path):
+def test_every_format_is_compared_with_the_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)  # it would lie beside the files
     package = export.pack(trial(), FACTS, tmp_path / "new", formats=export.FORMATS)
     assert {path.name for path in (tmp_path / "new").iterdir()} == {
         *("trial_3.py", "trial_3.safetensors", "trial_3.pt2", "trial_3.onnx", "trial_3.json")

@@ -139,6 +139,19 @@ def test_values_and_gradients_are_torchs(name: str) -> None:
         torch.testing.assert_close(a.double(), b.double(), rtol=1e-5, atol=1e-5 if offset == 0 else 1e-3)
 
 
+def test_a_backward_pass_that_ends_early_leaves_the_next_one_right() -> None:
+    x, weights = feature_map(3, 6, 5, 4), feature_map(3, 6, 1, 1, seed=1)
+    with Fast():
+        y = x.sin()
+        loss = add_relu(y * (weights + y.mean((2, 3), keepdim=True)), x).sum()
+    (first,) = torch.autograd.grad(loss, weights, retain_graph=True)
+    both = torch.autograd.grad(loss, (weights, x))
+    plain = x.detach().requires_grad_()
+    y = plain.sin()
+    expected = torch.relu(y * (weights + y.mean((2, 3), keepdim=True)) + plain).sum()
+    torch.testing.assert_close((first, *both), (both[0], *torch.autograd.grad(expected, (weights, plain))))
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_map_changed_in_place_is_refused_as_torch_refuses_it(compiled: bool) -> None:
     """A ReLU's backward reads its output."""
@@ -200,10 +213,10 @@ READERS = {
     "after a change of the gate": lambda y, x, gate: (gate.mul_(2), y)[1],
     "after an addition": lambda y, x, gate: add_relu(y, x) + y,
     "twice added": lambda y, x, gate: add_relu(y, y),
-    "gates of one kind": lambda y, x, gate: y * gate,
-    "gates of both kinds": lambda y, x, gate: y * x.sum(1, keepdim=True) * gate,
+    "gates of one kind": lambda y, x, gate: y * x.amax((2, 3), keepdim=True),
+    "gates of both kinds": lambda y, x, gate: y * x.amax(1, keepdim=True) * x.amax((2, 3), keepdim=True),
     "places": lambda y, x, gate: y.mean((2, 3)),
-    "channels of both": lambda y, x, gate: (y * x.sum(1, keepdim=True)).amax(1),
+    "channels of both": lambda y, x, gate: (y * x.mean(1, keepdim=True)).amax(1),
     "as a gate": lambda y, x, gate: (x[:, :, :1, :1] * gate).sigmoid() * x,
 }
 

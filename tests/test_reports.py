@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import math
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -86,6 +87,18 @@ def test_a_search_value_is_marked_and_confirms_nothing():
     alone = replace(record(), trials=tuple(t for t in record().trials if t.role == "search"))
     rows = reports.build(alone).rows
     assert not [row for row in rows if row.status == "confirmed" and not row.baseline]
+
+
+def test_archs_whose_seeds_are_asked_for_stand_in_the_short_table():
+    """Dearer than `se` and a little worse on its one seed, `close` is off the front, and what would decide it."""
+    report = reports.build(record(trial("close", 0, 12.4, costs={"macs": 60e6, "params": 1.0})))
+    close = next(row for row in report.rows if row.label == "close")
+    assert not close.standing.observed
+    assert close.standing.p_front < 0.5
+    asked = re.findall(r"no\. (\d+) \(", summary.undecided(report))
+    assert str(close.number) in asked
+    listed = [str(row[0]) for row in report.front.rows]
+    assert set(asked) <= set(listed)
 
 
 def test_intervals_use_the_pooled_sd_and_student_t():

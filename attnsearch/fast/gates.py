@@ -132,12 +132,13 @@ class Owed:
     """What a map's gradient is still to be computed from, noted by its readers in the backward pass.
 
     products: gradient of a product (B, C, H, W) with its gates; places: of pools over places; channels: of pools over
-    channels, with the gate before them. All but the first are float32 arrays (B, C) and (B, H, W).
+    channels, with the gate before them. All but the first are float32 arrays (B, C) and (B, H, W). Each by its reader's
+    id: one that comes again, after a backward pass that ended before this map, notes the same anew.
     """
 
-    products: list[tuple[Tensor, Any, Any]] = field(default_factory=list)
-    places: list[tuple[Any, Any, Any]] = field(default_factory=list)
-    channels: list[tuple[Any, Any, Any, Any]] = field(default_factory=list)
+    products: dict[int, tuple[Tensor, Any, Any]] = field(default_factory=dict)
+    places: dict[int, tuple[Any, Any, Any]] = field(default_factory=dict)
+    channels: dict[int, tuple[Any, Any, Any, Any]] = field(default_factory=dict)
 
     def settle(self, g: Tensor | None, x: Tensor) -> Tensor | None:
         """The gradient by x: g and all that is owed, which is nothing then."""
@@ -147,14 +148,15 @@ class Owed:
         none, nowhere = (_filled((batch, channels), v) for v in (0.0, np.nan))
         no_place, at_no_place = (_filled((batch, height, width), v) for v in (0.0, np.nan))
         missing = (None, none, no_place), (none, none, nowhere), (none, no_place, no_place, at_no_place)
-        for notes in zip_longest(self.products, self.places, self.channels):
+        for notes in zip_longest(*(noted.values() for noted in (self.products, self.places, self.channels))):
             small: list[Any] = [
                 part for note, gap in zip(notes, missing, strict=True) for part in note or gap
             ]
             d, out = small.pop(0), torch.empty_like(x)
             kernels.settle(*[optional_grid(g), grid(x), optional_grid(d), *small, grid(out)])
             g = out
-        self.products, self.places, self.channels = [], [], []
+        for noted in (self.products, self.places, self.channels):
+            noted.clear()
         return g
 
 
@@ -201,7 +203,7 @@ class _PlacePools(torch.autograd.Function):
             ties = np.empty_like(share)
             kernels.place_ties(grid(x), ctx.largest, ties)
             share = share / np.maximum(ties, F32(1))
-        ctx.owed.places.append((every / F32(x[0, 0].numel()), share, ctx.largest))
+        ctx.owed.places[id(ctx)] = every / F32(x[0, 0].numel()), share, ctx.largest
         return None, None
 
 
@@ -229,7 +231,7 @@ class _ChannelPools(torch.autograd.Function):
         g_mean, g_largest = (_array(g, *places, missing=0.0) for g in pools)
         share = torch.empty(places).numpy()
         kernels.channel_pools_back(grid(x), gate, ctx.largest, g_mean, g_largest, share, small.numpy())
-        ctx.owed.channels.append((gate, g_mean / F32(x.shape[1]), share, ctx.largest))
+        ctx.owed.channels[id(ctx)] = gate, g_mean / F32(x.shape[1]), share, ctx.largest
         return None, ctx.gates.gradients(small, small)[0], None, None
 
 
@@ -295,7 +297,7 @@ def _gate_gradients(
     kernels.scale_back(
         grid(g), optional_grid(more), optional_grid(y), grid(x), gates[0], gates[1], optional_grid(d), *sums
     )
-    ctx.owed.products.append((g if d is None else d, *gates))
+    ctx.owed.products[id(ctx)] = (g if d is None else d, *gates)
     return ctx.gates.gradients(by_channel, by_place)  # type: ignore[no-any-return]
 
 

@@ -76,6 +76,12 @@ class Fast(TorchFunctionMode):
             for value in values:
                 self._fill(value)
 
+    def _fill_hollow(self, x: Tensor) -> None:
+        """Compute what this tensor stands for, if it is one that waits."""
+        product = self._products.get(x)
+        if product is not None:
+            product.fill(x)
+
     def gated(self, gate: nn.Module, x: Tensor) -> Tensor:
         """Let products wait inside a block whose every operation is seen here.
 
@@ -138,7 +144,7 @@ class Fast(TorchFunctionMode):
         return y  # type: ignore[no-any-return]
 
     def add_relu(self, x: Tensor, other: Tensor) -> Tensor | None:
-        self._fill(other)
+        self._fill_hollow(other)
         product = self._products.get(x)
         if product is not None and not product.filled and _alike(x, other):
             return self._activated(*product.add_relu(self._other(other)))
@@ -182,11 +188,11 @@ class Fast(TorchFunctionMode):
             gates = Gates(x, by_place=gate)
         else:
             return None
-        self._fill(gate)
+        self._fill_hollow(gate)
         waiting = self._products.get(x)
         product = waiting.times(gates) if waiting is not None else None
         if product is None:
-            self._fill(x)
+            self._fill_hollow(x)
             product = Product(self._share(x), gates)
         y = product.hollow()
         self._products[y] = product
@@ -275,7 +281,7 @@ class Fast(TorchFunctionMode):
         product = self._products.get(x)
         pools = product.channel_pools() if product is not None and dims == (1,) else None
         if pools is None:
-            self._fill(x)
+            self._fill_hollow(x)
             pools = self._share(x).pooled(dims)
         return pools[which] if keepdim else pools[which].squeeze(dims)
 
