@@ -342,20 +342,22 @@ def _label(axes: Any, rows: Sequence[ArchRow]) -> None:
 
 
 def _number_ends(axes: Any, lines: Mapping[int, Sequence[float]]) -> None:
-    """Each line's number beside its last point; lines that end together have theirs side by side."""
+    """Each line's number beside its last point; lines that end together share one text, the lowest first."""
     axes.figure.draw_without_rendering()
-    last, steps = -math.inf, 0
-    for number, line in sorted(
-        ((n, line) for n, line in lines.items() if line), key=lambda pair: pair[1][-1]
-    ):
-        end = (len(line), line[-1])
+    groups: list[list[tuple[int, tuple[int, float]]]] = []
+    last = -math.inf
+    ends = {number: (len(line), line[-1]) for number, line in lines.items() if line}
+    for number, end in sorted(ends.items(), key=lambda pair: pair[1][1]):
         height = axes.transData.transform(end)[1]
-        steps = steps + 1 if height - last < 9 * axes.figure.dpi / 72 else 0
+        if height - last >= 9 * axes.figure.dpi / 72:
+            groups.append([])
+        groups[-1].append((number, end))
         last = height
+    for group in groups:
         axes.annotate(
-            str(number),
-            end,
-            (5 + 11 * steps, 0),
+            ", ".join(str(number) for number, _ in group),
+            group[0][1],
+            (5, 0),
             textcoords="offset points",
             va="center",
             fontsize=8,
