@@ -152,6 +152,50 @@ def test_a_backward_pass_that_ends_early_leaves_the_next_one_right() -> None:
     torch.testing.assert_close((first, *both), (both[0], *torch.autograd.grad(expected, (weights, plain))))
 
 
+def passes(x: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Maps whose gradients their passes may write over, and a sum of them that gives all one gradient, or views."""
+    norms = [nn.BatchNorm2d(6) for _ in range(4)]
+    maps = [norm_relu(norms[0], x.sin()), norm_add_relu(norms[1], x.cos(), x), add_relu(x.exp(), x)]
+    maps.append(add_relu(x * x.mean((2, 3), keepdim=True), x))
+    return maps, (sum(maps) + norms[3](x).view(x.shape)) * feature_map(3, 6, 5, 4, seed=3).detach()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_gradient_that_somebody_else_holds_is_not_written_over(compiled: bool) -> None:
+    """The maps' gradients are one tensor: of each other, of a hook, of who asked for it, and of who gave it."""
+    x, kept = feature_map(3, 6, 5, 4), list[Tensor]()
+    with Fast() if compiled else nullcontext():
+        maps, out = passes(x)
+    for y in maps:
+        y.register_hook(kept.append)
+    given = feature_map(3, 6, 5, 4, seed=2).detach()
+    before, expected = given.clone(), given * feature_map(3, 6, 5, 4, seed=3).detach()
+    found = torch.autograd.grad(out, [x, *maps], given)
+    torch.testing.assert_close([*kept, *found[1:], given], [expected] * 8 + [before], rtol=0, atol=0)
+    plain = x.detach().requires_grad_()
+    torch.testing.assert_close(found[0], torch.autograd.grad(passes(plain)[1], plain, given)[0])
+
+
+def test_a_gradient_that_a_hook_keeps_is_not_written_over() -> None:
+    kept: list[Tensor] = []
+    with Fast():
+        y = norm_relu(nn.BatchNorm2d(6), feature_map(3, 6, 5, 4))
+    y.register_hook(kept.append)
+    (y * y).sum().backward()
+    torch.testing.assert_close(kept, [2 * y.detach()])
+
+
+def test_a_gradient_that_nobody_else_holds_is_written_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A residual addition writes one map backward, a norm with an addition two, a norm one: all find room."""
+    new: list[Tensor] = []
+    empty_like = torch.empty_like
+    with Fast():
+        y = Residual()(feature_map(3, 6, 5, 4))
+    monkeypatch.setattr(torch, "empty_like", lambda x: new.append(x) or empty_like(x))
+    (y * y).sum().backward()
+    assert not new
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_map_changed_in_place_is_refused_as_torch_refuses_it(compiled: bool) -> None:
     """A ReLU's backward reads its output."""

@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnsearch.fast.arrays import both, grid, optional_grid
+from attnsearch.fast.arrays import both, grid, optional_grid, optional_rows, rows
 from attnsearch.fast.passes import LinePools
+from attnsearch.fast.spare import spare_maps
 
 F32 = np.float32
 
@@ -280,8 +281,8 @@ class _ProductAddRelu(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        d = next(spare_maps(gradients, ctx.saved_tensors[0]))
         g, more = both(gradients)
-        d = torch.empty_like(g)
         return None, *_gate_gradients(ctx, g, more, ctx.saved_tensors[1], d), d, None, None
 
 
@@ -294,9 +295,8 @@ def _gate_gradients(
     x = ctx.saved_tensors[0]
     by_channel, by_place = torch.empty(x.shape[:2]), torch.empty(len(x), *x.shape[2:])
     gates, sums = ctx.gates.arrays, (by_channel.numpy(), by_place.numpy())
-    kernels.scale_back(
-        grid(g), optional_grid(more), optional_grid(y), grid(x), gates[0], gates[1], optional_grid(d), *sums
-    )
+    maps = rows(g), optional_rows(more), optional_rows(y), grid(x)
+    kernels.scale_back(*maps, gates[0], gates[1], optional_rows(d), *sums)
     ctx.owed.products[id(ctx)] = (g if d is None else d, *gates)
     return ctx.gates.gradients(by_channel, by_place)  # type: ignore[no-any-return]
 

@@ -14,13 +14,18 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numpy as np
-from numba import njit, types
+from numba import config, njit, types
+from numba.core.codegen import get_host_cpu_features
 from numba.extending import overload
 
 F32, U16, U32 = np.float32, np.uint16, np.uint32
 TAPS = 7  # products of a convolution's row in one pass: the kernels that gates have are 3 and 7 wide
 FASTMATH = {"reassoc", "contract", "nsz"}
 Function = TypeVar("Function", bound=Callable[..., Any])
+FEATURES: str = get_host_cpu_features()  # type: ignore[no-untyped-call]
+if config.CPU_FEATURES is None and "+avx512f" in FEATURES:  # type: ignore[attr-defined]
+    # LLVM takes half of a 512-bit register, for the sake of old chips that slowed down at the whole.
+    config.CPU_FEATURES = f"{FEATURES},-prefer-256-bit"  # type: ignore[attr-defined]
 
 
 def compiled(function: Function) -> Function:
@@ -142,6 +147,7 @@ def norm_back(g: Any, more: Any, x: Any, y: Any, stats: Any, relu: bool, d: Any,
 
     d is what the ReLU let pass of g (+ more, unless None). A ReLU behind an addition is known by its output y, and d is
     kept for the other addend; one behind the norm alone is computed again from x, which costs less than reading y.
+    d and out are written a row at a time, after the row was read: they may be g and more, but not both the same.
     """
     rows, columns = x.shape
     channels = stats.shape[1]
@@ -187,6 +193,7 @@ def _norm_back_sums(
 ) -> None:
     """Add to each column the sums of d and of d * (x - mean); write d down unless that is None."""
     rows, columns = x.shape
+    line = np.empty(columns, x.dtype)
     for i in range(rows):
         for j in range(columns):
             v, place = load(g[i, j]), load(x[i, j])
@@ -197,9 +204,12 @@ def _norm_back_sums(
             elif relu:
                 v = v if place * scale[j] + shift[j] > F32(0) else F32(0)
             if d is not None:
-                d[i, j] = store(v, x[i, j])
+                line[j] = store(v, x[i, j])
             total[j] += v
             products[j] += v * (place - mean[j])
+        if d is not None:
+            for j in range(columns):
+                d[i, j] = line[j]
 
 
 @inlined
@@ -217,6 +227,7 @@ def _norm_back_maps(
 ) -> None:
     """Out = d * scale + (x - mean) * slope + offset."""
     rows, columns = x.shape
+    line = np.empty(columns, x.dtype)
     for i in range(rows):
         for j in range(columns):
             v, place = load(g[i, j]), load(x[i, j])
@@ -224,7 +235,9 @@ def _norm_back_maps(
                 v += load(more[i, j])
             if relu:
                 v = v if place * scale[j] + shift[j] > F32(0) else F32(0)
-            out[i, j] = store(v * scale[j] + (place - mean[j]) * slope[j] + offset[j], x[i, j])
+            line[j] = store(v * scale[j] + (place - mean[j]) * slope[j] + offset[j], x[i, j])
+        for j in range(columns):
+            out[i, j] = line[j]
 
 
 @inlined
@@ -248,14 +261,17 @@ def add_relu(x: Any, other: Any, out: Any) -> None:
 
 @compiled
 def add_relu_back(g: Any, more: Any, y: Any, out: Any) -> None:
-    """Out = g (+ more, unless None) where y is positive, else 0."""
+    """Out = g (+ more, unless None) where y is positive, else 0; out may be g or more."""
     rows, columns = y.shape
+    line = np.empty(columns, y.dtype)
     for i in range(rows):
         for j in range(columns):
             v = load(g[i, j])
             if more is not None:
                 v += load(more[i, j])
-            out[i, j] = store(v if load(y[i, j]) > F32(0) else F32(0), y[i, j])
+            line[j] = store(v if load(y[i, j]) > F32(0) else F32(0), y[i, j])
+        for j in range(columns):
+            out[i, j] = line[j]
 
 
 @compiled
@@ -363,28 +379,41 @@ def scale(x: Any, by_channel: Any, by_place: Any, other: Any, out: Any) -> None:
 def scale_back(
     g: Any, more: Any, y: Any, x: Any, by_channel: Any, by_place: Any, d: Any, g_channel: Any, g_place: Any
 ) -> None:
-    """Gradients of `scale` by both gates; and d, what a ReLU, known by its output y, lets pass of g (+ more)."""
+    """Gradients of `scale` by both gates; and d, what a ReLU, known by its output y, lets pass of g (+ more).
+
+    d may be g or more.
+    """
     images, height, width, channels = x.shape
-    line = np.empty(channels, F32)
+    line, passed = np.empty(channels, F32), np.empty(width * channels, F32)
     for i in range(images):
         g_channel[i, :] = F32(0)
         for h in range(height):
+            _passed(g, more, y, i * height + h, passed)
+            if d is not None:
+                for j in range(passed.size):
+                    d[i * height + h, j] = store(passed[j], d[0, 0])
             line[:] = F32(0)
             for w in range(width):
                 by, total = by_place[i, h, w], F32(0)
                 for c in range(channels):
-                    v = load(g[i, h, w, c])
-                    if more is not None:
-                        v += load(more[i, h, w, c])
-                    if y is not None:
-                        v = v if load(y[i, h, w, c]) > F32(0) else F32(0)
-                        d[i, h, w, c] = store(v, x[i, h, w, c])
-                    v *= load(x[i, h, w, c])
+                    v = passed[w * channels + c] * load(x[i, h, w, c])
                     total += v * by_channel[i, c]
                     line[c] += v * by
                 g_place[i, h, w] = total
             for c in range(channels):
                 g_channel[i, c] += line[c]
+
+
+@inlined
+def _passed(g: Any, more: Any, y: Any, i: int, out: Any) -> None:
+    """Out = what a ReLU, known by its output y, let pass of row i of g (+ more); each but g may be None."""
+    for j in range(out.size):
+        v = load(g[i, j])
+        if more is not None:
+            v += load(more[i, j])
+        if y is not None:
+            v = v if load(y[i, j]) > F32(0) else F32(0)
+        out[j] = v
 
 
 @compiled

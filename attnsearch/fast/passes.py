@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from attnsearch.fast.arrays import both, columns, lines, optional_rows, planes, rows
+from attnsearch.fast.spare import spare_maps
 
 
 class Norm(torch.autograd.Function):
@@ -41,8 +42,9 @@ class Norm(torch.autograd.Function):
         from attnsearch.fast import kernels
 
         x, *y = ctx.saved_tensors
+        free = spare_maps(gradients, x)
         g, more = both(gradients)
-        out, d = torch.empty_like(x), torch.empty_like(x) if ctx.added else None
+        d, out = next(free) if ctx.added else None, next(free)
         sums = rows(g), optional_rows(more), rows(x), optional_rows(y[0] if y else None)
         parameters = torch.from_numpy(
             kernels.norm_back(*sums, ctx.stats, ctx.relu, optional_rows(d), rows(out))
@@ -89,8 +91,8 @@ class AddRelu(torch.autograd.Function):
         from attnsearch.fast import kernels
 
         (y,) = ctx.saved_tensors
+        out = next(spare_maps(gradients, y))
         g, more = both(gradients)
-        out = torch.empty_like(y)
         kernels.add_relu_back(rows(g), optional_rows(more), rows(y), rows(out))
         return out, out
 
