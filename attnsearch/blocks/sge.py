@@ -43,10 +43,12 @@ class SGE(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         members, places = x.shape[1] // self.groups, x.shape[2] * x.shape[3]
-        similarity = x * F.adaptive_avg_pool2d(x, 1)
-        if members > 1:
-            similarity = torch.unflatten(similarity, 1, (self.groups, members)).sum(2)  # (B, G, H, W)
-        mean = similarity.mean((2, 3), keepdim=True)
+        means = F.adaptive_avg_pool2d(x, 1)
+        similarity, mean = x * means, means.square()  # mean over the places of similarity
+        if members > 1:  # (B, G, H, W)
+            similarity, mean = (
+                torch.unflatten(t, 1, (self.groups, members)).sum(2) for t in (similarity, mean)
+            )
         spread = torch.linalg.vector_norm(similarity - mean, dim=(2, 3), keepdim=True)
         deviation = spread / max(1, places - 1) ** 0.5
         # Standardised, weighed and shifted by one product and one sum: what is divided is a number a map.
