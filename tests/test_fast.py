@@ -100,6 +100,19 @@ class Residual(nn.Module):
         return add_relu(y.sin(), y)
 
 
+class Shortcut(nn.Module):
+    """A map that a branch reads whole and a strided convolution in part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.norm, self.conv = nn.BatchNorm2d(6), nn.Conv2d(6, 4, 1, stride=(2, 3), bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = norm_relu(self.norm, x)
+        return self.conv(x) * x.mean()  # type: ignore[no-any-return]
+
+
 OPERATIONS = {
     "residual": (Residual, (5, 6, 7, 4), 0.0),
     "norm": (lambda: nn.BatchNorm2d(6), (5, 6, 7, 4), 0.0),
@@ -110,6 +123,7 @@ OPERATIONS = {
     "gates": (lambda: gated, (3, 6, 5, 4), 0.0),
     "one channel": (lambda: gated, (3, 1, 5, 4), 0.0),
     "one place": (lambda: gated, (3, 6, 1, 1), 0.0),
+    "a shortcut": (Shortcut, (3, 6, 7, 5), 0.0),
     "convolution of planes": (conv, (3, 2, 9, 8), 0.0),
     "convolution of rows": (lambda: line((1, 5)), (3, 6, 4, 9), 0.0),
     "convolution of dilated rows": (lambda: line((1, 3), 2), (3, 6, 5, 8), 0.0),

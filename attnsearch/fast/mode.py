@@ -215,9 +215,21 @@ class Fast(TorchFunctionMode):
         *rest: Any,
     ) -> Tensor | None:
         """What torch's convolution takes far longer over than the arithmetic is worth."""
+        if weight.shape[2:] == (1, 1) and bias is None:
+            return self._sparse_conv(x, weight, stride, padding, *rest)
         if weight.shape[1] == 1 < weight.shape[0] == x.shape[1]:
             return self._line_conv(x, weight, bias, stride, padding, *rest)
         return self._planes_conv(x, weight, bias, stride, padding, *rest)
+
+    def _sparse_conv(
+        self, x: Tensor, weight: Tensor, stride: Any, padding: Any, dilation: Any = 1, groups: int = 1
+    ) -> Tensor | None:
+        """A shortcut's convolution, which reads one pixel of four: oneDNN computes the gradient of the other three."""
+        if stride in (1, (1, 1)) or padding not in (0, (0, 0)) or groups != 1 or not _suits(x):
+            return None
+        down, right = (stride, stride) if isinstance(stride, int) else stride
+        read = self._other(x)[:, :, ::down, ::right]
+        return torch.conv2d(read.contiguous(memory_format=torch.channels_last), weight)
 
     def _line_conv(
         self,
