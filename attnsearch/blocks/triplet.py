@@ -45,13 +45,14 @@ class Triplet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         share = 2 if self.over_channels is None else 3  # taken of each gate: they are smaller than their sum
-        gates: Tensor = self.over_height(_pool(x, 2))[:, :, None] / share  # (B, C, W) -> (B, C, 1, W)
-        by_width: Tensor = self.over_width(_pool(x, 3).transpose(2, 3)) / share  # (B, H, C)
-        gates = gates + by_width.transpose(1, 2)[..., None]  # + (B, C, H, 1)
+        # Weights in the order of channels-last maps, (B, H, W, C): in any other their sum is slow.
+        by_column: Tensor = self.over_height(_pool(x, 2)) / share  # (B, C, W)
+        by_row: Tensor = self.over_width(_pool(x, 3).transpose(2, 3)) / share  # (B, H, C)
+        gates = by_column.transpose(1, 2).contiguous()[:, None] + by_row[:, :, None]
         if self.over_channels is not None:
-            by_place: Tensor = self.over_channels(_pool(x, 1))[:, None] / share  # (B, 1, H, W)
-            gates = gates + by_place
-        return x * gates
+            by_place: Tensor = self.over_channels(_pool(x, 1)) / share  # (B, H, W)
+            gates = gates + by_place[..., None]
+        return x * gates.permute(0, 3, 1, 2)
 
 
 def _pool(x: Tensor, dim: int) -> Tensor:
