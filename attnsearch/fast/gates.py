@@ -186,24 +186,19 @@ class _PlacePools(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, owed: Owed) -> tuple[Tensor, Tensor]:
         from attnsearch.fast import kernels
 
-        mean, largest = (torch.empty(x.shape[:2]) for _ in range(2))
-        kernels.place_pools(grid(x), mean.numpy(), largest.numpy())
+        mean, largest, ties = (torch.empty(x.shape[:2]) for _ in range(3))
+        kernels.place_pools(grid(x), mean.numpy(), largest.numpy(), ties.numpy())
         ctx.save_for_backward(x)
-        ctx.largest, ctx.owed = largest.numpy(), owed
+        ctx.largest, ctx.ties, ctx.owed = largest.numpy(), ties.numpy(), owed
         ctx.set_materialize_grads(False)
         return mean[:, :, None, None].to(x.dtype), largest[:, :, None, None].to(x.dtype, copy=True)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g_mean: Tensor | None, g_largest: Tensor | None) -> tuple[None, None]:
-        from attnsearch.fast import kernels
-
         (x,) = ctx.saved_tensors
         every, share = (_array(g, *x.shape[:2], missing=0.0) for g in (g_mean, g_largest))
-        if g_largest is not None:
-            ties = np.empty_like(share)
-            kernels.place_ties(grid(x), ctx.largest, ties)
-            share = share / np.maximum(ties, F32(1))
+        share = share / np.maximum(ctx.ties, F32(1))
         ctx.owed.places[id(ctx)] = every / F32(x[0, 0].numel()), share, ctx.largest
         return None, None
 

@@ -275,38 +275,33 @@ def add_relu_back(g: Any, more: Any, y: Any, out: Any) -> None:
 
 
 @compiled
-def place_pools(x: Any, mean: Any, largest: Any) -> None:
-    """Mean and maximum over the places of each channel: x (B, H, W, C) -> both (B, C)."""
+def place_pools(x: Any, mean: Any, largest: Any, ties: Any) -> None:
+    """Mean and maximum over the places of each channel, and how many reach it: x (B, H, W, C) -> each (B, C)."""
     images, height, width, channels = x.shape
-    total, most = np.empty((2, width * channels), F32)
+    total, most, count = np.empty((3, width * channels), F32)
     for i in range(images):
-        total[:], most[:] = F32(0), F32(-np.inf)
+        total[:], most[:], count[:] = F32(0), F32(-np.inf), F32(0)
         for h in range(height):
             row = x[i, h].reshape(width * channels)
             for j in range(width * channels):
                 v = load(row[j])
                 total[j] += v
-                most[j] = v if v > most[j] or v != v else most[j]
-        mean[i, :], largest[i, :] = F32(0), F32(-np.inf)
+                top, more = most[j], count[j] + F32(1)
+                more = more if v == top else count[j]
+                count[j] = F32(1) if v > top else more
+                most[j] = v if v > top or v != v else top
+        mean[i, :], largest[i, :], ties[i, :] = F32(0), F32(-np.inf), F32(0)
         for w in range(width):
             for c in range(channels):
                 v = most[w * channels + c]
                 mean[i, c] += total[w * channels + c]
                 largest[i, c] = v if v > largest[i, c] or v != v else largest[i, c]
+        for w in range(width):
+            for c in range(channels):
+                reaches = most[w * channels + c] == largest[i, c]
+                ties[i, c] += count[w * channels + c] if reaches else F32(0)
         for c in range(channels):
             mean[i, c] /= F32(height * width)
-
-
-@compiled
-def place_ties(x: Any, largest: Any, ties: Any) -> None:
-    """How many places of each channel reach the maximum, (B, C)."""
-    images, height, width, channels = x.shape
-    for i in range(images):
-        ties[i, :] = F32(0)
-        for h in range(height):
-            for w in range(width):
-                for c in range(channels):
-                    ties[i, c] += F32(1) if load(x[i, h, w, c]) == largest[i, c] else F32(0)
 
 
 @compiled
