@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from attnsearch.fast.gates import Gates, Product, Shared
-from attnsearch.fast.passes import AddRelu, Norm, PlanesConv, scaled_shifted
+from attnsearch.fast.passes import AddRelu, Norm, PlanesConv, Sampled, scaled_shifted
 from attnsearch.host import add_relu, gated, norm_add_relu, norm_relu
 
 
@@ -228,8 +228,7 @@ class Fast(TorchFunctionMode):
         if stride in (1, (1, 1)) or padding not in (0, (0, 0)) or groups != 1 or not _suits(x):
             return None
         down, right = (stride, stride) if isinstance(stride, int) else stride
-        read = self._other(x)[:, :, ::down, ::right]
-        return torch.conv2d(read.contiguous(memory_format=torch.channels_last), weight)
+        return torch.conv2d(Sampled.apply(self._other(x), down, right), weight)  # type: ignore[no-untyped-call]
 
     def _line_conv(
         self,

@@ -97,6 +97,23 @@ class AddRelu(torch.autograd.Function):
         return out, out
 
 
+class Sampled(torch.autograd.Function):
+    """Every so manieth line and column of a map, as a map in its order: torch's slice has its gradient in another."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, down: int, right: int) -> Tensor:
+        ctx.shape, ctx.steps = x.shape, (down, right)
+        return x[:, :, ::down, ::right].contiguous(memory_format=torch.channels_last)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+        down, right = ctx.steps
+        out = torch.empty(ctx.shape, dtype=g.dtype, memory_format=torch.channels_last).zero_()
+        out[:, :, ::down, ::right] = g
+        return out, None, None
+
+
 class LinePools(torch.autograd.Function):
     """X itself, and its means and maxima over its height, (B, C, 1, W), or its width, (B, C, H, 1)."""
 
