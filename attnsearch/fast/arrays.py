@@ -54,7 +54,7 @@ def planes(x: Tensor) -> Any:
 
 
 def _array(x: Tensor, *shape: int) -> Any:
-    return _numbers(x.detach().permute(0, 2, 3, 1).reshape(shape))
+    return _numbers(x.detach().permute(0, 2, 3, 1)).reshape(shape)
 
 
 def _numbers(x: Tensor) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from functools import cache
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any
 
 import torch
@@ -33,7 +33,7 @@ def spare_maps(gradients: tuple[Tensor | None, ...], like: Tensor) -> Iterator[T
         and (g.shape, g.dtype) == (like.shape, like.dtype)
         and g.is_contiguous(memory_format=torch.channels_last)
     ]
-    return chain(free, iter(lambda: torch.empty_like(like), None))
+    return chain(free, (torch.empty_like(like) for _ in repeat(None)))
 
 
 def _holders(gradients: tuple[Tensor | None, ...]) -> list[Holders | None]:
