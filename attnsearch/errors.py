@@ -85,5 +85,8 @@ def unknown(what: str, word: object, known: Iterable[object]) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`" Did you mean 'se'?"`, or an empty string where nothing is near."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    words = list(known)
+    near = difflib.get_close_matches(word, words, n=1, cutoff=0.6) or [
+        w for w in words if w.startswith(word + "_")
+    ]
     return f" Did you mean '{near[0]}'?" if near else ""

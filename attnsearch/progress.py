@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from attnsearch.coordinator import Observer
 from attnsearch.engines import Progress
 from attnsearch.trial import TrialResult
+from attnsearch.words import many
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -63,9 +64,9 @@ class Lines(Observer):
         self.say(f"{facts['question']}")
         resumed = f" ({len(done)} done before)" if done else ""
         self.say(
-            f"{facts['size']:,} archs, {total} trials{resumed} of {facts['recipe']['epochs']} epochs on "
-            f"{data.get('name')} ({data.get('train'):,} train, {data.get('val'):,} val images), {workers} workers, "
-            f"{facts['device']}"
+            f"{facts['size']:,} archs, {total} trials{resumed} of {many(facts['recipe']['epochs'], 'epoch')} on "
+            f"{data.get('name')} ({data.get('train'):,} train, {data.get('val'):,} val images), "
+            f"{many(workers, 'worker')}, {facts['device']}"
         )
 
     def trial_ended(self, row: TrialResult) -> None:

@@ -15,6 +15,7 @@ from attnsearch.errors import BlockError, SpaceError, UsageError, did_you_mean, 
 from attnsearch.limits import Limit, read_limit
 from attnsearch.settings import DESIGNS
 from attnsearch.trial import Recipe
+from attnsearch.words import many
 
 MAX_SITE_OPTIONS = 20_000
 _STAGE_KEYS = ("attention", "position", "units", "init", "conv", "convs")
@@ -85,9 +86,7 @@ class _Reader:
         }
         if not self.problems and math.prod(len(set(options)) for options in choices.values()) < 2:
             count = 0 if any(not options for options in choices.values()) or not choices else 1
-            self.problems.append(
-                ("", f"space has {count} architecture{'s' if count != 1 else ''}; nothing to search")
-            )
+            self.problems.append(("", f"space has {many(count, 'architecture')}; nothing to search"))
         if self.problems:
             raise yaml_file.problems_error(self.document, self.problems)
         return found

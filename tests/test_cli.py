@@ -33,6 +33,7 @@ MISTAKES = [
     ("rn", "No such command 'rn'. Did you mean 'run'?", 2),
     ("run", "Missing option '--space' (choose from: cbam_variants, ", 2),
     ("run --space cbam_variant", "Unknown space 'cbam_variant'. Did you mean 'cbam_variants'?", 2),
+    ("spaces cbam", "Unknown space 'cbam'. Did you mean 'cbam_variants'?", 2),
     ("run --space ./nope.yaml", "Space file not found: nope.yaml", 2),
     ("run --space folder/", "folder is a directory, expected a YAML file", 2),
     ("run --space empty.yaml", "empty.yaml is empty", 2),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attnsearch.cli.common import Json, Plugins, add_plugins, show_json, show_table, show_text
+from attnsearch.words import many
 
 if TYPE_CHECKING:
     from attnsearch.limits import Limit
@@ -114,7 +115,7 @@ def _lines(space: Space, facts: dict[str, Any]) -> list[str]:
     lines = [
         f"Host: {host['name']}, stages of {_join(host['units'])} units with {_join(host['channels'])} channels.",
         f"Archs: {facts['archs']:,} = {sizes}. Baseline: {facts['baseline']}. Design: {facts['design']}.",
-        f"Recipe on {data['name']}: {recipe.epochs} epochs, {recipe.optimizer}, lr {recipe.lr:g}, batch "
+        f"Recipe on {data['name']}: {many(recipe.epochs, 'epoch')}, {recipe.optimizer}, lr {recipe.lr:g}, batch "
         f"{recipe.batch_size}.",
     ]
     if budget := facts["budget"]:

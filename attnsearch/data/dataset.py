@@ -155,11 +155,6 @@ def safe_augmentations(pool: Pool) -> tuple[str, ...]:
     return ("flip", "crop")
 
 
-def plural(count: int, noun: str) -> str:
-    """`1 image`, `2 images`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def class_counts(labels: Labels, classes: Iterable[str]) -> dict[str, int]:
     """Images of each class, classes without one included."""
     names = tuple(classes)

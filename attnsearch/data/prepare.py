@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from attnsearch.data.dataset import BadImage, Labels, Pixels, Pool, Rows, class_counts, plural
+from attnsearch.data.dataset import BadImage, Labels, Pixels, Pool, Rows, class_counts
 from attnsearch.data.images import decode, fit, raise_bad, size_of
 from attnsearch.data.split import Plan, check_classes, plan_splits
 from attnsearch.data.store import Prepared
+from attnsearch.words import many
 
 PROBED = 512  # images whose headers decide the common size
 KEPT_AS_IS = 96  # sides up to this are kept where all images share one size
@@ -86,7 +87,7 @@ def _without_small_classes(pool: Pool, least: int | None) -> Pool:
         classes=tuple(pool.classes[kind] for kind in kept),
         labels={part: number[labels[rows[part]]] for part, labels in pool.labels.items()},
         read=lambda part, chosen: pool.read(part, rows[part][chosen]),
-        warnings=(*pool.warnings, f"left out for having fewer than {plural(least, 'image')}: {names}"),
+        warnings=(*pool.warnings, f"left out for having fewer than {many(least, 'image')}: {names}"),
     )
 
 
@@ -182,7 +183,7 @@ def _copies(arrays: dict[str, tuple[Pixels, Labels]]) -> list[str]:
     train = set(marks("train"))
     found = {split: sum(mark in train for mark in marks(split)) for split in arrays if split != "train"}
     return [
-        f"{plural(count, f'{split} image')} also in train, pixel for pixel: its accuracy flatters"
+        f"{many(count, f'{split} image')} also in train, pixel for pixel: its accuracy flatters"
         for split, count in found.items()
         if count
     ]

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from attnsearch.data.dataset import SPLITS, Data, Labels, Rows, SplitName, plural
+from attnsearch.data.dataset import SPLITS, Data, Labels, Rows, SplitName
 from attnsearch.errors import DataError, UsageError
+from attnsearch.words import many
 
 VAL_SHARE = TEST_SHARE = 0.15  # of a data set that comes in one piece
 VAL_OF_TRAIN = 0.1  # where the owner set test images apart; the custom on CIFAR: 45,000 + 5,000 + 10,000
@@ -39,7 +40,7 @@ def plan_splits(labels: Mapping[str, Labels], *, seed: int, limit: int | None) -
     least = sum(len(np.unique(labels[part][rows])) for part, rows in plan.values())
     if limit is not None and limit < least:
         raise DataError(
-            f"a limit of {plural(limit, 'image')} is too low: one per class and split makes {least:,}"
+            f"a limit of {many(limit, 'image')} is too low: one per class and split makes {least:,}"
         )
     if limit is None or limit >= total:
         return plan
@@ -116,7 +117,7 @@ def check_classes(classes: tuple[str, ...], labels: Mapping[str, Labels], where:
                 problems.append(f"class '{name}' has no image in {part}")
             elif count < needed:
                 splits = "both train and val" if count < 2 or needed < 3 else "each of train, val and test"
-                problems.append(f"class '{name}' has {plural(count, 'image')}; cannot be in {splits}")
+                problems.append(f"class '{name}' has {many(count, 'image')}; cannot be in {splits}")
     if problems:
         advice = "add images, or leave small classes out with --min-per-class"
         raise DataError(f"{where}: " + "\n  ".join([*problems, advice]))

@@ -15,6 +15,7 @@ from attnsearch.engines import DataSource, Job, Outcome, Progress
 from attnsearch.host import build
 from attnsearch.train import DeviceData, Diverged, Stopped, device_data, fit
 from attnsearch.trial import Epoch, Recipe
+from attnsearch.words import many
 
 if TYPE_CHECKING:
     from attnsearch.trial import State
@@ -81,7 +82,7 @@ def _described(device: torch.device) -> str:
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
     threads = torch.get_num_threads()
-    return f"cpu, {threads} thread{'s' if threads > 1 else ''}"
+    return f"cpu, {many(threads, 'thread')}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from attnsearch.reports.rows import cost_name
-from attnsearch.reports.table import Tile, many, number
+from attnsearch.reports.table import Tile, number
 from attnsearch.reports.verdicts import (
     FOUND,
     PRICES,
@@ -20,6 +20,7 @@ from attnsearch.reports.verdicts import (
     word,
 )
 from attnsearch.statistics import Verdict
+from attnsearch.words import many
 
 if TYPE_CHECKING:
     from attnsearch.reports.tables import Report

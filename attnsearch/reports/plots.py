@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from attnsearch.reports.rows import ArchRow, cost_title, median_curve
-from attnsearch.reports.table import Estimate, many, quantity
+from attnsearch.reports.table import Estimate, quantity
 from attnsearch.reports.tables import Report
 from attnsearch.reports.verdicts import Judged, estimate, word
+from attnsearch.words import many
 
 BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#9A9A9A", "#222222"
 _SIZE = (7.6, 4.8)  # inches: half a page of a paper, the width of a README

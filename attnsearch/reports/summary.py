@@ -11,9 +11,10 @@ from typing import Any
 from attnsearch.names import masked
 from attnsearch.reports import cautions, design
 from attnsearch.reports.rows import NOT_AUDITED, STATUSES, ArchRow, Counts, cost_name
-from attnsearch.reports.table import Estimate, Tile, many, number, probability, quantity
+from attnsearch.reports.table import Estimate, Tile, number, probability, quantity
 from attnsearch.reports.tables import Report
 from attnsearch.reports.verdicts import WORDS, Judged
+from attnsearch.words import many
 
 
 def title(report: Report) -> str:
@@ -410,7 +411,7 @@ def _error(row: ArchRow) -> str:
 
 def _which_seeds(row: ArchRow) -> str:
     kind = "" if row.baseline and not row.standing.fresh else f"{row.seeds_kind} "
-    return f"{row.standing.n} {kind}seed{'s' if row.standing.n > 1 else ''}"
+    return many(row.standing.n, f"{kind}seed")
 
 
 def _price(report: Report, row: ArchRow) -> str:

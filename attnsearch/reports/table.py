@@ -165,8 +165,3 @@ def quantity(value: float) -> str:
         if abs(value) >= scale:
             return f"{value / scale:#.4g}{letter}"
     return f"{value:.4g}"
-
-
-def many(count: int, word: str) -> str:
-    """`1 arch`, `1,200 archs`."""
-    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"

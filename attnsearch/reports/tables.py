@@ -30,9 +30,10 @@ from attnsearch.reports.rows import (
     nothing_finished,
     proxy_epochs,
 )
-from attnsearch.reports.table import Column, Table, Value, many
+from attnsearch.reports.table import Column, Table, Value
 from attnsearch.reports.verdicts import Judged, effect_table, judge, over_baseline, verdict_table
 from attnsearch.trial import StudyRecord
+from attnsearch.words import many
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,10 +15,11 @@ import numpy as np
 from attnsearch.errors import NoResultError, UsageError
 from attnsearch.front import Candidate, Front
 from attnsearch.reports.rows import ArchRow, cost_name
-from attnsearch.reports.table import Column, Estimate, Table, Value, many
+from attnsearch.reports.table import Column, Estimate, Table, Value
 from attnsearch.statistics import Analysis, Effect, Verdict, compare, contrasts, factor_effects, fit
 from attnsearch.statistics import Table as Blocks
 from attnsearch.trial import StudyRecord, TrialResult
+from attnsearch.words import many
 
 WORDS = {
     "gain": "the simultaneous 95 % interval of the difference lies above zero",
