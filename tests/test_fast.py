@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from attnsearch import fast, host
 from attnsearch.arch import Arch
+from attnsearch.blocks._parts import axis_means
 from attnsearch.host import add_relu, build, norm_add_relu, norm_relu
 from attnsearch.train import DeviceData, fit
 from attnsearch.trial import Recipe
@@ -77,6 +78,11 @@ class Within(nn.Module):
         return host.gated(self.gate, x)
 
 
+def profiled(x: Tensor) -> Tensor:
+    over_width, over_height = axis_means(x.sin())
+    return over_width * over_height.transpose(2, 3).exp()
+
+
 def gated(x: Tensor) -> Tensor:
     """Both kinds of pool and both kinds of product, on one map and on its product."""
     y = x * (x.mean((2, 3), keepdim=True) - x.amax((2, 3), keepdim=True)).sigmoid()
@@ -120,6 +126,7 @@ OPERATIONS = {
     "a gated unit": (lambda: Within(Gated()), (3, 6, 5, 4), 0.0),
     "a gated unit read again": (lambda: Within(Gated(again=True)), (3, 6, 5, 4), 0.0),
     "a strange gated unit": (Gated, (3, 6, 5, 4), 0.0),
+    "profiles": (lambda: profiled, (3, 6, 5, 4), 0.0),
     "gates": (lambda: gated, (3, 6, 5, 4), 0.0),
     "one channel": (lambda: gated, (3, 1, 5, 4), 0.0),
     "one place": (lambda: gated, (3, 6, 1, 1), 0.0),

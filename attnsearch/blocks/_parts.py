@@ -7,6 +7,7 @@ from math import gcd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from attnsearch.errors import BlockError
 
@@ -68,8 +69,11 @@ def fitting(option: str, value: int | None, number: int, of: str, preferred: int
 def axis_means(x: Tensor) -> tuple[Tensor, Tensor]:
     """Means over W and over H, (B, C, H, W) -> (B, C, H, 1) and (B, C, W, 1).
 
-    By pools to 1x1, because their backward is deterministic on every device; a pool to (H, 1) is not on CUDA.
+    By pools to 1x1, because their backward is deterministic on every device; a pool to (H, 1) is not on CUDA. They
+    copy a map in channels-last order, so `attnsearch.fast` may take hold here.
     """
+    if has_torch_function_unary(x):
+        return handle_torch_function(axis_means, (x,), x)
     batch, channels, height, width = x.shape
     maps = x.reshape(batch * channels, height, 1, width)
     over_width = F.adaptive_avg_pool2d(maps, 1)  # (B C, H, 1, 1)
