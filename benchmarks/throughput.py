@@ -56,7 +56,7 @@ TARGETS: tuple[Target, ...] = (
     ("step", "float32: CBAM", "<=", 1.35, "each gate reads and writes its map several times"),
     ("step", "bfloat16: CBAM", "<=", 1.35, "each gate reads and writes its map several times"),
     ("gates", "bam", "<=", 2.0, "channel times spatial logits make a whole map, of which a sigmoid is taken"),
-    ("gates", "coordatt", "<=", 2.0, "a product of two profiles makes a whole map"),
+    ("gates", "sge", "<=", 2.0, "similarities to the mean make a whole map, and so do the weights"),
     (
         "gates",
         "ema",
