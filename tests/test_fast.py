@@ -22,7 +22,7 @@ from attnsearch.train import DeviceData, fit
 from attnsearch.trial import Recipe
 
 pytest.importorskip("numba")
-from attnsearch.fast import Fast, mode
+from attnsearch.fast import Fast, mode, spare
 
 
 @pytest.fixture(autouse=True)
@@ -215,6 +215,18 @@ def test_a_gradient_that_nobody_else_holds_is_written_over(monkeypatch: pytest.M
     monkeypatch.setattr(torch, "empty_like", lambda x: new.append(x) or empty_like(x))
     (y * y).sum().backward()
     assert not new
+
+
+def test_where_torch_counts_no_holders_nothing_is_written_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch._C, "_storage_Use_Count")
+    spare._holders_of_one_that_is_alone.cache_clear()
+    try:
+        found, expected = (
+            values_and_gradients(Residual(), feature_map(5, 6, 7, 4), f) for f in (True, False)
+        )
+    finally:
+        spare._holders_of_one_that_is_alone.cache_clear()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("compiled", [False, True])

@@ -27,7 +27,7 @@ def spare_maps(gradients: tuple[Tensor | None, ...], like: Tensor) -> Iterator[T
     alone = _holders_of_one_that_is_alone()
     free = [
         g
-        for g, holders in zip(gradients, _holders(gradients), strict=True)
+        for g, holders in zip(gradients, _holders(gradients) if alone else (), strict=False)
         if g is not None
         and holders == alone
         and (g.shape, g.dtype) == (like.shape, like.dtype)
