@@ -7,7 +7,6 @@ from math import gcd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from attnsearch.errors import BlockError
 
@@ -69,16 +68,15 @@ def fitting(option: str, value: int | None, number: int, of: str, preferred: int
 def axis_means(x: Tensor) -> tuple[Tensor, Tensor]:
     """Means over W and over H, (B, C, H, W) -> (B, C, H, 1) and (B, C, W, 1).
 
-    By pools to 1x1, because their backward is deterministic on every device; a pool to (H, 1) is not on CUDA. They
-    copy a map in channels-last order, so `attnsearch.fast` may take hold here.
+    By pools to 1x1, because their backward is deterministic on every device; a pool to (H, 1) is not on CUDA. A row,
+    or all columns side by side, stand for an image: seen so, a map in channels-last order is not copied.
     """
-    if has_torch_function_unary(x):
-        return handle_torch_function(axis_means, (x,), x)
     batch, channels, height, width = x.shape
-    maps = x.reshape(batch * channels, height, 1, width)
-    over_width = F.adaptive_avg_pool2d(maps, 1)  # (B C, H, 1, 1)
-    over_height = F.adaptive_avg_pool2d(maps.transpose(1, 3), 1)  # (B C, W, 1, 1)
-    return over_width.reshape(batch, channels, height, 1), over_height.reshape(batch, channels, width, 1)
+    rows = x.permute(0, 2, 1, 3).reshape(batch * height, channels, 1, width)
+    columns = x.permute(0, 3, 1, 2).reshape(batch, width * channels, height, 1)
+    over_width = F.adaptive_avg_pool2d(rows, 1).view(batch, height, channels, 1).transpose(1, 2)
+    over_height = F.adaptive_avg_pool2d(columns, 1).view(batch, width, channels, 1).transpose(1, 2)
+    return over_width, over_height
 
 
 class BatchNorm(nn.BatchNorm2d):

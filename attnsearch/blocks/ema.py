@@ -40,7 +40,7 @@ class EMA(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, _, height, width = x.shape
         grouped = x.reshape(batch * self.groups, -1, height, width)  # (B G, c, H, W)
-        profiles = torch.cat(axis_means(grouped), 2)  # (B G, c, H + W, 1)
+        profiles = torch.cat(axis_means(x), 2).reshape(*grouped.shape[:2], -1, 1)  # (B G, c, H + W, 1)
         rows, columns = self.axes(profiles).sigmoid().split([height, width], 2)
         gated = self.norm(grouped * rows * columns.transpose(2, 3))  # (B G, c, H, W)
         local = self.local(grouped)

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from attnsearch.blocks._parts import axis_means
 from attnsearch.fast.gates import Gates, Product, Shared
 from attnsearch.fast.passes import AddRelu, Norm, PlanesConv, Sampled, scaled_shifted
 from attnsearch.host import add_relu, gated, norm_add_relu, norm_relu
@@ -174,12 +173,6 @@ class Fast(TorchFunctionMode):
     def average_pool(self, x: Tensor, output_size: Any) -> Tensor | None:
         return self._pool(x, (2, 3), True, 0) if output_size in (1, (1, 1)) else None
 
-    def axis_means(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
-        over_width, over_height = self._pool(x, 3, True, 0), self._pool(x, 2, True, 0)
-        if over_width is None or over_height is None:
-            return None
-        return over_width, over_height.transpose(2, 3)
-
     def multiply(self, x: Any, other: Any) -> Tensor | None:
         if not (isinstance(x, Tensor) and isinstance(other, Tensor)):
             return None
@@ -338,7 +331,7 @@ def _suits(x: Tensor) -> bool:
 
 _DIMS = {1: (1,), 2: (2,), 3: (3,), (1,): (1,), (2,): (2,), (3,): (3,), (2, 3): (2, 3), (-2, -1): (2, 3)}
 OURS = ("attnsearch.", "torch.nn.")  # modules whose classes call nothing that torch cannot override
-_HANDLED: dict[Any, Callable[..., Tensor | tuple[Tensor, Tensor] | None]] = {
+_HANDLED: dict[Any, Callable[..., Tensor | None]] = {
     gated: Fast.gated,
     norm_relu: Fast.norm_relu,
     norm_add_relu: Fast.norm_add_relu,
@@ -349,7 +342,6 @@ _HANDLED: dict[Any, Callable[..., Tensor | tuple[Tensor, Tensor] | None]] = {
     Tensor.mul: Fast.multiply,
     F.conv2d: Fast.conv,
     F.adaptive_avg_pool2d: Fast.average_pool,
-    axis_means: Fast.axis_means,
 }
 # These know what a product is whose values are not computed yet.
 _WAITING = {gated, Tensor.mul, Tensor.mean, Tensor.amax, F.adaptive_avg_pool2d, add_relu}
