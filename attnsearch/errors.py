@@ -84,7 +84,7 @@ def unknown(what: str, word: object, known: Iterable[object]) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`" Did you mean 'se'?"`, or an empty string where nothing is near."""
+    """`" Did you mean 'se'?"` for a word that is near, or that begins with this one; else an empty string."""
     words = list(known)
     near = difflib.get_close_matches(word, words, n=1, cutoff=0.6) or [
         w for w in words if w.startswith(word + "_")

@@ -52,7 +52,7 @@ def line(kernel: tuple[int, int], dilation: int = 1, bias: bool = True) -> nn.Mo
 
 
 class Gated(nn.Module):
-    """What a unit with CBAM does behind its branch, the map and both products read once more in the last form."""
+    """What a unit with CBAM does behind its branch, and the next addition, or the map and both products read again."""
 
     def __init__(self, again: bool = False) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Gated(nn.Module):
         y = x * (x.mean((2, 3), keepdim=True) - x.amax((2, 3), keepdim=True)).sigmoid()
         z = y * torch.cat((y.mean(1, keepdim=True), y.amax(1, keepdim=True)), 1).sum(1, True).sigmoid()
         out = add_relu(z, shortcut)
-        return out + x * y * z if self.again else out.cos() + out
+        return out + x * y * z if self.again else add_relu(out.sin(), out)
 
 
 class Within(nn.Module):
@@ -218,15 +218,15 @@ def test_a_gradient_that_nobody_else_holds_is_written_over(monkeypatch: pytest.M
 
 
 def test_where_torch_counts_no_holders_nothing_is_written_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same numbers, only elsewhere in memory."""
+    expected = values_and_gradients(Residual(), feature_map(5, 6, 7, 4), fast=True)
     monkeypatch.delattr(torch._C, "_storage_Use_Count")
     spare._holders_of_one_that_is_alone.cache_clear()
     try:
-        found, expected = (
-            values_and_gradients(Residual(), feature_map(5, 6, 7, 4), f) for f in (True, False)
-        )
+        found = values_and_gradients(Residual(), feature_map(5, 6, 7, 4), fast=True)
     finally:
         spare._holders_of_one_that_is_alone.cache_clear()
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("compiled", [False, True])

@@ -52,7 +52,7 @@ def size_of(picture: Picture) -> tuple[int, int] | None:
         with Image.open(io.BytesIO(picture), formats=FORMATS) as image:
             turned = image.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 lie on their side
             return image.size if turned else image.size[::-1]
-    except Exception:
+    except Exception:  # Pillow raises many kinds on broken bytes
         return None
 
 

@@ -98,7 +98,10 @@ class AddRelu(torch.autograd.Function):
 
 
 class Sampled(torch.autograd.Function):
-    """Every so manieth line and column of a map, as a map in its order: torch's slice has its gradient in another."""
+    """x[:, :, ::down, ::right] in the maps' own order, (B, C, H / down, W / right) rounded up.
+
+    A slice of torch's gives its gradient in another order, which the pass behind it would have to turn.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, down: int, right: int) -> Tensor:
