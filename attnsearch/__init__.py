@@ -6,26 +6,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attnsearch.cost import measure
-    from attnsearch.create import create_block, create_model, create_neck
-    from attnsearch.inserting import insert, load_weights
-    from attnsearch.space import load_space
-    from attnsearch.studies import open_study
-    from attnsearch.study import run
+    from attnsearch.build.create import create_block, create_model, create_neck
+    from attnsearch.build.insert import insert, load_weights
+    from attnsearch.cost.measure import measure
+    from attnsearch.space.space import load_space
+    from attnsearch.study.run import run
+    from attnsearch.study.study import open_study
 
 __version__ = "0.1.0"
 
 # Loaded when first asked for, so that `import attnsearch` and what only reads results stay free of torch.
 _LAZY = {
-    "create_block": "create",
-    "create_model": "create",
-    "create_neck": "create",
-    "insert": "inserting",
-    "load_space": "space",
-    "load_weights": "inserting",
-    "measure": "cost",
-    "open_study": "studies",
-    "run": "study",
+    "create_block": "build.create",
+    "create_model": "build.create",
+    "create_neck": "build.create",
+    "insert": "build.insert",
+    "load_space": "space.space",
+    "load_weights": "build.insert",
+    "measure": "cost.measure",
+    "open_study": "study.study",
+    "run": "study.run",
 }
 
 __all__ = [

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code, see `attnsearch.cli.failures`."""
-    from attnsearch import screen
     from attnsearch.cli import app, failures
+    from attnsearch.report import console
 
     said = list(sys.argv[1:] if argv is None else argv)
     # --debug belongs to all commands, so it may stand anywhere.
     args = sorted(said, key=lambda word: word != "--debug")
-    with screen.patient_streams():
+    with console.patient_streams():
         return failures.fail_cleanly(
             lambda: app(args, prog_name="attnsearch", standalone_mode=False), debug="--debug" in said
         )

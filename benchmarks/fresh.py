@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
-from attnsearch.front import pareto
-from attnsearch.pruning import MoAsha, NeverStop, ParetoAtRung, Pruner
-from attnsearch.samplers.ehvi import hypervolume
+from attnsearch.sample.ehvi import hypervolume
+from attnsearch.sample.pruning import MoAsha, NeverStop, ParetoAtRung, Pruner
+from attnsearch.statistics.front import pareto
 from benchmarks.replay import SAMPLERS, Curve, Search, Trace
 from benchmarks.tables import Floats, Table
 

@@ -27,8 +27,8 @@ from pathlib import Path
 import numpy as np
 
 from attnsearch import open_study
-from attnsearch.front import hypervolume, pareto
-from attnsearch.trial import StudyRecord, TrialResult
+from attnsearch.core.trial import StudyRecord, TrialResult
+from attnsearch.statistics.front import hypervolume, pareto
 from benchmarks.search import _interval
 
 POOL = ("--sampler", "pool", "--pruner", "par")

@@ -15,8 +15,9 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import create_trial
 
-from attnsearch.pruning import ParetoAtRung, Run
-from attnsearch.samplers import Domain, PoolEHVI, Uniform
+from attnsearch.sample import Domain, PoolEHVI, Uniform
+from attnsearch.sample.pruning import ParetoAtRung
+from attnsearch.statistics.false_stops import Run
 from benchmarks.replay import SAMPLERS, Problem, Search
 from benchmarks.tables import Attn6
 

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from attnsearch.arch import Arch
+from attnsearch.build.resnet import build
+from attnsearch.core.trial import Recipe
 from attnsearch.data import Data
-from attnsearch.host import build
-from attnsearch.trial import Recipe
+from attnsearch.space.arch import Arch
 
 
 class CBAM(nn.Module):

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from optuna.trial import TrialState
 from scipy.stats import kendalltau
 
-from attnsearch.pruning import NeverStop, Pruner, Run
-from attnsearch.samplers import Dedup, Domain, Exhausted, PoolEHVI, Uniform
-from attnsearch.samplers.ehvi import hypervolume
+from attnsearch.core.errors import Exhausted
+from attnsearch.sample import Dedup, Domain, PoolEHVI, Uniform
+from attnsearch.sample.ehvi import hypervolume
+from attnsearch.sample.pruning import NeverStop, Pruner
+from attnsearch.statistics.false_stops import Run
 from benchmarks.tables import Codes, Floats, Sites
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

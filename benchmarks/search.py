@@ -25,7 +25,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import t as student
 
-from attnsearch.pruning import MoAsha, NeverStop, ParetoAtRung, Pruner, audit
+from attnsearch.sample.pruning import MoAsha, NeverStop, ParetoAtRung, Pruner
+from attnsearch.statistics.false_stops import audit
 from benchmarks import fresh, overhead
 from benchmarks.replay import SAMPLERS, Curve, Problem, Search, Trace
 from benchmarks.tables import Attn6, Floats, Table, nas_bench_macro

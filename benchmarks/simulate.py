@@ -25,11 +25,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from attnsearch.front import assess, candidates, final_cells, next_cells, pareto
-from attnsearch.proxy import Pair, audit, choose, kendall
+from attnsearch.core.trial import Role, TrialResult
 from attnsearch.statistics import Table, compare
+from attnsearch.statistics.front import assess, candidates, final_cells, next_cells, pareto
 from attnsearch.statistics.power import mde
-from attnsearch.trial import Role, TrialResult
+from attnsearch.statistics.proxy import Pair, audit, choose, kendall
 
 Floats = NDArray[np.float64]
 SEEDS, VARIANTS, RHOS, NOISES = (3, 5, 10), (2, 6, 11), (0.0, 0.5), ("normal", "t3")

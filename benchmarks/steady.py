@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attnsearch.registry import block
+from attnsearch.blocks.registry import block
 
 
 @block("steady")

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from attnsearch import registry
-from attnsearch.arch import Arch
-from attnsearch.trial import Recipe
+from attnsearch.blocks import registry
+from attnsearch.core.trial import Recipe
+from attnsearch.space.arch import Arch
 
 BLOCKS = ("none", "cbam")
 STEPS = 8  # of which the median counts
@@ -32,11 +32,11 @@ def step(args: argparse.Namespace) -> dict[str, list[float]]:
     """A step's arithmetic per CPU second against matrix products of the same dtype, and its convolutions' alone."""
     import torch
 
-    from attnsearch import cost
-    from attnsearch.host import build
+    from attnsearch.build.resnet import build
+    from attnsearch.cost.measure import measure
 
     torch.set_num_threads(1)
-    work = 3 * 2 * cost.measure(build(arch_of(args.host, "none")), image=(3, 32, 32)).macs * args.batch / 1e9
+    work = 3 * 2 * measure(build(arch_of(args.host, "none")), image=(3, 32, 32)).macs * args.batch / 1e9
     found: dict[str, list[float]] = {}
     for dtype in ("float32", "bfloat16"):
         runs = {b: stepper(args.host, b, dtype, args.batch) for b in BLOCKS}
@@ -58,7 +58,7 @@ def convolutions_of(host: str, dtype: Any, batch: int) -> Callable[[], None]:
     import torch
     from torch import nn
 
-    from attnsearch.host import build
+    from attnsearch.build.resnet import build
 
     model, layers = build(arch_of(host, "none")), []
 
@@ -89,17 +89,17 @@ def gates(args: argparse.Namespace) -> dict[str, list[float]]:
     """A ResNet-8's training step with each gate in every unit, over the step without; beside it, its MACs over."""
     import torch
 
-    from attnsearch import cost
-    from attnsearch.host import build
+    from attnsearch.build.resnet import build
+    from attnsearch.cost.measure import measure
 
     torch.set_num_threads(1)
-    base = cost.measure(build(arch_of(GATED, "none")), image=(3, 32, 32)).macs
+    base = measure(build(arch_of(GATED, "none")), image=(3, 32, 32)).macs
     plain, found = stepper(GATED, "none", "auto", args.batch), {}
     for name in sorted(registry.blocks()):
         if registry.info(name).slot != "attention":
             continue
         times = in_turn({"none": plain, name: stepper(GATED, name, "auto", args.batch)}, 5)
-        macs = cost.measure(build(arch_of(GATED, name)), image=(3, 32, 32)).macs / base
+        macs = measure(build(arch_of(GATED, name)), image=(3, 32, 32)).macs / base
         found[f"{name} (MACs x {macs:.2f})"] = ratios(times[name], times["none"])
     return found
 
@@ -108,23 +108,21 @@ def stepper(host: str, block: str, dtype: str, batch: int) -> Callable[[], None]
     """One call is one training step: what `fit` does for an epoch of one batch."""
     import torch
 
-    from attnsearch import train
-    from attnsearch.host import build
+    from attnsearch.build.resnet import build
+    from attnsearch.train import fit
 
     drawn = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (batch, 32, 32, 3), dtype=torch.uint8, generator=drawn).permute(0, 3, 1, 2)
     labels = torch.randint(0, 10, (batch,), generator=drawn)
     halves = images, labels, images[:1], labels[:1]
-    data = train.DeviceData(*halves, mean=(0.5,) * 3, std=(0.25,) * 3, augment=("flip", "crop"))
+    data = fit.DeviceData(*halves, mean=(0.5,) * 3, std=(0.25,) * 3, augment=("flip", "crop"))
     recipe = Recipe(epochs=10**6, batch_size=batch, precision=dtype, lr=1e-4)  # type: ignore[arg-type]
     model = build(arch_of(host, block), seed=0)
-    precision = train.precision(recipe, torch.device("cpu"))
+    precision = fit.precision(recipe, torch.device("cpu"))
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer, batches = train.make_optimizer(model, recipe), train._Batches(data, recipe, 0, precision)
+    optimizer, batches = fit.make_optimizer(model, recipe), fit._Batches(data, recipe, 0, precision)
     rates: Iterator[float] = iter(lambda: 1e-4, None)
-    return lambda: (
-        float(train._train_epoch(model, optimizer, batches, rates, recipe, precision, None)) and None
-    )
+    return lambda: float(fit._train_epoch(model, optimizer, batches, rates, recipe, precision, None)) and None
 
 
 def in_turn(runs: dict[str, Callable[[], Any]], repeats: int = STEPS) -> dict[str, list[float]]:
@@ -148,14 +146,14 @@ def shares(args: argparse.Namespace) -> dict[str, list[float]]:
     """Where one training's time goes, in percent, by clocks around the parts of `fit`."""
     import torch
 
-    from attnsearch import train
+    from attnsearch.build.resnet import build
     from attnsearch.data import open_data
-    from attnsearch.host import build
+    from attnsearch.train import fit
 
     torch.set_num_threads(1)
     data = open_data(args.data)
     recipe = replace(recipe_of(args), epochs=1)
-    there = train.device_data(data, recipe, "cpu")
+    there = fit.device_data(data, recipe, "cpu")
     clock: dict[str, float] = dict.fromkeys(("data", "forward", "backward", "optimiser", "validation"), 0.0)
     found: dict[str, list[float]] = {}
     for block in BLOCKS:
@@ -164,9 +162,9 @@ def shares(args: argparse.Namespace) -> dict[str, list[float]]:
         )()  # what is loaded or compiled once is no part of a trial
         clock = dict.fromkeys(clock, 0.0)
         model = build(arch_of(args.host, block), classes=len(data.classes), seed=0)
-        with clocks(train, model, clock):
+        with clocks(fit, model, clock):
             began = time.process_time()
-            train.fit(model, there, recipe, seed=0)
+            fit.fit(model, there, recipe, seed=0)
             whole = time.process_time() - began
         found |= {f"{block}: {name} (%)": [100 * seconds / whole] for name, seconds in clock.items()}
         found[f"{block}: rest (%)"] = [100 * (1 - sum(clock.values()) / whole)]

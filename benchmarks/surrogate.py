@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from attnsearch.samplers import Domain, PoolEHVI, gp
-from attnsearch.samplers.pool import Surrogate
+from attnsearch.sample import Domain, PoolEHVI, gp
+from attnsearch.sample.pool import Surrogate
 from benchmarks.replay import Problem, Search
 from benchmarks.tables import Attn6, Codes, Floats, nas_bench_macro
 

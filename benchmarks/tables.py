@@ -28,8 +28,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from attnsearch.samplers.ehvi import hypervolume
-from attnsearch.trial import TrialResult
+from attnsearch.core.trial import TrialResult
+from attnsearch.sample.ehvi import hypervolume
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from attnsearch.engines import DataSource, Job, Outcome
-from attnsearch.trial import Recipe
+from attnsearch.core.jobs import DataSource, Job, Outcome
+from attnsearch.core.trial import Recipe
 from benchmarks.steps import BLOCKS, arch_of
 from benchmarks.trials import MEGABYTE, Figures, in_process
 
@@ -101,8 +101,8 @@ def _count(how: str) -> float:
 def _cost_range() -> float:
     import yaml
 
-    from attnsearch.costing import CostTable
-    from attnsearch.space import load_space
+    from attnsearch.cost.cost_table import CostTable
+    from attnsearch.space.space import load_space
 
     path = Path(tempfile.mkdtemp()) / "many.yaml"
     path.write_text(yaml.safe_dump(MANY))
@@ -119,11 +119,11 @@ def _study_of(trials: int, folder: Path) -> None:
     import numpy as np
     import optuna
 
-    from attnsearch.costing import CostTable
-    from attnsearch.space import load_space
-    from attnsearch.storage import database
-    from attnsearch.storage.book import Book
-    from attnsearch.trial import Epoch, TrialResult
+    from attnsearch.core.trial import Epoch, TrialResult
+    from attnsearch.cost.cost_table import CostTable
+    from attnsearch.space.space import load_space
+    from attnsearch.store import database
+    from attnsearch.store.study_store import Book
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = load_space("cbam_variants")
@@ -180,7 +180,7 @@ def memory(args: argparse.Namespace) -> Figures:
 def _leak(args: argparse.Namespace, recipe: Recipe, trials: int) -> tuple[float, float]:
     import torch
 
-    from attnsearch.engines.work import Worker
+    from attnsearch.train.worker import Worker
 
     torch.set_num_threads(1)
     worker, process = Worker(DataSource(args.data), "cpu"), psutil.Process()

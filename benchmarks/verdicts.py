@@ -121,11 +121,11 @@ def aa_runs() -> Iterator[tuple[str, int, float]]:
     """Train the plain ResNet-8 on 1,500 cluttered digits for 3 epochs, ten times in each of six blocks."""
     import torch
 
+    from attnsearch.build.resnet import build
+    from attnsearch.core.trial import Recipe
     from attnsearch.data import open_data
-    from attnsearch.host import build
-    from attnsearch.space import load_space
-    from attnsearch.train import device_data, fit
-    from attnsearch.trial import Recipe
+    from attnsearch.space.space import load_space
+    from attnsearch.train.fit import device_data, fit
 
     torch.set_num_threads(1)
     data = open_data("cluttered-digits")
@@ -141,7 +141,7 @@ def aa_runs() -> Iterator[tuple[str, int, float]]:
 def planted_runs() -> Iterator[tuple[str, int, float]]:
     """Work off the design `add` over `SPACE` on dimmed digits, by the program's own run."""
     import attnsearch
-    from attnsearch import registry
+    from attnsearch.blocks import registry
 
     registry.add_plugin(Path(__file__).with_name("steady.py"))
     with tempfile.TemporaryDirectory() as folder:

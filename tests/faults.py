@@ -18,13 +18,13 @@ from unittest.mock import patch
 import optuna
 import sqlalchemy
 
-from attnsearch.coordinator import Observer
-from attnsearch.engines import Outcome, Progress
-from attnsearch.settings import Settings
-from attnsearch.space import load_space
-from attnsearch.studies import open_study
-from attnsearch.study import Run
-from attnsearch.trial import Epoch
+from attnsearch.core.jobs import Outcome, Progress
+from attnsearch.core.settings import Settings
+from attnsearch.core.trial import Epoch
+from attnsearch.space.space import load_space
+from attnsearch.study.coordinator import Observer
+from attnsearch.study.run import Run
+from attnsearch.study.study import open_study
 
 TINY = """
 question: Does a tiny host want a gate?
@@ -87,9 +87,11 @@ def run(folder: Path, engine=None, **settings):
     wanted = {"data": "digits", "out": folder / "results", "device": "cpu", "sampler": "random", **settings}
     doing = Run(question(folder), Settings(**wanted).check(), Observer())
     with (
-        patch("attnsearch.engines.local.LocalPool", lambda *_, **__: engine or Instant()),
-        patch("attnsearch.coordinator.write_report", lambda *_, **__: ""),
-        patch("attnsearch.study.write_report", lambda *_, **__: ""),  # pictures would take most of the time
+        patch("attnsearch.train.pool.LocalPool", lambda *_, **__: engine or Instant()),
+        patch("attnsearch.study.coordinator.write_report", lambda *_, **__: ""),
+        patch(
+            "attnsearch.study.run.write_report", lambda *_, **__: ""
+        ),  # pictures would take most of the time
     ):
         return doing.go()
 
@@ -219,7 +221,7 @@ def _assert_mirrored(database, study, complete) -> None:
 
 
 def _assert_reported(database, study, complete) -> None:
-    from attnsearch import reports
+    from attnsearch import report as reports
 
     record = open_study(study, f"sqlite:///{database}").record
     folder = database.parent / "reported"

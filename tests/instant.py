@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from attnsearch.arch import Arch
-from attnsearch.engines import Job, Message, Outcome
-from attnsearch.trial import Epoch
+from attnsearch.core.jobs import Job, Message, Outcome
+from attnsearch.core.trial import Epoch
+from attnsearch.space.arch import Arch
 
 ErrorOf = Callable[[Arch, int, int], float]  # arch, seed, epochs -> error in percent
 
@@ -44,5 +44,5 @@ class Instant:
 def instead_of_workers(monkeypatch: Any, error: ErrorOf) -> Instant:
     """Make every run of the test use one `Instant` engine; gives it back."""
     engine = Instant(error)
-    monkeypatch.setattr("attnsearch.engines.local.LocalPool", lambda *given, **options: engine)
+    monkeypatch.setattr("attnsearch.train.pool.LocalPool", lambda *given, **options: engine)
     return engine

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from attnsearch.trial import Epoch, TrialResult
+from attnsearch.core.trial import Epoch, TrialResult
 from benchmarks import fresh
 from benchmarks.replay import SAMPLERS, Curve, Search
 from benchmarks.search import Claim

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 import attnsearch
-from attnsearch import registry
+from attnsearch.blocks import registry
 from attnsearch.blocks._parts import BatchNorm, canonical_hidden, hidden_width
 from attnsearch.blocks.mhsa import resized
 from attnsearch.blocks.splat import r_softmax
-from attnsearch.errors import BlockError, UsageError
+from attnsearch.core.errors import BlockError, UsageError
 
 # Parameters at 64 and at 512 channels, default options, worked out from the formula of each block's source.
 # One line a block, in the order of the alphabet.
@@ -664,7 +664,7 @@ def test_unknown_names_say_the_nearest() -> None:
 
 def test_facts_need_no_torch() -> None:
     code = (
-        "import sys, attnsearch\nfrom attnsearch import registry\n"
+        "import sys, attnsearch\nfrom attnsearch.blocks import registry\n"
         "assert registry.expand('se.article') == ('se', {'ratio': 8})\nassert 'torch' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import attnsearch
-from attnsearch import registry
-from attnsearch.check import Finding, audit, properties
-from attnsearch.errors import UsageError
+from attnsearch.blocks import registry
+from attnsearch.core.errors import UsageError
+from attnsearch.tools.check import Finding, audit, properties
 from tests.broken_blocks import BROKEN, Sound
 
 EXPORTS = ("torch.export", "ONNX")  # seconds each
@@ -130,7 +130,7 @@ def test_files_of_one_name_are_not_confused(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(sys, "dont_write_bytecode", False)  # Python's own loader would run what it kept
     text = (
         "from torch import Tensor, nn\n"
-        "from attnsearch.registry import block\n\n\n"
+        "from attnsearch.blocks.registry import block\n\n\n"
         '@block("scaled")\n'
         "class Scaled(nn.Module):\n"
         "    def __init__(self, channels: int) -> None:\n"
@@ -155,7 +155,7 @@ def test_a_users_file_is_audited_by_name(tmp_path: Path, monkeypatch: pytest.Mon
     file = tmp_path / "mine.py"
     file.write_text(
         "from torch import Tensor, nn\n"
-        "from attnsearch.registry import block\n\n\n"
+        "from attnsearch.blocks.registry import block\n\n\n"
         '@block("mine")\n'
         "class Mine(nn.Module):\n"
         "    def __init__(self, channels: int, *, power: int = 2) -> None:\n"

@@ -17,13 +17,15 @@ import optuna
 import pytest
 import typer
 
-from attnsearch import catalogue, doctor, machine, registry
 from attnsearch.__main__ import main
+from attnsearch.blocks import registry
 from attnsearch.cli import app, failures
 from attnsearch.cli.init import EXAMPLE
-from attnsearch.errors import EnvironmentFault
-from attnsearch.space import load_space
-from attnsearch.storage import database
+from attnsearch.core import machine
+from attnsearch.core.errors import EnvironmentFault
+from attnsearch.space.space import load_space
+from attnsearch.store import database
+from attnsearch.tools import catalog, doctor
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "pandas", "optuna", "numpy", "sqlalchemy", "matplotlib", "rich")
@@ -363,13 +365,13 @@ def test_a_space_is_counted_and_costed(say):
 )
 def test_a_block_says_where_it_comes_from(name, source, faithful):
     facts = registry.info(name)
-    assert (catalogue.source(facts), catalogue.faithful(facts)) == (source, faithful)
+    assert (catalog.source(facts), catalog.faithful(facts)) == (source, faithful)
 
 
 def test_every_shipped_block_says_source_and_fidelity():
     for facts in registry.blocks().values():
-        assert re.fullmatch(r"\w+ (et al\.|and \w+) \d{4}", catalogue.source(facts)), facts.name
-        assert catalogue.faithful(facts) in ("yes", "differs"), facts.name
+        assert re.fullmatch(r"\w+ (et al\.|and \w+) \d{4}", catalog.source(facts)), facts.name
+        assert catalog.faithful(facts) in ("yes", "differs"), facts.name
 
 
 def test_blocks_show_costs_and_constraints(say):
@@ -423,7 +425,7 @@ def test_what_the_example_comments_out_is_valid_too(folder, line):
 
 BLOCK = """
 from torch import nn
-from attnsearch.registry import block
+from attnsearch.blocks.registry import block
 
 @block("mine")
 class Mine(nn.Module):

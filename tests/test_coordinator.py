@@ -11,14 +11,14 @@ from pathlib import Path
 import optuna
 import pytest
 
-from attnsearch.coordinator import Observer
-from attnsearch.engines import Outcome, Progress
-from attnsearch.errors import Interrupted, NoResultError, UsageError
-from attnsearch.settings import Settings
-from attnsearch.space import load_space
-from attnsearch.studies import open_study
-from attnsearch.study import Run
-from attnsearch.trial import Epoch
+from attnsearch.core.errors import Interrupted, NoResultError, UsageError
+from attnsearch.core.jobs import Outcome, Progress
+from attnsearch.core.settings import Settings
+from attnsearch.core.trial import Epoch
+from attnsearch.space.space import load_space
+from attnsearch.study.coordinator import Observer
+from attnsearch.study.run import Run
+from attnsearch.study.study import open_study
 
 SMALL = """
 question: Where does ECA help?
@@ -107,7 +107,7 @@ def question(tmp_path):
 
 
 def go(question, tmp_path, monkeypatch, oracle=None, **settings):
-    monkeypatch.setattr("attnsearch.engines.local.LocalPool", lambda *given, **options: oracle or Oracle())
+    monkeypatch.setattr("attnsearch.train.pool.LocalPool", lambda *given, **options: oracle or Oracle())
     wanted = Settings(**{"data": "digits", "out": tmp_path / "results", "device": "cpu", **settings}).check()
     return Run(question, wanted, Observer()).go()
 

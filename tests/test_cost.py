@@ -15,11 +15,12 @@ from fvcore.nn import ActivationCountAnalysis
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from attnsearch import create_block, create_model, registry
-from attnsearch.cost import Cost, count_block, latency, measure, measure_made, peak_memory
-from attnsearch.counting import ELEMENTWISE
-from attnsearch.errors import CostError, EnvironmentFault
-from attnsearch.units import COSTS
+from attnsearch import create_block, create_model
+from attnsearch.blocks import registry
+from attnsearch.core.costs import COSTS
+from attnsearch.core.errors import CostError, EnvironmentFault
+from attnsearch.cost.counting import ELEMENTWISE
+from attnsearch.cost.measure import Cost, count_block, latency, measure, measure_made, peak_memory
 
 IMAGE = (8, 6, 6)
 
@@ -478,7 +479,7 @@ def test_names_units_and_directions():
 
 
 def test_names_come_without_torch():
-    code = "import sys, attnsearch.units; sys.exit('torch' in sys.modules)"
+    code = "import sys, attnsearch.core.costs; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

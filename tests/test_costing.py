@@ -7,10 +7,10 @@ import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
 
-from attnsearch.costing import CostTable, map_size
-from attnsearch.host import build
-from attnsearch.limits import parse_limits
-from attnsearch.space import load_space
+from attnsearch.build.resnet import build
+from attnsearch.core.limits import parse_limits
+from attnsearch.cost.cost_table import CostTable, map_size
+from attnsearch.space.space import load_space
 
 IMAGE = (3, 32, 32)
 MULTIPLY_ADD = {"conv", "linear", "addmm", "mm", "matmul", "bmm", "einsum"}  # names of fvcore
@@ -89,7 +89,7 @@ def test_map_sizes_halve_as_the_network_does():
     # 224 px: 7x7/2 to 112, max-pool to 56, then 56, 28, 14, 7 (He et al. 2016, table 1).
     host = load_space("cbam_variants").host
     assert [map_size(host, IMAGE, i) for i in (-1, 0, 1, 2)] == [(32, 32), (32, 32), (16, 16), (8, 8)]
-    from attnsearch.arch import Host
+    from attnsearch.space.arch import Host
 
     assert [map_size(Host("resnet18"), (3, 224, 224), i)[0] for i in (-1, 0, 1, 2, 3)] == [56, 56, 28, 14, 7]
 

@@ -11,8 +11,8 @@ from wsgiref.util import setup_testing_defaults
 import optuna
 import pytest
 
-from attnsearch import dashboard
-from attnsearch.errors import EnvironmentFault, UsageError
+from attnsearch.core.errors import EnvironmentFault, UsageError
+from attnsearch.report import dashboard
 
 
 def ask(app, path="/", method="GET", host="127.0.0.1:8080", body=b""):

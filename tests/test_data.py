@@ -20,11 +20,11 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from attnsearch.core.errors import DataError, EnvironmentFault, UsageError
 from attnsearch.data import open_data, open_test, subset
 from attnsearch.data.dataset import Split
 from attnsearch.data.digits import clutter
 from attnsearch.data.split import stratified
-from attnsearch.errors import DataError, EnvironmentFault, UsageError
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from attnsearch.core.errors import DataError, EnvironmentFault
 from attnsearch.data import cifar, open_data, open_test
-from attnsearch.errors import DataError, EnvironmentFault
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 

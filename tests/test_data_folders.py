@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from attnsearch.core.errors import DataError
 from attnsearch.data import open_data, open_test
 from attnsearch.data.dataset import BadImage
 from attnsearch.data.images import decode
-from attnsearch.errors import DataError
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from attnsearch.designs import Design, add, factorial, loo, swap
-from attnsearch.errors import UsageError
+from attnsearch.core.errors import UsageError
+from attnsearch.sample.designs import Design, add, factorial, loo, swap
 from attnsearch.statistics import Table, factor_effects
 from attnsearch.statistics.effects import effect_columns
 
@@ -167,8 +167,8 @@ def test_mistakes_are_told(call, words):
 
 
 def test_a_reference_is_one_option_or_one_for_each_site():
-    from attnsearch.ablation import plan_design
-    from attnsearch.space import read_space
+    from attnsearch.space.space import read_space
+    from attnsearch.study.ablation import plan_design
 
     space = read_space("question: q\nhost: resnet8\nstages: {attention: [none, se, ema]}\n", "q")
     everywhere = plan_design(space, "loo", "se", [0])

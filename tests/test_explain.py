@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from attnsearch.proxy import Audit
 from attnsearch.statistics.power import plan
+from attnsearch.statistics.proxy import Audit
 
 
 def judged(**changed) -> Audit:

@@ -13,15 +13,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from attnsearch import export, registry
-from attnsearch.arch import Arch
+from attnsearch import export
+from attnsearch.blocks import registry
+from attnsearch.build.resnet import build
+from attnsearch.core.errors import DataError, EnvironmentFault, NoResultError, UsageError
+from attnsearch.core.trial import Epoch, Recipe, StudyRecord, TrialResult
 from attnsearch.data import open_data
-from attnsearch.errors import DataError, EnvironmentFault, NoResultError, UsageError
 from attnsearch.export import package
 from attnsearch.export.source import source
-from attnsearch.host import build
-from attnsearch.train import device_data, fit
-from attnsearch.trial import Epoch, Recipe, StudyRecord, TrialResult
+from attnsearch.space.arch import Arch
+from attnsearch.train.fit import device_data, fit
 
 HOST = {"name": "resnet8", "width": 64}  # wide enough for the default groups of psa
 
@@ -151,7 +152,7 @@ def test_the_file_runs_where_attnsearch_is_not(tmp_path):
 
 PLUGIN = """
 from torch import Tensor, nn
-from attnsearch.registry import block
+from attnsearch.blocks.registry import block
 {imported}
 
 def half(x: Tensor) -> Tensor:
@@ -177,10 +178,10 @@ def test_a_block_of_the_users_own_is_carried_over(tmp_path, monkeypatch):
 
 def test_a_block_that_needs_attnsearch_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "_PLUGINS", {})
-    imported, body = "from attnsearch.arch import spell", "half(x) if spell(1) else x"
+    imported, body = "from attnsearch.space.arch import spell", "half(x) if spell(1) else x"
     (tmp_path / "needy.py").write_text(PLUGIN.format(imported=imported, body=body))
     registry.add_plugin(tmp_path / "needy.py")
-    with pytest.raises(UsageError, match=r"needy\.py uses attnsearch\.arch"):
+    with pytest.raises(UsageError, match=r"needy\.py uses attnsearch\.space\.arch"):
         source(Arch.from_dict({"host": HOST, "stages": [{"attention": "halved"}]}))
 
 

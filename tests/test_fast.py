@@ -14,21 +14,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attnsearch import fast, host
-from attnsearch.arch import Arch
 from attnsearch.blocks._parts import axis_means
-from attnsearch.host import add_relu, build, norm_add_relu, norm_relu
-from attnsearch.train import DeviceData, fit
-from attnsearch.trial import Recipe
+from attnsearch.build import resnet
+from attnsearch.build.resnet import add_relu, build, norm_add_relu, norm_relu
+from attnsearch.core.trial import Recipe
+from attnsearch.space.arch import Arch
+from attnsearch.train import fused
+from attnsearch.train.fit import DeviceData, fit
 
 pytest.importorskip("numba")
-from attnsearch.fast import Fast, mode, spare
+from attnsearch.train.fused import Fast, dispatch, spare
 
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """And products wait in the blocks of this file as in those of the package."""
-    monkeypatch.setattr(mode, "OURS", (*mode.OURS, __name__))
+    monkeypatch.setattr(dispatch, "OURS", (*dispatch.OURS, __name__))
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -75,7 +76,7 @@ class Within(nn.Module):
         self.gate = gate
 
     def forward(self, x: Tensor) -> Tensor:
-        return host.gated(self.gate, x)
+        return resnet.gated(self.gate, x)
 
 
 def profiled(x: Tensor) -> Tensor:
@@ -309,7 +310,7 @@ def test_a_product_that_waits_has_its_values_for_whoever_reads_them(reader: str)
     results = []
     for context in (nullcontext(), Fast()):
         with context:
-            results.append(host.gated(Gate(), feature_map(3, 6, 5, 4).detach()))
+            results.append(resnet.gated(Gate(), feature_map(3, 6, 5, 4).detach()))
     torch.testing.assert_close(results[1], results[0])
 
 
@@ -329,7 +330,7 @@ def test_a_fault_in_the_model_leaves_no_product_without_values() -> None:
     x, gate = feature_map(3, 6, 5, 4), Halving()
     gate.broken = True
     with suppress(ZeroDivisionError), Fast():
-        host.gated(gate, x)
+        resnet.gated(gate, x)
     torch.testing.assert_close(gate.y, x * x.mean(1, keepdim=True))
 
 
@@ -337,10 +338,10 @@ def test_a_fault_in_the_model_leaves_no_product_without_values() -> None:
 def test_a_product_waits_only_in_blocks_of_the_package(ours: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A function that torch cannot override would find a product without memory."""
     if not ours:
-        monkeypatch.setattr(mode, "OURS", ("attnsearch.", "torch.nn."))
+        monkeypatch.setattr(dispatch, "OURS", ("attnsearch.", "torch.nn."))
     x, gate = feature_map(3, 6, 5, 4), Halving()
     with Fast() as fast_mode:
-        y = host.gated(gate, x)
+        y = resnet.gated(gate, x)
         waiting = [not product.filled for product in fast_mode._products.values()]
     assert waiting == [ours]
     torch.testing.assert_close(y, x * x.mean(1, keepdim=True))
@@ -386,14 +387,14 @@ def test_without_kernels_torch_trains(monkeypatch: pytest.MonkeyPatch, fault: Ex
     def refuse(name: str) -> None:
         raise fault
 
-    fast.available.cache_clear()
+    fused.available.cache_clear()
     with monkeypatch.context() as patch:
-        patch.setattr(fast.importlib, "import_module", refuse)
-        assert not fast.available()
+        patch.setattr(fused.importlib, "import_module", refuse)
+        assert not fused.available()
     try:
         assert fit(small("cbam"), images(), Recipe(epochs=1, batch_size=32, lr=0.05), seed=7)
     finally:
-        fast.available.cache_clear()
+        fused.available.cache_clear()
 
 
 def images() -> DeviceData:
@@ -427,7 +428,7 @@ def test_a_network_trains_as_without(block: str) -> None:
 
 FRESH = """
 import hashlib, numpy as np
-from attnsearch.fast import kernels
+from attnsearch.train.fused import kernels
 drawn = np.random.default_rng(0)
 def some(*shape): return drawn.standard_normal(shape).astype(np.float32)
 x, y, g, out = some(64, 512), some(64, 512), some(64, 512), some(64, 512)

@@ -31,13 +31,15 @@ from faults import (
     start,
 )
 
-from attnsearch import coordinator, study
-from attnsearch.engines import DataSource, Job, Outcome, Progress, local
-from attnsearch.engines.local import LocalPool
-from attnsearch.errors import DataError, EnvironmentFault, NoResultError, UsageError
-from attnsearch.storage import database
-from attnsearch.studies import open_study
-from attnsearch.trial import Recipe
+from attnsearch.core.errors import DataError, EnvironmentFault, NoResultError, UsageError
+from attnsearch.core.jobs import DataSource, Job, Outcome, Progress
+from attnsearch.core.trial import Recipe
+from attnsearch.store import database
+from attnsearch.study import coordinator
+from attnsearch.study import run as study_run
+from attnsearch.study.study import open_study
+from attnsearch.train import pool
+from attnsearch.train.pool import LocalPool
 
 SEEDS = random.Random(0)
 ENDED = ("COMPLETE", "PRUNED")
@@ -299,7 +301,7 @@ def test_one_coordinator_at_a_time(tmp_path):
 
 def test_processes_that_start_together_make_one_database(tmp_path):
     url = f"sqlite:///{tmp_path / 'new' / 'attnsearch.db'}"
-    code = f"from attnsearch.storage.database import open_storage; open_storage({url!r}, create=True).get_all_studies()"
+    code = f"from attnsearch.store.database import open_storage; open_storage({url!r}, create=True).get_all_studies()"
     line = [sys.executable, "-W", "error", "-c", code]
     started = [subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     assert [(process.communicate()[1], process.returncode) for process in started] == [("", 0)] * 4
@@ -359,7 +361,7 @@ def test_a_study_stays_one_question(copied, given, words):
 def test_changed_versions_are_told_and_kept_with_the_trials(copied, monkeypatch):
     notes = []
     monkeypatch.setattr(coordinator.Observer, "note", lambda self, message: notes.append(message))
-    for module in (study, coordinator):
+    for module in (study_run, coordinator):
         monkeypatch.setattr(module, "versions", lambda: {"torch": "9.9"})
     rows = run(copied, trials=8, resume=True).record.trials
     assert any("versions have changed since this study began" in note and "-> 9.9" in note for note in notes)
@@ -468,7 +470,7 @@ FAULTY = """
 import time
 import torch
 from torch import nn
-from attnsearch.registry import block
+from attnsearch.blocks.registry import block
 
 class Same(nn.Module):
     def __init__(self, channels):
@@ -561,7 +563,7 @@ def _wait_for_ever(pool) -> None:
 
 
 def test_workers_are_spawned_and_never_forked():
-    assert local._SPAWN.get_start_method() == "spawn"
+    assert pool._SPAWN.get_start_method() == "spawn"
 
 
 SCRIPT = """

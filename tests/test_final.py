@@ -8,12 +8,12 @@ import math
 import pytest
 
 import attnsearch
-from attnsearch import final
-from attnsearch.errors import UsageError
-from attnsearch.reports import as_json, build
-from attnsearch.reports.final import final_table as table_of
-from attnsearch.reports.summary import ledger
-from attnsearch.studies import open_study
+from attnsearch.core.errors import UsageError
+from attnsearch.report import as_json, build
+from attnsearch.report.summary import ledger
+from attnsearch.report.test_result import final_table as table_of
+from attnsearch.study import test_split
+from attnsearch.study.study import open_study
 from tests.instant import instead_of_workers
 
 SPACE = """
@@ -33,7 +33,7 @@ def error(arch, seed, epochs):
 def study(tmp_path, monkeypatch):
     """A finished design of three variants, of which `gct` is on the front beside the baseline."""
     instead_of_workers(monkeypatch, error)
-    monkeypatch.setattr("attnsearch.reports.write", lambda record, folder, pictures=True: [])
+    monkeypatch.setattr("attnsearch.report.write", lambda record, folder, pictures=True: [])
     (tmp_path / "which.yaml").write_text(SPACE)
     given = {
         "data": "digits",
@@ -49,17 +49,17 @@ def study(tmp_path, monkeypatch):
 
 def test_the_front_and_the_baseline_are_tested_once_and_the_ledger_says_so(study):
     began = []
-    first = final.open_test_split("s", out=study, device="cpu", told=began.append)
+    first = test_split.open_test_split("s", out=study, device="cpu", told=began.append)
     assert [str(arch).split("(")[0] for arch in first["archs"].values()] == ["plain", "all stages gct"]
     assert len(began) == 2 * 3  # archs x fresh seeds
     used = {trial.seed for trial in open_study("s", out=study).record.trials}
     assert not used & set(first["seeds"])
     assert all(0 <= e <= 100 for found in first["errors"].values() for e in found["test"])
 
-    again = final.open_test_split("s", out=study, device="cpu", told=began.append)
+    again = test_split.open_test_split("s", out=study, device="cpu", told=began.append)
     assert again == first
     assert len(began) == 6  # nothing was trained, nothing opened
-    lines = [json.loads(line) for line in (study / "s" / final.LEDGER).read_text().splitlines()]
+    lines = [json.loads(line) for line in (study / "s" / test_split.LEDGER).read_text().splitlines()]
     # written before the images are read, and after
     assert [("errors" in line) for line in lines] == [False, True]
 
@@ -70,14 +70,14 @@ def test_the_front_and_the_baseline_are_tested_once_and_the_ledger_says_so(study
 
 def test_other_archs_are_a_second_opening_and_the_user_is_told(study, monkeypatch):
     monkeypatch.setattr(
-        final, "evaluate_all", lambda *given, before, **more: before() or {"errors": {"k": {}}}
+        test_split, "evaluate_all", lambda *given, before, **more: before() or {"errors": {"k": {}}}
     )
-    final.open_test_split("s", out=study)
+    test_split.open_test_split("s", out=study)
     said = []
-    second = final.open_test_split("s", out=study, seeds=4, told=said.append)
+    second = test_split.open_test_split("s", out=study, seeds=4, told=said.append)
     assert second["opening"] == 2
     assert "opened 1 time(s)" in said[0]
-    assert len((study / "s" / final.LEDGER).read_text().splitlines()) == 4
+    assert len((study / "s" / test_split.LEDGER).read_text().splitlines()) == 4
 
 
 def test_an_opening_that_broke_off_still_counts(study, monkeypatch):
@@ -85,13 +85,13 @@ def test_an_opening_that_broke_off_still_counts(study, monkeypatch):
         before()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(final, "evaluate_all", breaks)
+    monkeypatch.setattr(test_split, "evaluate_all", breaks)
     with pytest.raises(KeyboardInterrupt):
-        final.open_test_split("s", out=study)
+        test_split.open_test_split("s", out=study)
     monkeypatch.setattr(
-        final, "evaluate_all", lambda *given, before, **more: before() or {"errors": {"k": {}}}
+        test_split, "evaluate_all", lambda *given, before, **more: before() or {"errors": {"k": {}}}
     )
-    assert final.open_test_split("s", out=study)["opening"] == 2
+    assert test_split.open_test_split("s", out=study)["opening"] == 2
 
 
 def test_the_interval_takes_in_seeds_and_images():
@@ -108,4 +108,4 @@ def test_the_interval_takes_in_seeds_and_images():
 
 def test_one_seed_is_no_test(tmp_path):
     with pytest.raises(UsageError, match="takes 3 seeds at least"):
-        final.open_test_split("s", seeds=1, out=tmp_path)
+        test_split.open_test_split("s", seeds=1, out=tmp_path)

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from attnsearch import front
-from attnsearch.errors import UsageError
-from attnsearch.front import (
+from attnsearch.core.errors import UsageError
+from attnsearch.core.trial import TrialResult
+from attnsearch.statistics import front
+from attnsearch.statistics.front import (
     Candidate,
     assess,
     candidates,
@@ -22,7 +23,6 @@ from attnsearch.front import (
     next_cells,
     pareto,
 )
-from attnsearch.trial import TrialResult
 
 
 def brute_force(points: np.ndarray) -> np.ndarray:

@@ -6,8 +6,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from attnsearch.errors import EnvironmentFault, UsageError
-from attnsearch.storage import glance
+from attnsearch.core.errors import EnvironmentFault, UsageError
+from attnsearch.store import glance
 
 
 @pytest.fixture

@@ -20,13 +20,13 @@ from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 
 from attnsearch import create_block, create_model, create_neck
-from attnsearch.arch import Block, Host, Stage
 from attnsearch.blocks.psa import SEWeight
 from attnsearch.blocks.splat import RSoftmax
-from attnsearch.cost import measure
-from attnsearch.ghost import embody
-from attnsearch.host import StageMaker
-from attnsearch.networks.segmentation import PMFSNet
+from attnsearch.build.resnet import StageMaker
+from attnsearch.build.segmentation import PMFSNet
+from attnsearch.cost.measure import measure
+from attnsearch.cost.meta import embody
+from attnsearch.space.arch import Block, Host, Stage
 
 FIXTURES = Path(__file__).parent / "fixtures"
 NUMERIC = {entry["name"]: entry for entry in json.loads((FIXTURES / "golden_numeric.json").read_text())}

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from test_reports import EVIL, record, trial
 
-from attnsearch import reports
+from attnsearch import report as reports
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SILENCE = 60  # seconds after which it is given up

@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from attnsearch import registry, yaml_file
-from attnsearch.arch import POSITIONS, UNITS, Arch, Block, Host, Stage
-from attnsearch.canonical import canonical
-from attnsearch.host import build
-from attnsearch.space import Space, load_space, shipped_spaces
+from attnsearch.blocks import registry
+from attnsearch.build.resnet import build
+from attnsearch.space import yaml_file
+from attnsearch.space.arch import POSITIONS, UNITS, Arch, Block, Host, Stage
+from attnsearch.space.canonical import canonical
+from attnsearch.space.space import Space, load_space, shipped_spaces
 
 Fingerprint = tuple[tuple[tuple[int, ...], ...], tuple[float, ...]]
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestRegressor
 
-from attnsearch.errors import NoResultError
-from attnsearch.reports.importances import TREES, fanova, importances
-from attnsearch.trial import StudyRecord, TrialResult
+from attnsearch.core.errors import NoResultError
+from attnsearch.core.trial import StudyRecord, TrialResult
+from attnsearch.report.importances import TREES, fanova, importances
 
 SITES = {"s1": ["none", "se", "cbam", "eca"], "s2": ["none", "se"], "s3": ["none", "se", "gct"]}
 

@@ -11,9 +11,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from attnsearch import create_model, insert, load_weights, registry
-from attnsearch.arch import POSITIONS
-from attnsearch.errors import BlockError, UsageError
+from attnsearch import create_model, insert, load_weights
+from attnsearch.blocks import registry
+from attnsearch.core.errors import BlockError, UsageError
+from attnsearch.space.arch import POSITIONS
 from tests.foreign_resnets import ForeignResNet, TimmUnit, TorchvisionUnit
 
 LAYOUTS = {"torchvision": TorchvisionUnit, "timm": TimmUnit}

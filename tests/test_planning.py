@@ -8,12 +8,12 @@ import pytest
 from typer.testing import CliRunner
 
 import attnsearch
-from attnsearch import planning
 from attnsearch.cli import app
-from attnsearch.coordinator import Observer
-from attnsearch.errors import NoResultError, UsageError
-from attnsearch.settings import Settings
-from attnsearch.trial import StudyRecord, TrialResult
+from attnsearch.core.errors import NoResultError, UsageError
+from attnsearch.core.settings import Settings
+from attnsearch.core.trial import StudyRecord, TrialResult
+from attnsearch.study import planning
+from attnsearch.study.coordinator import Observer
 from tests.instant import instead_of_workers
 
 SPACE = """
@@ -121,7 +121,7 @@ def test_a_design_says_what_it_can_see_before_it_runs(space, tmp_path, monkeypat
             self.said = (*self.said, message)
 
     instead_of_workers(monkeypatch, lambda arch, seed, epochs: 10.0 + seed)
-    monkeypatch.setattr("attnsearch.reports.write", lambda record, folder, pictures=True: [])
+    monkeypatch.setattr("attnsearch.report.write", lambda record, folder, pictures=True: [])
     watcher = Notes()
     attnsearch.run(space, data="digits", out=tmp_path, design="add", seeds=4, workers=1, observer=watcher)
     assert any("3 variants x 4 seed blocks see, with 80 % power" in said for said in watcher.said)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from attnsearch.errors import UsageError
+from attnsearch.core.errors import UsageError
 from attnsearch.statistics.power import mde, plan, power_of, seeds_needed
 
 

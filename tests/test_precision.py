@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from attnsearch import precision
-from attnsearch.host import Thinned
+from attnsearch.build.resnet import Thinned
+from attnsearch.train import precision
 
 
 @pytest.fixture(autouse=True)
@@ -112,8 +112,8 @@ def test_a_thinned_shortcut_is_the_strided_convolution() -> None:
 
 NARROW = """
 import torch
-from attnsearch.arch import Arch, Host, Stage
-from attnsearch.host import build
+from attnsearch.space.arch import Arch, Host, Stage
+from attnsearch.build.resnet import build
 torch.set_num_threads(1)
 model = build(Arch(Host("resnet8", width=4), (Stage(),) * 3)).to(memory_format=torch.channels_last)
 for _ in range(20):

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from attnsearch import create_model, registry
-from attnsearch.arch import HOSTS, Arch, Block, Host
-from attnsearch.cost import measure
-from attnsearch.errors import BlockError, UsageError
-from attnsearch.presets import ALIASES, ARTICLES, names, preset, read_arch
+from attnsearch import create_model
+from attnsearch.blocks import registry
+from attnsearch.core.errors import BlockError, UsageError
+from attnsearch.cost.measure import measure
+from attnsearch.space.arch import HOSTS, Arch, Block, Host
+from attnsearch.space.presets import ALIASES, ARTICLES, names, preset, read_arch
 
 # Published or derived sizes with 1,000 classes: parameters (exact, or in millions), GFLOPs of fvcore at 224 px or None.
 PUBLISHED = {

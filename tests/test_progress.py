@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from attnsearch.progress import Lines
-from attnsearch.trial import TrialResult
+from attnsearch.cli._progress import Lines
+from attnsearch.core.trial import TrialResult
 
 FACTS = {
     "question": "Which?",

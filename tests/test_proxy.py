@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from attnsearch.errors import NoResultError, UsageError
-from attnsearch.proxy import Pair, audit, choose, kendall, pairs
-from attnsearch.trial import TrialResult
+from attnsearch.core.errors import NoResultError, UsageError
+from attnsearch.core.trial import TrialResult
+from attnsearch.statistics.proxy import Pair, audit, choose, kendall, pairs
 
 
 def made(n: int, *, seed: int, noise: float, follow: float = 1.0, repeats: int = 1) -> list[Pair]:

@@ -8,9 +8,10 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from attnsearch.errors import UsageError
-from attnsearch.pruning import ParetoAtRung, Run, Tally, audit, make_pruner, priorities, reservation
-from attnsearch.settings import PRUNERS
+from attnsearch.core.errors import UsageError
+from attnsearch.core.settings import PRUNERS
+from attnsearch.sample.pruning import ParetoAtRung, make_pruner, priorities, reservation
+from attnsearch.statistics.false_stops import Run, Tally, audit
 
 PAR = ParetoAtRung(audited=0.0)
 RUNGS = (50.0, 46.0, 49.0, 45.0, 48.0, 44.0, 47.0, 43.0)

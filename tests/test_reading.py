@@ -12,10 +12,10 @@ import pytest
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from attnsearch.storage.book import read_record
-from attnsearch.storage.database import open_storage
-from attnsearch.storage.reading import read_sqlite
-from attnsearch.studies import open_study
+from attnsearch.store.database import open_storage
+from attnsearch.store.sqlite import read_sqlite
+from attnsearch.store.study_store import read_record
+from attnsearch.study.study import open_study
 
 SITES = {"stage1": CategoricalDistribution(("none", "se")), "stage2": CategoricalDistribution(("cbam", "gc"))}
 KEPT = {"key": "ab", "arch": "se | gc", "spec": json.dumps({"host": "x"}), "versions": '{"torch": "2"}'}

@@ -38,7 +38,7 @@ def test_every_command_and_option_exists(command):
 
 
 def test_the_space_file_is_a_question(tmp_path):
-    from attnsearch.space import load_space
+    from attnsearch.space.space import load_space
 
     path = tmp_path / "readme.yaml"
     path.write_text(next(text for kind, text in BLOCKS if kind == "yaml"))
@@ -48,8 +48,8 @@ def test_the_space_file_is_a_question(tmp_path):
 def test_the_block_of_ten_lines_is_found_and_works(tmp_path):
     import torch
 
-    from attnsearch import registry
-    from attnsearch.create import create_block
+    from attnsearch.blocks import registry
+    from attnsearch.build.create import create_block
 
     text = next(text for kind, text in BLOCKS if kind == "python" and "@block" in text)
     path = tmp_path / "readme_block.py"
@@ -71,10 +71,9 @@ def test_the_pictures_are_there():
         assert (Path(__file__).parent.parent / picture).is_file(), picture
 
 
-def test_every_module_has_its_place_on_the_line():
+def test_the_drawing_of_the_package_names_every_room():
     package = Path(__file__).parent.parent / "attnsearch"
-    inside = {path.name for path in package.glob("[!_]*.py")} | {
-        f"{path.parent.name}/" for path in package.glob("*/__init__.py")
-    }
     where = README[README.index("## Where things are") :]
-    assert set(re.findall(r"`([a-z_]+(?:\.py|/))`", where)) == inside
+    drawing = where[where.index("    cli") :].split("\n\n")[0]
+    drawn = {room for line in drawing.splitlines() for room in re.split("[ ,]+", line[:38].strip())}
+    assert {path.parent.name for path in package.glob("*/__init__.py")} <= drawn

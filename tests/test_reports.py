@@ -18,14 +18,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from attnsearch import reports, screen
-from attnsearch.errors import EnvironmentFault, NoResultError
-from attnsearch.reports import atomic, cautions, html, latex, markdown, plots, summary, tables
-from attnsearch.reports.csv import safe
-from attnsearch.reports.table import Column, Estimate, probability, quantity, text
-from attnsearch.reports.tables import Report
-from attnsearch.reports.verdicts import Judged
-from attnsearch.trial import Epoch, StudyRecord, TrialResult
+from attnsearch import report as reports
+from attnsearch.core.errors import EnvironmentFault, NoResultError
+from attnsearch.core.trial import Epoch, StudyRecord, TrialResult
+from attnsearch.report import atomic, console, html, latex, markdown, plots, summary, tables, warnings
+from attnsearch.report.csv import safe
+from attnsearch.report.table import Column, Estimate, probability, quantity, text
+from attnsearch.report.tables import Report
+from attnsearch.report.verdicts import Judged
 
 ARCHS = {"plain": 40_000_000, "se": 44_000_000, "all stages cbam": 50_000_000}
 # errors in percent by role and seed
@@ -350,10 +350,10 @@ def test_a_proxy_that_has_taught_nothing_is_pointed_out():
     lost = tuple(trial("plain", seed, 89.0) for seed in (0, 1))
     report = reports.build(replace(record(), trials=lost))
     wanted = "The baseline errs on 89.0 % where guessing among 10 classes errs on 90.0 %"
-    assert wanted in " ".join(cautions.warnings(report))
+    assert wanted in " ".join(warnings.warnings(report))
     page = html.render(report, [])
     assert page.index(wanted) < page.index('class="tiles"')
-    assert "guessing" not in " ".join(cautions.warnings(reports.build(record())))
+    assert "guessing" not in " ".join(warnings.warnings(reports.build(record())))
 
 
 def controlled(**facts: object) -> StudyRecord:
@@ -482,7 +482,7 @@ def test_a_design_says_what_it_leaves_open_and_what_more_would_take():
 def test_few_validation_images_limit_the_claim_by_so_much():
     # 13 % of 300 images: 1.96 sqrt(.13 * .87 / 300) = 3.81 points; times sqrt 2 for a difference: 5.38
     report = reports.build(design())
-    said = next(line for line in cautions.warnings(report) if "validation images" in line)
+    said = next(line for line in warnings.warnings(report) if "validation images" in line)
     assert said not in summary.caveats(report)  # ±0.9 points by the seeds: it stands before the answer
     assert "the same 300 validation images" in said
     assert "±3.8 points" in said
@@ -498,12 +498,12 @@ def curved(study: StudyRecord, *errors: float) -> StudyRecord:
 @pytest.mark.parametrize(("study", "lead"), [(design, 1.1), (record, 1.0)])
 def test_a_baseline_that_still_learns_is_a_warning_before_all_gains(study, lead):
     steep = reports.build(curved(study(), 90.0, 80.0, 22.0))
-    said = cautions.warnings(steep)[0]
+    said = warnings.warnings(steep)[0]
     assert "still fell by 58.0 points in the last epoch (from 80.0 to 22.0 %" in said
     assert f"more than any lead over it here ({lead:.2f} at most)" in said
     assert "`attnsearch validate`" in said
     flat = reports.build(curved(study(), 90.0, 22.5, 22.0))
-    assert "last epoch" not in " ".join(cautions.warnings(flat))
+    assert "last epoch" not in " ".join(warnings.warnings(flat))
 
 
 def test_unequal_noise_is_a_warning():
@@ -515,7 +515,7 @@ def test_unequal_noise_is_a_warning():
         for s, e in enumerate(row)
     )
     report = reports.build(replace(design(baseline="key-a"), trials=trials))
-    assert any("wild is over 1.5 times as noisy" in line for line in cautions.warnings(report))
+    assert any("wild is over 1.5 times as noisy" in line for line in warnings.warnings(report))
 
 
 def test_trials_of_different_machines_are_pointed_out():
@@ -624,7 +624,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_a_report_needs_no_torch(tmp_path):
     code = (
-        "import sys, attnsearch.reports.terminal, attnsearch.reports.plots as _;"
+        "import sys, attnsearch.report.terminal, attnsearch.report.plots as _;"
         "print(sorted({'torch', 'pandas', 'optuna', 'matplotlib'} & set(sys.modules)))"
     )
     root = Path(__file__).parent.parent
@@ -633,4 +633,4 @@ def test_a_report_needs_no_torch(tmp_path):
 
 
 def test_ascii_keeps_what_can_be_kept():
-    assert screen.ascii_of("1 ± 2 × é – 字") == "1 +/- 2 x e - ?"
+    assert console.ascii_of("1 ± 2 × é – 字") == "1 +/- 2 x e - ?"

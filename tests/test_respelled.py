@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from attnsearch import create_block, create_neck, registry
-from attnsearch.cost import measure
+from attnsearch import create_block, create_neck
+from attnsearch.blocks import registry
+from attnsearch.cost.measure import measure
 
 
 def mean(x: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:

@@ -7,12 +7,12 @@ import optuna
 import pytest
 from scipy.optimize import approx_fprime
 
-from attnsearch import settings
-from attnsearch.errors import UsageError
-from attnsearch.front import hypervolume as volume
-from attnsearch.samplers import SAMPLERS, Domain, Exhausted, PoolEHVI, default_sampler, gp, make_sampler
-from attnsearch.samplers.ehvi import ehvi, front, hypervolume
-from attnsearch.samplers.history import CLAIM
+from attnsearch.core import settings
+from attnsearch.core.errors import Exhausted, UsageError
+from attnsearch.sample import SAMPLERS, Domain, PoolEHVI, default_sampler, gp, make_sampler
+from attnsearch.sample.ehvi import ehvi, front, hypervolume
+from attnsearch.sample.history import CLAIM
+from attnsearch.statistics.front import hypervolume as volume
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -56,9 +56,7 @@ def test_no_arch_is_proposed_twice(name):
 
 
 def test_pool_proposes_no_arch_twice_in_500_trials(monkeypatch):
-    monkeypatch.setattr(
-        "attnsearch.samplers.pool.FIT_ROWS", 40
-    )  # a quick fit; what is checked is the identity
+    monkeypatch.setattr("attnsearch.sample.pool.FIT_ROWS", 40)  # a quick fit; what is checked is the identity
     seen = chosen(search(PoolEHVI(SITES, cost, seed=1, epsilon=0.6), 500))
     assert len(set(seen)) == 500
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from attnsearch.cost import measure
-from attnsearch.errors import BlockError
-from attnsearch.networks.segmentation import PMFSNet
+from attnsearch.build.segmentation import PMFSNet
+from attnsearch.core.errors import BlockError
+from attnsearch.cost.measure import measure
 
 
 @pytest.mark.parametrize(

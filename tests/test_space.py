@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from attnsearch.arch import Arch, Stage
-from attnsearch.canonical import canonical
-from attnsearch.errors import AttnsearchError, SpaceError, UsageError
-from attnsearch.limits import parse_limits
-from attnsearch.space import load_space, shipped_spaces
+from attnsearch.core.errors import AttnsearchError, SpaceError, UsageError
+from attnsearch.core.limits import parse_limits
+from attnsearch.space.arch import Arch, Stage
+from attnsearch.space.canonical import canonical
+from attnsearch.space.space import load_space, shipped_spaces
 
 
 def space_of(tmp_path: Path, text: str):
@@ -222,7 +222,7 @@ def test_a_key_is_the_same_on_every_machine():
         [
             sys.executable,
             "-c",
-            "from attnsearch.arch import Arch; from attnsearch.canonical import canonical;"
+            "from attnsearch.space.arch import Arch; from attnsearch.space.canonical import canonical;"
             "print(canonical(Arch.from_dict({'host': 'resnet20', 'stages': [{'attention': 'eca'}]})).key)",
         ],
         capture_output=True,
@@ -274,7 +274,7 @@ def test_a_mistake_is_told_without_torch(tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_text("stages: {attention: [none, see]}")
     code = (
-        "import sys\nfrom attnsearch.space import load_space\nfrom attnsearch.errors import SpaceError\n"
+        "import sys\nfrom attnsearch.space.space import load_space\nfrom attnsearch.core.errors import SpaceError\n"
         f"try: load_space({str(path)!r})\nexcept SpaceError: pass\n"
         "print([m for m in ('torch', 'pandas', 'optuna', 'numpy') if m in sys.modules])"
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from attnsearch.canonical import canonical
-from attnsearch.host import build
-from attnsearch.space import load_space, shipped_spaces
-from attnsearch.train import DeviceData, fit
-from attnsearch.trial import Recipe
+from attnsearch.build.resnet import build
+from attnsearch.core.trial import Recipe
+from attnsearch.space.canonical import canonical
+from attnsearch.space.space import load_space, shipped_spaces
+from attnsearch.train.fit import DeviceData, fit
 
 # Distinct archs on the space's own host and on the one for cluttered digits, options that build the same counted once.
 CBAM_STAGE = 1 + 3 * 2 * 2 * 2 * 2  # none, or ratios x kernels x fusions x MLPs x spatial gates

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from attnsearch.errors import NoResultError, UsageError
+from attnsearch.core.errors import NoResultError, UsageError
+from attnsearch.core.trial import TrialResult
 from attnsearch.statistics import Table, compare, contrasts, factor_effects, fit, holm
 from attnsearch.statistics.dunnett import Family, dunnett_critical
 from attnsearch.statistics.noise import equal_noise, residuals, seed_correlation, variant_variances
-from attnsearch.trial import TrialResult
 
 # Montgomery, Design and Analysis of Experiments, 8th ed., table 4.3: vascular grafts, pressure by batch.
 GRAFTS = np.array(

@@ -7,10 +7,10 @@ import hashlib
 import pytest
 
 import attnsearch
-from attnsearch import validation
-from attnsearch.coordinator import Observer
-from attnsearch.errors import UsageError
-from attnsearch.reports.rows import audit_label
+from attnsearch.core.errors import UsageError
+from attnsearch.report.archs import audit_label
+from attnsearch.study import proxy_audit
+from attnsearch.study.coordinator import Observer
 from tests.instant import instead_of_workers
 
 SPACE = """
@@ -48,7 +48,7 @@ def study(tmp_path, monkeypatch):
     def make(error):
         engine = instead_of_workers(monkeypatch, error)
         monkeypatch.setattr(
-            "attnsearch.reports.write", lambda record, folder, pictures=True: []
+            "attnsearch.report.write", lambda record, folder, pictures=True: []
         )  # pictures take their time
         made = run(tmp_path)
         engine.jobs.clear()
@@ -63,7 +63,7 @@ def run(tmp_path, **more):
 
 
 def audit(tmp_path, archs=10, **more):
-    return validation.validate("s", archs=archs, factor=3, out=tmp_path, **more)
+    return proxy_audit.validate("s", archs=archs, factor=3, out=tmp_path, **more)
 
 
 def test_a_good_proxy_is_trusted_and_an_inverted_one_is_not(study, tmp_path):
@@ -100,7 +100,7 @@ def test_trainings_long_twice_for_eight_and_short_for_archs_that_are_new(study, 
 
 def test_an_audit_goes_on_where_it_was_interrupted_and_runs_nothing_twice(study, tmp_path):
     _, engine = study(good)
-    with pytest.raises(attnsearch.errors.NoResultError, match="the same command goes on"):
+    with pytest.raises(attnsearch.core.errors.NoResultError, match="the same command goes on"):
         audit(tmp_path, timeout=1e-9)
     whole = audit(tmp_path)
     cells = [(job.spec["stages"].__repr__(), job.seed, job.recipe.epochs) for job in engine.jobs]
@@ -133,4 +133,4 @@ def test_an_audit_neither_fills_nor_steers_a_later_run(study, tmp_path):
 @pytest.mark.parametrize(("archs", "factor"), [(7, 4), (30, 1)])
 def test_an_audit_too_small_to_tell_is_refused(archs, factor, tmp_path):
     with pytest.raises(UsageError, match="at least 8 archs and a factor of 2"):
-        validation.validate("s", archs=archs, factor=factor, out=tmp_path)
+        proxy_audit.validate("s", archs=archs, factor=factor, out=tmp_path)

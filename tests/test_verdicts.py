@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from attnsearch.errors import UsageError
-from attnsearch.host import build
-from attnsearch.space import load_space
+from attnsearch.build.resnet import build
+from attnsearch.core.errors import UsageError
+from attnsearch.space.space import load_space
 from attnsearch.statistics import compare
 from attnsearch.statistics.noise import seed_correlation
 from benchmarks import verdicts
@@ -66,9 +66,9 @@ def test_layers_that_variants_share_begin_bit_identical(seed):
 
 
 def test_a_seed_block_may_have_its_own_split():
+    from attnsearch.core.trial import Recipe
     from attnsearch.data import open_data
-    from attnsearch.train import device_data, redealt
-    from attnsearch.trial import Recipe
+    from attnsearch.train.fit import device_data, redealt
 
     data = device_data(open_data("digits"), Recipe(resplit=True), "cpu")
     block, again, other = (redealt(data, seed) for seed in (3, 3, 4))
@@ -85,9 +85,9 @@ def test_a_seed_block_may_have_its_own_split():
 
 
 def test_a_training_by_its_own_split_differs_from_one_by_the_first():
+    from attnsearch.core.trial import Recipe
     from attnsearch.data import open_data
-    from attnsearch.train import device_data, fit, redealt
-    from attnsearch.trial import Recipe
+    from attnsearch.train.fit import device_data, fit, redealt
 
     recipe = Recipe(epochs=1, batch_size=64, train_images=128, resplit=True, precision="float32")
     data = device_data(open_data("digits"), recipe, "cpu")
@@ -107,8 +107,8 @@ def test_images_that_share_a_digit_are_not_dealt_anew():
 
 
 def test_order_and_augmentation_follow_the_seed_and_not_the_arch():
-    from attnsearch.train import DeviceData, _Batches
-    from attnsearch.trial import Recipe
+    from attnsearch.core.trial import Recipe
+    from attnsearch.train.fit import DeviceData, _Batches
 
     images = (
         torch.arange(64 * 3 * 8 * 8, dtype=torch.int64).remainder(256).to(torch.uint8).reshape(64, 3, 8, 8)

@@ -7,9 +7,9 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from attnsearch.cost import measure
-from attnsearch.errors import BlockError
-from attnsearch.networks.volumes import VolumeResNet
+from attnsearch.build.volumes import VolumeResNet
+from attnsearch.core.errors import BlockError
+from attnsearch.cost.measure import measure
 
 
 def separable(i: int, o: int, kernel: int) -> int:

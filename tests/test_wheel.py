@@ -27,7 +27,7 @@ def test_a_wheel_installed_elsewhere_finds_its_spaces(wheel, tmp_path):
         check=True,
     )
     code = (
-        "import attnsearch, attnsearch.space as s;"
+        "import attnsearch, attnsearch.space.space as s;"
         "print(attnsearch.__file__); print(*s.shipped_spaces()); print(s.load_space('cbam_variants').question)"
     )
     # -I: neither the working folder nor an editable install may answer for the wheel

@@ -1,1 +1,1 @@
-"""One file per block; a new one is found by being here (`attnsearch.registry`)."""
+"""One file per block; a new one is found by being here (`attnsearch.blocks.registry`)."""

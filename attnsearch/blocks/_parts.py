@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnsearch.errors import BlockError
+from attnsearch.core.errors import BlockError
 
 
 def hidden_width(channels: int, ratio: int, min_hidden: int = 1, divisor: int = 1) -> int:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.blocks._parts import BatchNorm, canonical_hidden, hidden_width
-from attnsearch.errors import BlockError
-from attnsearch.registry import block
+from attnsearch.blocks.registry import block
+from attnsearch.core.errors import BlockError
 
 PRESETS = {"official": {}, "paper": {"fusion": "sum"}}
 

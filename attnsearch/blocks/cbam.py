@@ -21,8 +21,8 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from attnsearch.blocks.channel_gate import ChannelGate
+from attnsearch.blocks.registry import block
 from attnsearch.blocks.spatial_gate import SpatialGate
-from attnsearch.registry import block
 
 PRESETS = {
     "official": {"ties": "one"},

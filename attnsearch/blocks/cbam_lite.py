@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnsearch.blocks._parts import canonical_hidden, check_odd, hidden_width
-from attnsearch.registry import block
+from attnsearch.blocks.registry import block
 
 PRESETS = {
     "article_003": {"kernel": 3},

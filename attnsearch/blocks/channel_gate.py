@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnsearch.blocks._parts import BatchNorm, canonical_hidden, he_init, hidden_width
-from attnsearch.registry import block
+from attnsearch.blocks.registry import block
 
 PRESETS = {
     "official": {"ties": "one"},

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnsearch.blocks._parts import BatchNorm, axis_means, canonical_hidden, hidden_width
-from attnsearch.registry import block
+from attnsearch.blocks.registry import block
 
 
 @block("coordatt")

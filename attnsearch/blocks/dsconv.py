@@ -14,7 +14,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from attnsearch.blocks._parts import BatchNorm, check_odd, he_init
-from attnsearch.registry import block
+from attnsearch.blocks.registry import block
 
 PRESETS = {"paper": {}, "article": {"form": "literal"}}
 

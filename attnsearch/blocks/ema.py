@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnsearch.blocks._parts import InstanceNorm, axis_means, fitting
-from attnsearch.registry import block
+from attnsearch.blocks.registry import block
 
 PRESETS = {"official": {}, "imagenet": {"groups": 32}}
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.blocks._parts import BatchNorm, canonical_hidden, check_divides, check_odd, hidden_width
-from attnsearch.registry import block
+from attnsearch.blocks.registry import block
 
 PRESETS = {
     "paper": {},

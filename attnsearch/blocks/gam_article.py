@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from attnsearch.blocks.registry import block
 from attnsearch.blocks.se import SE
-from attnsearch.registry import block
 
 PRESETS: dict[str, dict[str, int]] = {"article": {}}
 

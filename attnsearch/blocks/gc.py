@@ -13,7 +13,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from attnsearch.blocks._parts import canonical_hidden, hidden_width
-from attnsearch.registry import block
+from attnsearch.blocks.registry import block
 
 
 @block("gc")

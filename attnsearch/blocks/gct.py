@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attnsearch.registry import block
+from attnsearch.blocks.registry import block
 
 EPSILON = 1e-5
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from attnsearch.registry import block
+from attnsearch.blocks.registry import block
 
 PRESETS = {"paper": {}, "lka": {"separable": False}}
 

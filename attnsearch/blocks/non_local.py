@@ -14,8 +14,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from attnsearch.blocks._parts import BatchNorm, rounded_width
-from attnsearch.errors import BlockError
-from attnsearch.registry import block
+from attnsearch.blocks.registry import block
+from attnsearch.core.errors import BlockError
 
 PRESETS = {"timm": {}, "paper": {"ratio": 2, "scale": False}}
 

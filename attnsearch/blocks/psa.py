@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnsearch.blocks._parts import canonical_hidden, check_divides, check_odd, he_init, hidden_width
-from attnsearch.errors import BlockError
-from attnsearch.registry import block
+from attnsearch.blocks.registry import block
+from attnsearch.core.errors import BlockError
 
 PRESETS = {
     "official": {"order": "reversed"},

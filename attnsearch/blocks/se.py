@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnsearch.blocks._parts import canonical_hidden, hidden_width
-from attnsearch.registry import block
+from attnsearch.blocks.registry import block
 
 PRESETS = {
     "official": {},

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnsearch.blocks._parts import fitting
-from attnsearch.registry import block
+from attnsearch.blocks.registry import block
 
 EPSILON = 1e-5
 

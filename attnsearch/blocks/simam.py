@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from attnsearch.errors import BlockError
-from attnsearch.registry import block
+from attnsearch.blocks.registry import block
+from attnsearch.core.errors import BlockError
 
 
 @block("simam")

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.blocks._parts import BatchNorm, check_odd, fitting, hidden_width, rounded_width
-from attnsearch.errors import BlockError
-from attnsearch.registry import block
+from attnsearch.blocks.registry import block
+from attnsearch.core.errors import BlockError
 
 PRESETS = {"timm": {}, "paper": {"split_input": False, "groups": 32, "min_hidden": 32}}
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.blocks._parts import BatchNorm, check_odd, he_init
-from attnsearch.registry import block
+from attnsearch.blocks.registry import block
 
 PRESETS = {
     "official": {"ties": "one"},

@@ -24,8 +24,8 @@ from attnsearch.blocks._parts import (
     he_init,
     hidden_width,
 )
-from attnsearch.errors import BlockError
-from attnsearch.registry import block
+from attnsearch.blocks.registry import block
+from attnsearch.core.errors import BlockError
 
 PRESETS: dict[str, dict[str, int]] = {"official": {}, "paper": {}}
 

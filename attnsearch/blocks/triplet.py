@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.blocks._parts import BatchNorm, check_odd
-from attnsearch.registry import block
+from attnsearch.blocks.registry import block
 
 
 class PairGate(nn.Module):

@@ -31,37 +31,38 @@ def blocks(
     if name is not None:
         _show(name, json)
         return
-    from attnsearch import catalogue, registry
+    from attnsearch.blocks import registry
+    from attnsearch.tools import catalog
 
     if json:
         known = registry.blocks()
-        show_json([_facts(each, catalogue.block_cost(each, channels, side)) for each in known])
+        show_json([_facts(each, catalog.block_cost(each, channels, side)) for each in known])
         return
-    show_table(catalogue.blocks(channels, side))
+    show_table(catalog.blocks(channels, side))
     show_text()
     show_text("Options and their defaults", "bold")
     for facts in registry.blocks().values():
-        show_text(f"{facts.name}: {catalogue.options_text(facts)}", indent="  ", hanging=4)
+        show_text(f"{facts.name}: {catalog.options_text(facts)}", indent="  ", hanging=4)
     show_text()
     show_text("More of one: attnsearch blocks NAME")
     show_text("One of your own: attnsearch check my_block.py")
 
 
 def _show(name: str, json: bool) -> None:
-    from attnsearch import registry
+    from attnsearch.blocks import registry
 
     base, _ = registry.expand(name)  # before anything heavy is imported
 
-    from attnsearch import catalogue
-    from attnsearch.reports.json import table_of
+    from attnsearch.report.json import table_of
+    from attnsearch.tools import catalog
 
-    facts, refused = registry.info(base), catalogue.refused_widths(name)
-    tables = [catalogue.options(facts), catalogue.presets(facts), catalogue.block_costs(name)]
+    facts, refused = registry.info(base), catalog.refused_widths(name)
+    tables = [catalog.options(facts), catalog.presets(facts), catalog.block_costs(name)]
     if json:
         costs = {table.name: table_of(table)["rows"] for table in tables}
         show_json(
             {
-                **_facts(base, catalogue.block_cost(name, 64, 32)),
+                **_facts(base, catalog.block_cost(name, 64, 32)),
                 **costs,
                 "refused": [{"channels": widths, "reason": why} for widths, why in refused],
             }
@@ -78,7 +79,7 @@ def _show(name: str, json: bool) -> None:
     for widths, sentence in refused:
         show_text(f"Refuses {', '.join(map(str, widths))} channels. At {widths[-1]}: {sentence}")
     if facts.slot != "neck" and not refused:
-        show_text(f"Fits every width tried: {', '.join(map(str, catalogue.TRIED))} channels.")
+        show_text(f"Fits every width tried: {', '.join(map(str, catalog.TRIED))} channels.")
 
 
 def _show_doc(title: str, doc: str) -> None:
@@ -107,7 +108,8 @@ def _paragraphs(doc: str) -> list[str]:
 
 
 def _facts(name: str, costs: dict[str, int]) -> dict[str, Any]:
-    from attnsearch import catalogue, registry
+    from attnsearch.blocks import registry
+    from attnsearch.tools import catalog
 
     facts = registry.info(name)
     return {
@@ -115,8 +117,8 @@ def _facts(name: str, costs: dict[str, int]) -> dict[str, Any]:
         "slot": facts.slot,
         "summary": facts.summary,
         "doc": facts.doc,
-        "source": catalogue.source(facts),
-        "as_published": catalogue.faithful(facts),
+        "source": catalog.source(facts),
+        "as_published": catalog.faithful(facts),
         "options": {option.name: option.default for option in facts.options},
         "presets": {preset: dict(said) for preset, said in facts.presets.items()},
         "costs": costs,

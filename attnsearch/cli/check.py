@@ -10,7 +10,7 @@ import typer
 from attnsearch.cli.common import Json, show_json, show_text, whole
 
 if TYPE_CHECKING:
-    from attnsearch.check import Finding
+    from attnsearch.tools.check import Finding
 
 BADGES = {True: "ok", False: "FAILED", None: "skipped"}
 
@@ -33,7 +33,7 @@ def check(
 
     names = _names(what)  # before the audit, which imports torch
 
-    from attnsearch.check import audit
+    from attnsearch.tools.check import audit
 
     found = {name: audit(name, channels) for name in names}
     if json:
@@ -48,7 +48,7 @@ def check(
 
 
 def _names(what: str) -> list[str]:
-    from attnsearch import registry
+    from attnsearch.blocks import registry
 
     if what.endswith(".py") or "/" in what:
         return [facts.name for facts in registry.add_plugin(Path(what))]

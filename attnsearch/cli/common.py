@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attnsearch import names
-from attnsearch.errors import UsageError
+from attnsearch.core import checks
+from attnsearch.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from attnsearch.reports.table import Table
+    from attnsearch.report.table import Table
 
 
 def whole(given: str | int) -> int:
@@ -56,7 +56,7 @@ def gpu_count() -> int:
     """How many GPUs torch sees; none is an `EnvironmentFault`."""
     import torch
 
-    from attnsearch.errors import EnvironmentFault
+    from attnsearch.core.errors import EnvironmentFault
 
     if not torch.cuda.is_available():
         raise EnvironmentFault(
@@ -76,17 +76,17 @@ def image_shape(text: str) -> tuple[int, int, int]:
 
 def study_name(name: str | None) -> str | None:
     """Callback of a study's name."""
-    return None if name is None else names.check_study_name(name)
+    return None if name is None else checks.check_study_name(name)
 
 
 def storage_url(url: str | None) -> str | None:
     """Callback of `--storage`: the scheme must be known; a password on the command line is seen by `ps`."""
     if url is not None:
-        names.check_url(url)
-        if names.masked(url) != url:
+        checks.check_url(url)
+        if checks.masked(url) != url:
             note("other users of this machine can read the password in `ps`; set ATTNSEARCH_STORAGE instead")
     elif given := os.environ.get("ATTNSEARCH_STORAGE"):
-        names.check_url(given)
+        checks.check_url(given)
     return url
 
 
@@ -94,7 +94,7 @@ def required_space(value: str) -> str:
     """Callback of `--space`: a missing one is told with what there is to choose from."""
     if value:
         return value
-    from attnsearch.space import shipped_spaces
+    from attnsearch.space.space import shipped_spaces
 
     known = sorted(shipped_spaces(), key=lambda name: name != "cbam_variants")  # the one to begin with first
     raise UsageError(f"Missing option '--space' (choose from: {', '.join(known)}, or a YAML file)")
@@ -144,7 +144,7 @@ def option(help: str, metavar: str | None = None, parser: Any = None) -> Any:
 
 def add_plugins(files: list[Path]) -> None:
     """Make the blocks of the named files known."""
-    from attnsearch import registry
+    from attnsearch.blocks import registry
 
     for file in files:
         registry.add_plugin(file)
@@ -152,15 +152,15 @@ def add_plugins(files: list[Path]) -> None:
 
 def check_study(name: str | None, storage: str | None, out: Path) -> None:
     """Answer the name of a study that is not there, before anything heavy is imported to read one."""
-    from attnsearch.settings import Settings
-    from attnsearch.storage import glance
+    from attnsearch.core.settings import Settings
+    from attnsearch.store import glance
 
     glance.check_study(name, Settings(storage=storage, out=out).url())
 
 
 def note(message: str) -> None:
     """One line beside the results."""
-    print(f"note: {names.masked(message)}", file=sys.stderr, flush=True)
+    print(f"note: {checks.masked(message)}", file=sys.stderr, flush=True)
 
 
 def show_json(values: Any) -> None:
@@ -170,10 +170,10 @@ def show_json(values: Any) -> None:
 
 def show_table(table: Table) -> None:
     """A table with its title and notes, as wide as the terminal, on stdout."""
-    from attnsearch import screen
-    from attnsearch.reports import terminal
+    from attnsearch.report import terminal
+    from attnsearch.report.console import make_console
 
-    console = screen.console()
+    console = make_console()
     shown = table.narrow() if console.width < WIDE else table
     show_text(table.title, "bold")
     terminal.print_lines(terminal.table_lines(shown, console.width), console)
@@ -183,10 +183,10 @@ def show_table(table: Table) -> None:
 
 def show_text(text: str = "", style: str = "", indent: str = "", hanging: int = 0) -> None:
     """A paragraph on stdout, wrapped to the terminal; lines after the first stand `hanging` columns further in."""
-    from attnsearch import screen
-    from attnsearch.reports import terminal
+    from attnsearch.report import terminal
+    from attnsearch.report.console import make_console
 
-    console = screen.console()
+    console = make_console()
     width = max(20, min(console.width, PROSE) - 2)  # ≤ takes two columns in ASCII
     below = indent + " " * hanging
     lines = textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=below) or [""]

@@ -19,9 +19,9 @@ from attnsearch.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from attnsearch.arch import Arch
-    from attnsearch.cost import Cost
-    from attnsearch.reports.table import Table
+    from attnsearch.cost.measure import Cost
+    from attnsearch.report.table import Table
+    from attnsearch.space.arch import Arch
 
 ArchArgument = Annotated[
     str,
@@ -56,13 +56,13 @@ def cost(
 
     With the convention of each count, the share of the blocks, and what is left uncounted.
     """
-    from attnsearch.presets import read_arch
+    from attnsearch.space.presets import read_arch
 
     add_plugins(plugin)
     network = read_arch(arch)  # a mistyped name is answered before torch is imported
 
-    from attnsearch.cost import measure
-    from attnsearch.host import build
+    from attnsearch.build.resnet import build
+    from attnsearch.cost.measure import measure
 
     shape, outputs = setting(network, image, classes)
     counted = measure(build(network, classes=outputs, in_channels=shape[0]), shape, computed=True)
@@ -92,8 +92,8 @@ def facts(arch: Arch, counted: Cost, shape: tuple[int, int, int], classes: int) 
     """Plain JSON values."""
     from dataclasses import asdict
 
-    from attnsearch.canonical import canonical
-    from attnsearch.units import COSTS
+    from attnsearch.core.costs import COSTS
+    from attnsearch.space.canonical import canonical
 
     totals = counted.as_dict(fvcore=True)
     return {
@@ -110,8 +110,8 @@ def facts(arch: Arch, counted: Cost, shape: tuple[int, int, int], classes: int) 
 
 
 def _totals(counted: Cost) -> Table:
-    from attnsearch.reports.table import Column, Table
-    from attnsearch.units import COSTS
+    from attnsearch.core.costs import COSTS
+    from attnsearch.report.table import Column, Table
 
     totals = counted.as_dict(fvcore=True)
     rows = tuple((name, value, f"{value:>16,}") for name, value in totals.items())
@@ -126,7 +126,7 @@ def _totals(counted: Cost) -> Table:
 
 def _shares(counted: Cost) -> Table:
     """Blocks of one name and stage together."""
-    from attnsearch.reports.table import Column, Table, Value
+    from attnsearch.report.table import Column, Table, Value
 
     together: dict[tuple[str, str], list[Any]] = {}
     for path, share in counted.by_block.items():

@@ -25,15 +25,15 @@ def dashboard(
     ] = False,
 ) -> None:
     """Serve Optuna's dashboard, read-only, on this machine."""
-    from attnsearch.dashboard import MANY_TRIALS, application, check_place, server
+    from attnsearch.report.dashboard import MANY_TRIALS, application, check_place, server
 
     check_place(host, port, public=public)  # before anything heavy is imported
 
     check_study(study, storage, out)
 
-    from attnsearch.settings import Settings
-    from attnsearch.storage.database import open_storage
-    from attnsearch.studies import open_study
+    from attnsearch.core.settings import Settings
+    from attnsearch.store.database import open_storage
+    from attnsearch.study.study import open_study
 
     opened = open_study(study, storage, out=out)
     if len(opened.record.trials) > MANY_TRIALS:

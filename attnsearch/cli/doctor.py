@@ -16,7 +16,7 @@ def doctor(out: Out = Path("results"), storage: Storage = None, json: Json = Fal
     """
     from dataclasses import asdict
 
-    from attnsearch.doctor import examine
+    from attnsearch.tools.doctor import examine
 
     signs = examine(out, storage)
     if json:

@@ -45,7 +45,7 @@ def export(
     check_study(study, storage, out)
     add_plugins(plugin)  # both before anything heavy is imported
 
-    from attnsearch.studies import open_study
+    from attnsearch.study.study import open_study
 
     opened = open_study(study, storage, out=out)
     row = choose(opened.record, trial)

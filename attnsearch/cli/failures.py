@@ -20,8 +20,8 @@ from typing import Any
 
 import typer
 
-from attnsearch.errors import AttnsearchError
-from attnsearch.names import masked
+from attnsearch.core.checks import masked
+from attnsearch.core.errors import AttnsearchError
 
 # Typer's own usage errors; it names their base in no public place, only this subclass of it.
 TyperError: type[Exception] = typer.BadParameter.__mro__[2]

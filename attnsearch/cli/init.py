@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from attnsearch.cli.common import show_text
-from attnsearch.errors import EnvironmentFault, UsageError
+from attnsearch.core.errors import EnvironmentFault, UsageError
 
 EXAMPLE = """\
 # A space: one question about a ResNet, as the things that may stand in its slots.

@@ -9,7 +9,7 @@ import typer
 
 from attnsearch.cli.common import Json, Plugins, add_plugins, note, show_json, show_text, whole
 from attnsearch.cli.cost import ArchArgument, Classes, Image, setting
-from attnsearch.errors import UsageError, unknown
+from attnsearch.core.errors import UsageError, unknown
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -37,7 +37,7 @@ def latency(
 
     Median and quartiles of forward passes in eval mode, with what they hold for.
     """
-    from attnsearch.presets import read_arch
+    from attnsearch.space.presets import read_arch
 
     add_plugins(plugin)
     network = read_arch(arch)  # a mistyped name is answered before torch is imported
@@ -46,9 +46,9 @@ def latency(
 
     import torch
 
-    from attnsearch.cost import latency as measure_latency
-    from attnsearch.host import build
-    from attnsearch.machine import cores
+    from attnsearch.build.resnet import build
+    from attnsearch.core.machine import cores
+    from attnsearch.cost.measure import latency as measure_latency
 
     shape, outputs = setting(network, image, classes)
     model = build(network, classes=outputs, in_channels=shape[0])

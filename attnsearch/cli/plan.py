@@ -25,14 +25,14 @@ from attnsearch.cli.common import (
     show_text,
     whole,
 )
-from attnsearch.errors import UsageError
+from attnsearch.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from attnsearch.planning import Noise
-    from attnsearch.reports.table import Table
-    from attnsearch.settings import Settings
-    from attnsearch.space import Space
+    from attnsearch.core.settings import Settings
+    from attnsearch.report.table import Table
+    from attnsearch.space.space import Space
     from attnsearch.statistics.power import Plan
+    from attnsearch.study.planning import Noise
 
 SHOWN = (3, 5, 6, 10, 20)  # seeds whose smallest visible effect is listed
 
@@ -62,8 +62,8 @@ def plan(
 
     The noise between seeds comes from --sd, from the records of --study, or from --measure runs.
     """
-    from attnsearch.settings import Settings
-    from attnsearch.space import load_space
+    from attnsearch.core.settings import Settings
+    from attnsearch.space.space import load_space
 
     add_plugins(plugin)
     question = load_space(space)
@@ -77,8 +77,8 @@ def plan(
     if study is not None:
         check_study(study, storage, out)
 
-    from attnsearch import planning
     from attnsearch.statistics import power
+    from attnsearch.study import planning
 
     variants = len(planning.rows(question, settings))
     noise = _noise(question, settings, sd, study, measure)
@@ -94,8 +94,8 @@ def plan(
 
 
 def _noise(space: Space, settings: Settings, sd: float | None, study: str | None, runs: int | None) -> Noise:
-    from attnsearch import planning
-    from attnsearch.studies import open_study
+    from attnsearch.study import planning
+    from attnsearch.study.study import open_study
 
     if sum(given is not None for given in (sd, study, runs)) != 1:
         raise UsageError("Say where the noise between seeds comes from: one of --sd, --study and --measure")
@@ -108,7 +108,7 @@ def _noise(space: Space, settings: Settings, sd: float | None, study: str | None
 
 def _visible(planned: Plan, at_hand: int | None) -> Table:
     """Smallest effect that so many seeds see."""
-    from attnsearch.reports.table import Column, Table
+    from attnsearch.report.table import Column, Table
     from attnsearch.statistics.power import mde
 
     listed = sorted({*SHOWN, *(n for n in (planned.seeds, at_hand) if n)})

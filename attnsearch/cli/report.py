@@ -21,7 +21,7 @@ from attnsearch.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from attnsearch.reports.tables import Report
+    from attnsearch.report.tables import Report
 
 
 def report(
@@ -41,13 +41,13 @@ def report(
     check_study(study, storage, out)
     add_plugins(plugin)
 
-    from attnsearch import reports
-    from attnsearch.studies import open_study
+    from attnsearch import report as reports
+    from attnsearch.study.study import open_study
 
     if test:
-        from attnsearch import final
+        from attnsearch.study import test_split
 
-        final.open_test_split(study, storage=storage, out=out, device=device, told=note)
+        test_split.open_test_split(study, storage=storage, out=out, device=device, told=note)
     gc.disable()  # what follows ends in seconds, of which looking for garbage would take a tenth
     try:
         opened = open_study(study, storage, out=out)
@@ -62,7 +62,7 @@ def report(
 
 def print_report(report: Report, json: bool) -> None:
     """The report on stdout, as tables or as JSON."""
-    from attnsearch import reports
+    from attnsearch import report as reports
 
     if json:
         show_json(reports.as_json(report))

@@ -24,9 +24,9 @@ from attnsearch.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from attnsearch.settings import Settings
-    from attnsearch.space import Space
-    from attnsearch.studies import Study
+    from attnsearch.core.settings import Settings
+    from attnsearch.space.space import Space
+    from attnsearch.study.study import Study
 
 
 def _count(help: str) -> Any:
@@ -76,9 +76,9 @@ def run(
 
     Ends with the front of accuracy against cost, or with the verdicts of the ablation.
     """
-    from attnsearch.settings import Settings
-    from attnsearch.space import load_space
-    from attnsearch.storage import glance
+    from attnsearch.core.settings import Settings
+    from attnsearch.space.space import load_space
+    from attnsearch.store import glance
 
     given = {name: value for name, value in locals().items() if name in Settings.__dataclass_fields__}
     given["enqueue"] = tuple(enqueue)
@@ -93,8 +93,8 @@ def run(
 
 def _watched(question: Space, settings: Settings) -> Study:
     """Run under a progress display that gives the terminal back however the run ends."""
-    from attnsearch.progress import observer
-    from attnsearch.study import Run
+    from attnsearch.cli._progress import observer
+    from attnsearch.study.run import Run
 
     watcher = observer()
     try:
@@ -105,7 +105,7 @@ def _watched(question: Space, settings: Settings) -> Study:
 
 def _show(study: Study, folder: Path, json: bool) -> None:
     """The report on stdout; where its files are, on stderr."""
-    from attnsearch import reports
+    from attnsearch import report as reports
     from attnsearch.cli.report import print_report
 
     print_report(reports.build(study.record), json)

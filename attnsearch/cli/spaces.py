@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attnsearch.cli.common import Json, Plugins, add_plugins, show_json, show_table, show_text
-from attnsearch.words import many
+from attnsearch.core.text import many
 
 if TYPE_CHECKING:
-    from attnsearch.limits import Limit
-    from attnsearch.reports.table import Table
-    from attnsearch.space import Space
+    from attnsearch.core.limits import Limit
+    from attnsearch.report.table import Table
+    from attnsearch.space.space import Space
 
 
 def spaces(
@@ -33,8 +33,8 @@ def spaces(
 
     One by name or file: its choices, number of archs and range of costs, without training.
     """
-    from attnsearch.limits import parse_limits
-    from attnsearch.space import load_space
+    from attnsearch.core.limits import parse_limits
+    from attnsearch.space.space import load_space
 
     add_plugins(plugin)
     if name is None:
@@ -59,7 +59,7 @@ def spaces(
 
 
 def _list(data: str, json: bool) -> None:
-    from attnsearch.space import load_space, shipped_spaces
+    from attnsearch.space.space import load_space, shipped_spaces
 
     found = [load_space(name).on(data) for name in shipped_spaces()]
     if json:
@@ -77,10 +77,10 @@ def _list(data: str, json: bool) -> None:
 
 
 def _facts(space: Space, data: str, limits: Sequence[Limit]) -> tuple[dict[str, Any], list[Table]]:
-    from attnsearch import catalogue
-    from attnsearch.costing import CostTable
+    from attnsearch.cost.cost_table import CostTable
+    from attnsearch.tools import catalog
 
-    image, classes = catalogue.shape_of(data)
+    image, classes = catalog.shape_of(data)
     table = CostTable(space, image, classes)
     everything = (*space.limits, *limits)
     facts = {
@@ -97,9 +97,9 @@ def _facts(space: Space, data: str, limits: Sequence[Limit]) -> tuple[dict[str, 
             cost: {"least": table.range(cost)[0], "baseline": value, "greatest": table.range(cost)[1]}
             for cost, value in table.baseline.items()
         },
-        "budget": catalogue.budget_effect(table, everything) if everything else None,
+        "budget": catalog.budget_effect(table, everything) if everything else None,
     }
-    return facts, [catalogue.sites(space), catalogue.cost_ranges(table)]
+    return facts, [catalog.sites(space), catalog.cost_ranges(table)]
 
 
 def plain_host(space: Space) -> dict[str, Any]:

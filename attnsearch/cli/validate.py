@@ -41,14 +41,15 @@ def validate(
     """
     check_study(study, storage, out)
 
-    from attnsearch import proxy, validation
+    from attnsearch.cli._progress import observer
     from attnsearch.cli.common import show_text
-    from attnsearch.progress import observer
+    from attnsearch.statistics import proxy
+    from attnsearch.study import proxy_audit
 
     add_plugins(plugin)
     watcher = observer()
     try:
-        done = validation.validate(
+        done = proxy_audit.validate(
             study, archs=archs, factor=factor, storage=storage, out=out, observer=watcher,
             timeout=timeout, workers=workers, device=device,
         )  # fmt: skip

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attnsearch.core.errors import UsageError, unknown
 from attnsearch.data.dataset import Split
-from attnsearch.errors import UsageError, unknown
 
 
 def on_device(split: Split, device: torch.device | str) -> tuple[Tensor, Tensor]:

@@ -21,9 +21,9 @@ from urllib.request import urlopen
 
 import numpy as np
 
+from attnsearch.core.errors import DataError, EnvironmentFault
 from attnsearch.data.dataset import Labels, Pixels, Pool, Source, in_memory
 from attnsearch.data.files import content_digest
-from attnsearch.errors import DataError, EnvironmentFault
 
 PIXELS = 3 * 32 * 32
 MEMBER_LIMIT = 200_000_000  # bytes; the largest true member, CIFAR-100's train.bin, has 153,700,000

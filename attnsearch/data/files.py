@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from attnsearch.errors import DataError
+from attnsearch.core.errors import DataError
 
 
 def digest(*parts: object) -> str:

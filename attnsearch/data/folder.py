@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from attnsearch.core.errors import DataError
 from attnsearch.data.dataset import BadImage, Picture, Pool, Rows, Source
 from attnsearch.data.files import content_digest
 from attnsearch.data.images import FOREIGN, SUFFIXES
-from attnsearch.errors import DataError
 
 PART_FOLDERS = {
     "train": "train",

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from attnsearch.core.errors import DataError, EnvironmentFault
 from attnsearch.data.dataset import BadImage, Picture, Pool, Rows, Source
 from attnsearch.data.parquet import LABEL_COLUMNS, cell_bytes, number_classes
-from attnsearch.errors import DataError, EnvironmentFault
 
 PART_NAMES = {"train": "train", "validation": "val", "val": "val", "valid": "val", "test": "test"}
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from attnsearch.core.errors import DataError
 from attnsearch.data.dataset import BadImage, Picture, Pixels
-from attnsearch.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

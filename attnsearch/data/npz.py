@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from attnsearch.core.errors import DataError
 from attnsearch.data.dataset import SPLITS, Pixels, Pool, Source, in_memory
 from attnsearch.data.files import content_digest
 from attnsearch.data.images import scale_to_bytes
 from attnsearch.data.parquet import number_classes
-from attnsearch.errors import DataError
 
 PAIRS = (("x", "y"), ("images", "labels"))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from attnsearch.core.checks import at_home, check_data, check_side
+from attnsearch.core.errors import DataError, UsageError
 from attnsearch.data import cifar, digits
 from attnsearch.data.dataset import Data, Source, Split, safe_augmentations
 from attnsearch.data.files import digest
@@ -16,8 +18,6 @@ from attnsearch.data.parquet import parquet_parts, parquet_source
 from attnsearch.data.prepare import FORMAT, Options, prepare
 from attnsearch.data.split import stratified
 from attnsearch.data.store import Prepared, cache_folder, fetch
-from attnsearch.errors import DataError, UsageError
-from attnsearch.names import at_home, check_data, check_side
 
 OnBadImage = Literal["fail", "skip"]
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attnsearch.core.errors import DataError
 from attnsearch.data.dataset import SPLITS, Labels, Picture, Pool, Rows, Source
 from attnsearch.data.files import content_digest
-from attnsearch.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from attnsearch.core.text import many
 from attnsearch.data.dataset import BadImage, Labels, Pixels, Pool, Rows, class_counts
 from attnsearch.data.images import decode, fit, raise_bad, size_of
 from attnsearch.data.split import Plan, check_classes, plan_splits
 from attnsearch.data.store import Prepared
-from attnsearch.words import many
 
 PROBED = 512  # images whose headers decide the common size
 KEPT_AS_IS = 96  # sides up to this are kept where all images share one size

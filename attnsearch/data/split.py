@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from attnsearch.core.errors import DataError, UsageError
+from attnsearch.core.text import many
 from attnsearch.data.dataset import SPLITS, Data, Labels, Rows, SplitName
-from attnsearch.errors import DataError, UsageError
-from attnsearch.words import many
 
 VAL_SHARE = TEST_SHARE = 0.15  # of a data set that comes in one piece
 VAL_OF_TRAIN = 0.1  # where the owner set test images apart; the custom on CIFAR: 45,000 + 5,000 + 10,000

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from attnsearch.core.checks import at_home
+from attnsearch.core.errors import EnvironmentFault
 from attnsearch.data.dataset import Labels, Pixels, Split
-from attnsearch.errors import EnvironmentFault
-from attnsearch.names import at_home
 
 UNFINISHED = ".unfinished-"
 

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from attnsearch import registry
-from attnsearch.errors import UsageError
+from attnsearch.blocks import registry
+from attnsearch.core.errors import UsageError
 
-_LEFT_OUT = ("attnsearch.registry", "attnsearch.errors")  # `block` and `BlockError`; see `Collector.text`
+_LEFT_OUT = (
+    "attnsearch.blocks.registry",
+    "attnsearch.core.errors",
+)  # `block` and `BlockError`; see `Collector.text`
 
 
 class Collector:
@@ -71,7 +74,7 @@ class Collector:
         if module in _LEFT_OUT:
             return
         if module.split(".")[0] == "attnsearch":
-            if not module.startswith(("attnsearch.blocks", "attnsearch.host")) or not name:
+            if not module.startswith(("attnsearch.blocks", "attnsearch.build.resnet")) or not name:
                 raise UsageError(f"{file.path} uses {module}, which a file without attnsearch cannot")
             self._take(module, name)
         elif name:

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnsearch.errors import EnvironmentFault, NoResultError, UsageError, unknown
-from attnsearch.reports import atomic
-from attnsearch.trial import Epoch, Recipe, StudyRecord, TrialResult
+from attnsearch.core.errors import EnvironmentFault, NoResultError, UsageError, unknown
+from attnsearch.core.trial import Epoch, Recipe, StudyRecord, TrialResult
+from attnsearch.report import atomic
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -68,7 +68,7 @@ def choose(record: StudyRecord, trial: str) -> TrialResult:
                 f"No trial '{trial}' in study '{record.name}': 0 to {len(record.trials) - 1}, or best"
             )
         return found[trial]
-    from attnsearch.reports.rows import finished, proxy_epochs
+    from attnsearch.report.archs import finished, proxy_epochs
 
     epochs, controls = proxy_epochs(record), record.facts.get("controls") or {}
     done: dict[str, list[TrialResult]] = {}
@@ -107,9 +107,9 @@ def pack(
     """
     import torch
 
-    from attnsearch.arch import Arch
-    from attnsearch.host import build
-    from attnsearch.studies import data_of
+    from attnsearch.build.resnet import build
+    from attnsearch.space.arch import Arch
+    from attnsearch.study.study import data_of
 
     check_formats(formats)
     name, given = name or f"trial_{row.number}", facts.get("data") or {}
@@ -135,8 +135,8 @@ def pack(
 
 def _write_py(network: nn.Module, images: Tensor, file: Path, head: str) -> Tensor:
     """The source; what it computes with the network's weights."""
+    from attnsearch.blocks.registry import import_file
     from attnsearch.export.source import source
-    from attnsearch.registry import import_file
 
     arch: Any = network.arch
     classes = int(network.fc.out_features)  # type: ignore[union-attr, arg-type]
@@ -151,7 +151,7 @@ def _write_safetensors(network: nn.Module, images: Tensor, file: Path, head: str
     """The weights; what a fresh network computes with them."""
     from safetensors.torch import load, save
 
-    from attnsearch.host import build
+    from attnsearch.build.resnet import build
 
     atomic.write(file, save({key: value.contiguous() for key, value in network.state_dict().items()}))
     arch: Any = network.arch
@@ -241,7 +241,7 @@ def _repeat(
     network: nn.Module, row: TrialResult, data: Data, facts: Mapping[str, Any], tell: Callable[[str], None]
 ) -> float:
     """Train as the trial was; the validation error in percent."""
-    from attnsearch.train import device_data, fit
+    from attnsearch.train.fit import device_data, fit
 
     recipe = replace(Recipe.from_dict(facts.get("recipe") or {}), epochs=row.epochs)
 

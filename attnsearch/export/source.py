@@ -16,10 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from attnsearch import registry
-from attnsearch.arch import Arch, Block
-from attnsearch.export.definitions import Collector
-from attnsearch.host import (
+from attnsearch.blocks import registry
+from attnsearch.build.resnet import (
     NECK_LEVELS,
     IdentityStart,
     ResNet,
@@ -29,6 +27,8 @@ from attnsearch.host import (
     build,
     stem_channels,
 )
+from attnsearch.export.definitions import Collector
+from attnsearch.space.arch import Arch, Block
 
 WIDTH = 100
 _CONV = (

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from attnsearch.errors import NoResultError, UsageError
+from attnsearch.core.errors import NoResultError, UsageError
 from attnsearch.statistics.dunnett import Family, t_critical
 from attnsearch.statistics.effects import NO_NOISE, UNKNOWN, Effect, Interval, around, by_holm, effect_of
 from attnsearch.statistics.noise import NOISY, equal_noise, pooled_variance, residuals, seed_correlation

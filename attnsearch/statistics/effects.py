@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from attnsearch.errors import NoResultError, UsageError
+from attnsearch.core.errors import NoResultError, UsageError
 from attnsearch.statistics.dunnett import t_critical
 from attnsearch.statistics.power import ALPHA
 from attnsearch.statistics.table import Floats, Table, fit

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from attnsearch.errors import UsageError
+from attnsearch.core.errors import UsageError
 from attnsearch.statistics.dunnett import dunnett_critical
 from attnsearch.statistics.noise import pooled_variance, sd_interval
 

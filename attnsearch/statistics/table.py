@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from attnsearch.errors import NoResultError, UsageError, did_you_mean
-from attnsearch.trial import TrialResult
+from attnsearch.core.errors import NoResultError, UsageError, did_you_mean
+from attnsearch.core.trial import TrialResult
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,0 +1,59 @@
+"""What the coordinator and an engine say to each other: plain values that travel between processes and machines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from attnsearch.core.trial import Epoch, Recipe, State
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """What a worker opens: a data set's name and the options of `data.open_data`."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: plain values that travel to a worker.
+
+    Args:
+        number: of the trial in the study; a training that is run again has a new one, so a late message is known by it.
+        spec: `Arch.to_dict()`.
+        rungs: epochs after which the worker waits for the word to go on.
+    """
+
+    number: int
+    spec: Mapping[str, Any]
+    seed: int
+    recipe: Recipe
+    rungs: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """An epoch has ended; with `waits` the worker stands still until `Engine.answer`."""
+
+    number: int
+    epoch: Epoch
+    waits: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A job has ended, in whatever way it did; `lost` means that its worker died and nothing is known."""
+
+    number: int
+    state: State
+    curve: tuple[Epoch, ...] = ()
+    reason: str = ""
+    seconds: float = 0.0
+    device: str = ""
+    lost: bool = False
+
+
+Message = Progress | Outcome

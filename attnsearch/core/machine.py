@@ -1,0 +1,85 @@
+"""What there is to train with: devices, cores, and the versions that numbers may depend on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attnsearch.core.errors import EnvironmentFault, UsageError
+from attnsearch.core.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
+
+
+def pick_devices(wanted: str) -> list[str]:
+    """`auto`, `cpu`, `cuda` or a list like `cuda:0,cuda:1` as torch device names.
+
+    Raises `UsageError` for any other word, `EnvironmentFault` for a device that is not there.
+    """
+    import torch
+
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cpu":
+        return ["cpu"]
+    if not all(part.split(":")[0] == "cuda" for part in wanted.split(",")):
+        raise UsageError(f"Unknown device '{wanted}': use auto, cpu, cuda or cuda:0,cuda:1")
+    if not torch.cuda.is_available():
+        raise EnvironmentFault(
+            f"CUDA not available (torch {torch.__version__}); use --device cpu or install a CUDA build of torch"
+        )
+    count = torch.cuda.device_count()
+    found = [f"cuda:{i}" for i in range(count)] if wanted == "cuda" else wanted.split(",")
+    for device in found:
+        if not device.partition(":")[2].isdigit() or int(device.partition(":")[2]) >= count:
+            raise EnvironmentFault(
+                f"no device '{device}' here; there are {count}: cuda:0 to cuda:{count - 1}"
+            )
+    return found
+
+
+def device_name(device: torch.device) -> str:
+    """What a person calls the device: `NVIDIA H200`, or the processor's model."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    with contextlib.suppress(OSError):  # no Linux
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def worker_count(settings: Settings, trainings: int) -> int:
+    """The workers asked for, else one for each core, as far as there are trainings for them."""
+    return settings.workers or max(1, min(cores(), trainings))
+
+
+def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Cores whose time this process may use, at least one.
+
+    A container that is given the time of 2 cores out of 64 still sees 64, and workers on all would take turns on
+    the two; `quota` is where Linux says so: microseconds of time in a period of microseconds, or `max`.
+    """
+    seen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        time, period = quota.read_text(encoding="ascii").split()
+        return min(seen, max(1, int(time) // int(period)))
+    except (OSError, ValueError):  # no Linux, no container or no quota
+        return seen
+
+
+def versions() -> dict[str, str]:
+    """What numbers may depend on."""
+    packages = ("attnsearch", "torch", "optuna", "numpy", "numba", "scipy")
+    found = {"python": platform.python_version()}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found

@@ -1,0 +1,304 @@
+"""Sentences and tiles of a design: what is known of each variant, how surely, at what price, what more would take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from attnsearch.core.text import many
+from attnsearch.report.archs import cost_name
+from attnsearch.report.table import Tile, number
+from attnsearch.report.verdicts import (
+    FOUND,
+    PRICES,
+    WORDS,
+    Judged,
+    blocks_wanted,
+    more,
+    outcome,
+    wanted,
+    word,
+)
+from attnsearch.statistics import Verdict
+
+if TYPE_CHECKING:
+    from attnsearch.report.tables import Report
+
+NAMED = 3  # names in a sentence before it only counts
+LINES = 12  # variants that get a sentence; the table has all
+ALL = 100  # points; no accuracy rises by more
+UNEQUAL = 0.05  # p of equal noise from which unequal noise is pointed out
+
+# What each design leaves open by its nature.
+_UNTOUCHED = {
+    "loo": "several sites taken away at once, and any other reference",
+    "add": "several sites changed at once, which may add up or cancel",
+    "swap": "where an option should stand, as every site has the same one",
+    "factorial": "any third option of a site",
+}
+
+_CONTROLS = {
+    "null gate": (
+        "a control: gates in the same places that pass everything on unchanged; it differs from the baseline only "
+        "where the hook itself does something"
+    ),
+    "width-matched": (
+        "a control: the plain host made wider until it has a variant's MACs; what the same price buys without a block"
+    ),
+    "frozen gate": "a control: the same gates with their parameters left as drawn; what training them adds",
+}
+
+
+def lines(report: Report, judged: Judged) -> list[str]:
+    """The tally, one sentence per variant and control, and what it takes to know more."""
+    analysis = judged.analysis
+    told = judged.variants[:LINES]
+    found = [
+        f"Compared with {analysis.baseline} over {many(analysis.blocks, 'seed block')}, in points of accuracy with "
+        f"simultaneous 95 % intervals: {tally(judged)}."
+    ]
+    found += [_line(judged, verdict, report.cost) for verdict in told]
+    if len(judged.variants) > len(told):
+        found.append(f"{len(judged.variants) - len(told)} more in the table.")
+    found += [f"Control, {_line(judged, verdict, report.cost)}" for verdict in judged.controls]
+    return [*found, inflated(judged), outlook(report, judged), untouched(report)]
+
+
+def tally(judged: Judged) -> str:
+    """`gain 1, harm 0, equivalent 0, no evidence 3`; controls are not counted."""
+    said = [word(judged.analysis, verdict) for verdict in judged.variants]
+    rare = ("identical",)
+    return ", ".join(f"{name} {said.count(name)}" for name in WORDS if name not in rare or name in said)
+
+
+def _line(judged: Judged, verdict: Verdict, cost: str) -> str:
+    low, high = verdict.simultaneous
+    known = math.isfinite(low) and math.isfinite(high)
+    interval = f"({number(low, 2, True)} to {number(high, 2, True)})" if known else "(noise not known)"
+    parts = [f"{number(verdict.estimate, 2, True)} points {interval} on {many(verdict.n, 'seed')}"]
+    if verdict.outcome == "no evidence" and math.isfinite(verdict.mde):
+        parts.append(
+            f"effects under {verdict.mde:.2f} points may have gone unseen"
+            if verdict.mde < ALL
+            else "so few seeds see no effect that there can be"
+        )
+    parts += _beside(judged, verdict)
+    if price := _price(judged, verdict, cost):
+        parts.append(price)
+    return f"{verdict.variant}: {outcome(judged.analysis, verdict)}; {'; '.join(parts)}."
+
+
+def _beside(judged: Judged, verdict: Verdict) -> list[str]:
+    """The differences from a variant's own controls; of a width-matched host, whose it is."""
+    found = []
+    pairs = (
+        ("the width-matched host", judged.over_matched(verdict)),
+        ("its frozen gate", judged.over_frozen(verdict)),
+    )
+    for name, over in pairs:
+        if over is not None:
+            known = over.low is not None and over.high is not None
+            ends = f"{number(over.low or 0, 2, True)} to {number(over.high or 0, 2, True)}"
+            interval = f"{ends}, 95 % interval for this pair alone" if known else "noise not known"
+            found.append(f"over {name} {number(over.mean, 2, True)} ({interval})")
+    served = [variant for variant, host in judged.matched.items() if host == verdict.variant]
+    if served:
+        of = ", ".join(served) if len(served) <= NAMED else many(len(served), "variant")
+        found.append(f"has the MACs, within 5 %, of {of}")
+    return found
+
+
+def _price(judged: Judged, verdict: Verdict, cost: str) -> str:
+    """The cost over the baseline's, and the dearest of the counted ones where that is another."""
+    prices = judged.prices(verdict)
+    counted = [name for name in dict.fromkeys((cost, "macs", *PRICES)) if name in prices]
+    if not counted:
+        return ""
+    dearest = max(counted, key=lambda name: prices[name])
+    said = f"{prices[cost]:.3f} x the {cost_name(cost)}" if cost in prices else ""
+    if dearest == cost or f"{prices[dearest]:.3f}" == f"{prices.get(cost, 0):.3f}":
+        return said
+    most = f"at most {prices[dearest]:.3f} x, in {cost_name(dearest)}"
+    return f"{said}, {most}" if said else most
+
+
+def outlook(report: Report, judged: Judged) -> str:
+    """What the table says would decide, in hours, for the variant that takes the fewest seed blocks."""
+    from statistics import median
+
+    analysis = judged.analysis
+    open_ones = [v for v in judged.variants if more(analysis, v) != FOUND]
+    counts = [(count, v) for v in open_ones if (count := blocks_wanted(analysis, v)) is not None]
+    if not counts or analysis.blocks < 2:
+        return ""
+    needed, nearest = min(counts, key=lambda pair: pair[0])
+    if needed <= analysis.blocks:
+        return ""
+    seconds = median(trial.seconds for trial in report.record.trials if trial.state == "complete")
+    trainings = (needed - analysis.blocks) * (len(analysis.verdicts) + 1)
+    effect = (
+        f"the margin of {nearest.margin:.2f} points" if nearest.margin else f"{wanted(nearest):.2f} points"
+    )
+    truth = "" if nearest.margin else ", its estimate taken for the truth"
+    return (
+        f"Nearest to being decided is {nearest.variant}: to see {effect}{truth}, takes {needed:,} seed blocks in all, "
+        f"{trainings:,} more trainings or about {_hours(trainings * seconds)} of one worker: the same command with "
+        f"`--seeds {needed} --resume`."
+    )
+
+
+def inflated(judged: Judged) -> str:
+    """Where a difference found is smaller than what the design finds reliably: luck helped to find it."""
+    found = [
+        f"{v.variant} ({number(v.estimate, 2, True)} points)"
+        for v in judged.variants
+        if v.outcome in ("gain", "harm") and abs(v.estimate) < v.mde
+    ]
+    if not found:
+        return ""
+    return (
+        f"Found although smaller than the smallest visible effect: {', '.join(found[:LINES])}. Of effects so small "
+        "only the luckier estimates are found, so these are likely too large."
+    )
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{max(1, round(seconds / 60))} minutes"
+
+
+def untouched(report: Report) -> str:
+    """What of the question the design does not ask: combinations by its nature, options that no variant has."""
+    sites = report.facts.get("sites") or {}
+    kind = (report.facts.get("design") or {}).get("kind", "")
+    tried: dict[str, set[str]] = {}
+    for trial in report.record.trials:
+        for site, option in trial.sites.items():
+            tried.setdefault(site, set()).add(option)
+    left = {
+        site: (len(set(options) - tried[site]), len(options))
+        for site, options in sites.items()
+        if site in tried
+    }
+    if len(set(left.values())) == 1:  # one number says it for all sites
+        left = {"each site": next(iter(left.values()))}
+    never = [f"{few:,} of the {all_:,} options of {site}" for site, (few, all_) in left.items() if few]
+    parts = (*filter(None, [_UNTOUCHED.get(kind, "")]), *never)
+    left_out = f" Not asked by this design: {'; '.join(parts)}." if parts else ""
+    return _asked(report, tried) + left_out
+
+
+def _asked(report: Report, tried: Mapping[str, set[str]]) -> str:
+    """Which options stood where, and that nothing was compared but each with the baseline."""
+    plain = report.baseline
+    own = plain.trial.sites if plain else {}
+    options = list(
+        dict.fromkeys(o for site, held in tried.items() for o in sorted(held) if o != own.get(site))
+    )
+    sites = [site for site, held in tried.items() if held - {own.get(site)}]
+    what = ", ".join(options) if len(options) <= NAMED else many(len(options), "option")
+    asked = f"Of the question this design tried {what} in {', '.join(sites)}. " if options else ""
+    return (
+        f"{asked}Each variant was compared with the baseline, none with another, nor one site with another: a gain "
+        "beside `no evidence` is no difference between the two."
+    )
+
+
+def warnings(judged: Judged) -> list[str]:
+    """Where the noise of the variants differs so that one pooled sd does not fit all."""
+    analysis = judged.analysis
+    noisy = [note for note in analysis.notes if "times as noisy" in note]
+    p = analysis.p_equal_noise
+    if p is None or p > UNEQUAL:
+        tested = "too few seeds to test it" if p is None else f"p of equal noise {p:.2f}"
+        return [f"{note} It may be chance ({tested})." for note in noisy]
+    if noisy:
+        return noisy
+    return [
+        f"Seeds scatter some variants more than others: the largest residual sd is {analysis.sd_ratio:.1f} times the "
+        f"smallest (Brown and Forsythe's p {p:.3f}). One sd for all makes the intervals of the "
+        "noisy ones too narrow."
+    ]
+
+
+def tiles(judged: Judged, cost: str) -> list[Tile]:
+    """The verdicts, the highest estimate among the variants, what could be seen, and the design's size."""
+    analysis, variants = judged.analysis, judged.variants
+    controls = f"; {many(len(judged.controls), 'control')} in the table" if judged.controls else ""
+    rivals = f"{many(len(variants), 'variant')} against {analysis.baseline}{controls}"
+    visible = [verdict.mde for verdict in variants if math.isfinite(verdict.mde)]
+    seen = f"{max(visible):.2f} points" if visible else "not known"
+    noise = (
+        f"residual sd of a run {analysis.sd:.2f} points" if math.isfinite(analysis.sd) else "noise not known"
+    )
+    return [
+        Tile("verdicts on the variants", tally(judged), rivals, wide=True),
+        *_top(judged, variants, cost),
+        Tile("smallest visible effect", seen, "a true one so large is found in 4 of 5 studies like this one"),
+        Tile("seed blocks", str(analysis.blocks), f"every variant trained once on each; {noise}"),
+    ]
+
+
+def _top(judged: Judged, variants: Sequence[Verdict], cost: str) -> list[Tile]:
+    if not variants:
+        return []
+    top = variants[0]
+    low, high = top.simultaneous
+    interval = f"{number(low, 2, True)} to {number(high, 2, True)}" if math.isfinite(low) else "no interval"
+    price = _price(judged, top, cost)
+    cost_said = f"; {price}" if price else ""
+    return [
+        Tile(
+            "highest estimate of a variant, over the baseline",
+            f"{number(top.estimate, 2, True)} points",
+            f"{top.variant}: {outcome(judged.analysis, top)}{cost_said}",
+        ),
+        Tile("its simultaneous 95 % interval", interval, "holds for all variants and controls together"),
+    ]
+
+
+def _shared(report: Report) -> str:
+    split = (report.facts.get("recipe") or {}).get("resplit")
+    own = "; every block has its own split into training and validation images" if split else ""
+    return (
+        "layers that they share begin alike, and the images come in the same order with the same augmentation"
+        + own
+    )
+
+
+def words(report: Report, judged: Judged) -> list[tuple[str, str]]:
+    """What only the page of a design has to explain, with this study's own names."""
+    sites = ", ".join((report.facts.get("sites") or {}).keys())
+    host = report.facts.get("host") or "the network"
+    present = {row.control for row in judged.rows.values() if row.control}
+    return [
+        ("host", f"the network that blocks are put into, here {host}"),
+        (
+            "site",
+            f"a place in the host where one of several options stands{f', here {sites}' if sites else ''}",
+        ),
+        (
+            "variant",
+            f"one arch of the design, named by what it changes; the baseline is {judged.analysis.baseline}",
+        ),
+        ("seed block", f"one seed on which every variant is trained once: {_shared(report)}"),
+        (
+            "noise, residual sd",
+            "how far runs of one variant scatter once the means of variants and seed blocks are taken out",
+        ),
+        (
+            "simultaneous interval",
+            "of 100 studies like this one, 95 have all of their intervals right at once (Dunnett)",
+        ),
+        (
+            "smallest visible effect",
+            "a true difference so large is found in 4 of 5 studies of this size and noise (80 % power); smaller ones "
+            "are missed more often",
+        ),
+        (
+            "margin",
+            "the difference below which you said that it would not matter (`--margin`); without one nothing can be "
+            "called equivalent",
+        ),
+        *((name, meaning) for name, meaning in _CONTROLS.items() if name in present),
+    ]

@@ -1,0 +1,47 @@
+"""The report as plain JSON values: the same tables, with full precision."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from attnsearch.report import summary, warnings
+from attnsearch.report.table import Table
+from attnsearch.report.tables import Report
+
+
+def render(report: Report) -> str:
+    return json.dumps(values(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def values(report: Report) -> dict[str, Any]:
+    """The report's words and tables by name.
+
+    study, proxy, warnings, answer, caveats, facts, noise, tables: {name: {title, columns, notes, rows}}
+    """
+    return {
+        "study": report.record.name,
+        "proxy": report.audit,
+        "warnings": list(warnings.warnings(report)),
+        "answer": list(summary.answer(report)),
+        "caveats": list(summary.caveats(report)),
+        "facts": dict(summary.facts(report)),
+        "noise": {"sd_points": report.standing.sd, "degrees": report.standing.degrees},
+        "tables": {table.name: table_of(table) for table in report.tables()},
+    }
+
+
+def table_of(table: Table) -> dict[str, Any]:
+    """Rows as objects; infinities and NaN, which JSON lacks, as null."""
+    names, rows = table.flat()
+    return {
+        "title": table.title,
+        "columns": {column.name: column.title for column in table.columns},
+        "notes": list(table.notes),
+        "rows": [dict(zip(names, map(_plain, row), strict=True)) for row in rows],
+    }
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,329 @@
+"""Report: what there is to say of a study, once. Every format renders these tables and adds nothing.
+
+build(record) -> Report
+  front, archs, trials, failures, verdicts   tables
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from attnsearch.core.errors import NoResultError
+from attnsearch.core.text import many
+from attnsearch.core.trial import StudyRecord
+from attnsearch.report.archs import (
+    ArchRow,
+    Counts,
+    arch_rows,
+    audit_label,
+    cost_axes,
+    cost_name,
+    cost_title,
+    count,
+    failure,
+    finished,
+    kind,
+    nothing_finished,
+    proxy_epochs,
+)
+from attnsearch.report.importances import importance_table
+from attnsearch.report.table import Column, Table, Value
+from attnsearch.report.test_result import final_table
+from attnsearch.report.verdicts import Judged, effect_table, judge, over_baseline, verdict_table
+from attnsearch.statistics.front import Front, assess, candidates
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+SEEDS = (
+    "`fresh` ones ran after the arch had been chosen, `design` ones in whole blocks as planned; `search` "
+    "ones helped to choose the arch, so they flatter it"
+)
+ERROR = (
+    "mean over the row's seeds, in percent of the validation images, ± half its 95 % t interval (standard "
+    "deviation between seeds pooled over all repeated archs)"
+)
+OVER_TITLE = "over baseline (points)"
+OVER = "accuracy over the baseline's on the seeds that both had, positive is better, ± half the 95 % interval"
+OVER_SEARCH = f"{OVER} (each for itself; none for a single seed)"
+OVER_DESIGN = f"{OVER} that holds for all variants together"
+P_FRONT = (
+    "probability, given the noise between seeds, that no arch of no more cost has less error; it ranks one "
+    "arch at a time and is no verdict"
+)
+OPTIMISM = "mean over fresh seeds minus search value; positive where the search flattered"
+TIED = "error not told from the least one (95 %)"
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the formats render.
+
+    `judged` is what a design said; a sentence where it cannot say anything yet; None for a search.
+    """
+
+    record: StudyRecord
+    cost: str
+    epochs: int
+    standing: Front
+    rows: tuple[ArchRow, ...]
+    counts: Counts
+    front: Table
+    archs: Table
+    trials: Table
+    failures: Table
+    judged: Judged | str | None = None
+    verdicts: Table | None = None
+    effects: Table | None = None
+    stops: Table | None = None
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        return self.record.facts
+
+    @property
+    def baseline(self) -> ArchRow | None:
+        return next((row for row in self.rows if row.baseline), None)
+
+    @property
+    def audit(self) -> str:
+        return audit_label(self.facts)
+
+    @cached_property
+    def importances(self) -> Table | None:
+        """Shares of the spread by site, where a search is large enough to look."""
+        return None if self.judged is not None else importance_table(self.record)
+
+    def main(self) -> tuple[Table, ...]:
+        """The tables that answer the question."""
+        wanted = (self.verdicts, self.effects, self.front, final_table(self.facts.get("test") or ()))
+        return tuple(table for table in wanted if table is not None)
+
+    def tables(self) -> tuple[Table, ...]:
+        further = [table for table in (self.stops, self.importances) if table is not None]
+        rest = (self.archs, *further, self.failures, self.trials)
+        return tuple(table for table in (*self.main(), *rest) if table.rows)
+
+
+def build(record: StudyRecord) -> Report:
+    """Work out the tables of a study, finished or not; `NoResultError` where no trial has finished."""
+    counts, epochs = count(record), proxy_epochs(record)
+    done = [trial for trial in record.trials if finished(trial) and trial.epochs == epochs]
+    if not done:
+        raise NoResultError(nothing_finished(record, counts))
+    axes = cost_axes(record.facts, done)
+    roles = record.facts.get("controls") or {}
+    archs = candidates(done, axes)
+    standing = assess([arch for arch in archs if arch.key not in roles])  # a control is no rival
+    controls = [arch for arch in archs if arch.key in roles]
+    over = over_baseline(standing, record.facts.get("baseline"))
+    rows = arch_rows(record, standing, controls, done, over)
+    judged = judge(record, rows, epochs)
+    if isinstance(judged, Judged):
+        rows = judged.restated(rows)
+    design = isinstance(judged, Judged)
+    return Report(
+        record=record,
+        cost=axes[0],
+        epochs=epochs,
+        standing=standing,
+        rows=rows,
+        counts=counts,
+        front=_design_table(rows, record, axes[0]) if design else _front_table(rows, record, axes[0]),
+        archs=_arch_table("archs", "All archs trained to the end", rows, record, axes[0], design),
+        trials=trial_table(record),
+        failures=_failure_table(record),
+        judged=judged,
+        verdicts=verdict_table(judged, axes[0]) if isinstance(judged, Judged) else None,
+        effects=effect_table(judged) if isinstance(judged, Judged) else None,
+        stops=_stop_table(record),
+    )
+
+
+def trials_frame(record: StudyRecord) -> pd.DataFrame:
+    """Every trial, finished or not, for a notebook."""
+    return frame(trial_table(record))
+
+
+def front_frame(record: StudyRecord) -> pd.DataFrame:
+    """The table of the front, full precision; `NoResultError` where no trial has finished."""
+    return frame(build(record).front)
+
+
+def verdicts_frame(record: StudyRecord) -> pd.DataFrame:
+    """One row per variant of a design; empty for a search, and before a design can say anything."""
+    verdicts = build(record).verdicts
+    return frame(verdicts or Table("verdicts", "Verdicts", (), ()))
+
+
+def frame(table: Table) -> pd.DataFrame:
+    """A table's names and values as pandas knows them; an estimate is three columns."""
+    import pandas as pd
+
+    names, rows = table.flat()
+    return pd.DataFrame(rows, columns=names)
+
+
+def _arch_table(
+    name: str, title: str, rows: Sequence[ArchRow], record: StudyRecord, cost: str, design: bool = False
+) -> Table:
+    others = _other_costs(rows, cost)
+    over_note = OVER_DESIGN if any(trial.role == "design" for trial in record.trials) else OVER_SEARCH
+    columns = (
+        Column("number", "no.", "integer"),
+        Column("variant", "variant") if design else Column("arch", "arch"),
+        *([Column("arch", "arch", wide=True)] if design else []),
+        Column("seeds", "seeds", "integer"),
+        Column("seeds_kind", "which seeds", wide=design, note=SEEDS, short="which"),
+        Column("error_pct", "error (%)", "estimate", note=ERROR),
+        Column(
+            "over_baseline_points", OVER_TITLE, "estimate", signed=True, note=over_note, short="over base"
+        ),
+        Column(cost, cost_title(cost, record.facts), "quantity", short=cost_name(cost)),
+        Column("ratio", "x baseline", "number", 3, short="x base"),
+        # Beside verdicts a second judgement of one arch at a time would only contradict them.
+        Column("p_front", "P(front)", "probability", wide=design, note=P_FRONT),
+        Column("status", "verdict" if design else "status"),
+        Column("search_error_pct", "search value (%)", "number", wide=True),
+        Column("optimism_points", "optimism (points)", "number", signed=True, wide=True, note=OPTIMISM),
+        *(Column(other, cost_title(other, record.facts), "quantity", wide=True) for other in others),
+        Column("accuracy_pct", "accuracy (%)", "number", wide=True),
+        Column("key", "key", wide=True),
+    )
+    values = tuple(_arch_values(row, others, design) for row in rows)
+    # In a design bold means a gain, in the table of verdicts alone.
+    strong = frozenset(i for i, row in enumerate(rows) if row.tied and not design)
+    return Table(name, title, columns, values, strong=strong, strong_means=TIED)
+
+
+def _front_table(rows: Sequence[ArchRow], record: StudyRecord, cost: str) -> Table:
+    listed = tuple(row for row in rows if row.listed)
+    table = _arch_table("front", "The front and its nearest rivals", listed, record, cost)
+    rest = sum(row.shown and not row.listed for row in rows)
+    if not rest:
+        return table
+    note = (
+        f"not listed: {many(rest, 'arch')} with some chance left (P(front) 0.05 to 0.50); archs.csv has them"
+    )
+    return replace(table, remarks=(note,))
+
+
+def _design_table(rows: Sequence[ArchRow], record: StudyRecord, cost: str) -> Table:
+    """Every variant and control with its error and cost, ready to be held against each other."""
+    return _arch_table("front", "Error and cost of every variant", rows, record, cost, design=True)
+
+
+def _arch_values(row: ArchRow, others: Sequence[str], design: bool) -> tuple[Value, ...]:
+    standing = row.standing
+    searched = list(standing.candidate.searched.values())
+    return (
+        row.number,
+        row.label,
+        *([row.trial.arch] if design else []),
+        standing.n,
+        row.seeds_kind,
+        row.error,
+        row.difference,
+        standing.candidate.costs[0],
+        row.ratio,
+        standing.p_front,
+        row.status,
+        sum(searched) / len(searched) if searched else None,
+        standing.optimism,
+        *(row.trial.costs.get(other) for other in others),
+        100 - standing.mean,
+        row.trial.key,
+    )
+
+
+def _other_costs(rows: Sequence[ArchRow], cost: str) -> list[str]:
+    names = dict.fromkeys(name for row in rows for name in row.trial.costs)
+    return [name for name in names if name != cost]
+
+
+def trial_table(record: StudyRecord) -> Table:
+    costs = list(dict.fromkeys(name for trial in record.trials for name in trial.costs))
+    columns = (
+        Column("trial", "trial", "integer"),
+        Column("arch", "arch"),
+        Column("seed", "seed", "integer"),
+        Column("epochs", "epochs", "integer"),
+        Column("epochs_run", "epochs run", "integer"),
+        Column("role", "role"),
+        Column("state", "state"),
+        Column("error_pct", "error (%)", "number"),
+        *(Column(cost, cost_title(cost, record.facts), "quantity") for cost in costs),
+        Column("seconds", "time (s)", "number", 1),
+        Column("attempt", "retries", "integer", wide=True),
+        Column("device", "device", wide=True),
+        Column("key", "key", wide=True),
+        Column("reason", "reason"),
+    )
+    rows = tuple(
+        (
+            *(t.number, t.arch, t.seed, t.epochs, len(t.curve), t.role, t.state, t.error),
+            *(t.costs.get(cost) for cost in costs),
+            *(t.seconds, t.attempt, t.device, t.key, t.reason),
+        )
+        for t in record.trials
+    )
+    return Table("trials", "All trials", columns, rows)
+
+
+def _failure_table(record: StudyRecord) -> Table:
+    columns = (
+        Column("trial", "trial", "integer"),
+        Column("arch", "arch"),
+        Column("seed", "seed", "integer"),
+        Column("state", "state"),
+        Column("epochs_run", "epochs run", "integer"),
+        Column("reason", "reason"),
+    )
+    rows = tuple(
+        (
+            t.number,
+            t.arch,
+            t.seed,
+            t.state if t.state != "complete" else "failed",
+            len(t.curve),
+            t.reason or kind(t),
+        )
+        for t in record.trials
+        if failure(t) or t.state == "over_limit"
+    )
+    return Table("failures", "Failed, or over a limit", columns, rows)
+
+
+def _stop_table(record: StudyRecord) -> Table | None:
+    """How often stopping early would have been a mistake; None where no would-be stop was let run."""
+    told = record.facts.get("false_stops") or {}
+    if not any(entry.get("audited") for entry in told.values()):
+        return None
+    from attnsearch.statistics.false_stops import Tally
+
+    columns = (
+        Column("option", "option"),
+        Column("trials", "trials", "integer"),
+        Column("stopped", "stopped", "integer"),
+        Column(
+            "audited",
+            "let run",
+            "integer",
+            note="would-be stops that were let run to the end, drawn by chance",
+        ),
+        Column("false", "proved false", "integer", note="ended on the front or within one run's sd of it"),
+        Column("rate", "false-stop rate", "number", note="share of those let run; exact 95 % interval"),
+        Column("rate_low", "from", "number"),
+        Column("rate_high", "to", "number"),
+    )
+    tallies = {option: Tally(**entry) for option, entry in told.items()}
+    rows = tuple(
+        (option, tally.trials, tally.stopped, tally.audited, tally.false, tally.rate, *tally.interval)
+        for option, tally in tallies.items()
+        if tally.audited
+    )
+    return Table("stops", "Stops that were let run", columns, rows)

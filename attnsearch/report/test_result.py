@@ -1,0 +1,72 @@
+"""What the last opening of the test split said, as a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from attnsearch.report.table import Column, Estimate, Table
+from attnsearch.statistics.dunnett import t_critical
+from attnsearch.statistics.front import pooled_sd
+
+ERROR = (
+    "mean over fresh seeds, ± half a 95 % interval that takes in the noise between seeds (pooled over the archs) and "
+    "that of drawing so many images"
+)
+GAP = "validation minus test error of the same trainings; negative where validation flattered"
+
+
+def final_table(entries: Sequence[Mapping[str, Any]]) -> Table | None:
+    """One row per frozen arch; None where the test split was never opened, or nothing came of it."""
+    told = [entry for entry in entries if entry.get("errors")]
+    if not told:
+        return None
+    entry = told[-1]
+    columns = (
+        Column("arch", "arch"),
+        Column("seeds", "seeds", "integer"),
+        Column("test_error_pct", "test error (%)", "estimate", note=ERROR),
+        Column("val_error_pct", "validation error (%)", "estimate"),
+        Column("gap_points", "validation - test (points)", "estimate", signed=True, note=GAP),
+    )
+    rows = tuple(
+        (entry["archs"][key], len(entry["seeds"]), *_estimates(entry, key)) for key in entry["errors"]
+    )
+    times = len(entries)
+    often = "once" if times == 1 else f"{times} times: the later an opening, the less of a test"
+    remark = (
+        f"the test split was opened {often}; frozen archs {entry['frozen']}, {entry['test_images']:,} images"
+    )
+    return Table("test", "On the test split", columns, rows, (remark,))
+
+
+def _estimates(entry: Mapping[str, Any], key: str) -> tuple[Estimate, Estimate, Estimate]:
+    val, test = ({k: np.array(e[part]) for k, e in entry["errors"].items()} for part in ("val", "test"))
+    images = {"val": entry["val_images"], "test": entry["test_images"]}
+    chance = {part: _chance(found[key], images[part]) for part, found in (("val", val), ("test", test))}
+    gaps = {k: val[k] - test[k] for k in val}
+    return (
+        _estimate(test, key, chance["test"]),
+        _estimate(val, key, chance["val"]),
+        _estimate(gaps, key, chance["val"] + chance["test"]),
+    )
+
+
+def _chance(errors: np.ndarray[Any, Any], images: int) -> float:
+    """Variance, in points squared, of the error on so many images drawn anew."""
+    share = float(errors.mean()) / 100
+    return 100**2 * share * (1 - share) / images
+
+
+def _estimate(found: Mapping[str, np.ndarray[Any, Any]], key: str, chance: float) -> Estimate:
+    values = found[key]
+    sd, degrees = pooled_sd([list(group) for group in found.values()])
+    if sd is None:
+        return Estimate(float(values.mean()), n=len(values))
+    seeds = t_critical(degrees, 0.05) ** 2 * sd**2 / len(values)
+    half = math.sqrt(seeds + 1.96**2 * chance)
+    mean = float(values.mean())
+    return Estimate(mean, mean - half, mean + half, len(values))

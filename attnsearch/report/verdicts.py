@@ -1,0 +1,423 @@
+"""Differences from the baseline, and the verdicts of a design, in the words and columns of a report.
+
+Differences are points of accuracy; positive is better than the baseline. What is computed is computed in
+`attnsearch.statistics`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from attnsearch.core.errors import NoResultError, UsageError
+from attnsearch.core.text import many
+from attnsearch.core.trial import StudyRecord, TrialResult
+from attnsearch.report.archs import ArchRow, cost_name
+from attnsearch.report.table import Column, Estimate, Table, Value
+from attnsearch.statistics import Analysis, Effect, Verdict, compare, contrasts, factor_effects, fit
+from attnsearch.statistics import Table as Blocks
+from attnsearch.statistics.front import Candidate, Front
+
+WORDS = {
+    "gain": "the simultaneous 95 % interval of the difference lies above zero",
+    "harm": "it lies below zero",
+    "equivalent": "two one-sided tests at 5 % place it within the margin, and the design could see that much",
+    "identical": "the same result as the baseline in every seed block: both are one network, no margin needed",
+    "no evidence": "neither; an effect smaller than the smallest one visible may still be there",
+}
+
+
+PRICES = ("params", "bytes_moved", "latency_ms")  # told beside the cost axis where they are known
+OVER = (
+    "difference in points of accuracy on shared seeds, positive is better, ± half the 95 % interval that "
+    "holds for all variants together (Dunnett)"
+)
+ALONE = "± half the 95 % interval for this pair alone, not for all together"
+VISIBLE = "a true effect so large is found with 80 % power; smaller ones may exist unseen"
+NEXT = (
+    "seed blocks in all that would show, with 80 % power, an effect as large as the margin; without a margin one as "
+    "large as the estimate, which is then taken for the truth"
+)
+FOUND = "found at this length of training"  # a longer one may say otherwise
+MAIN = (
+    "mean accuracy at a site's second option less that at its first, over all settings of the other sites; "
+    "an interaction is half of what one site changes in the effect of the other; ± half the 95 % interval"
+)
+
+
+def over_baseline(front: Front, baseline: str | None) -> dict[str, Estimate]:
+    """Each arch over the baseline on the seeds that both had.
+
+    Fresh seeds where an arch has any, else search seeds; of the baseline all, as no result chose it.
+    Intervals (95 %, each for itself) come from the block model over the archs with two shared seeds or more;
+    an arch with one shared seed gets none.
+    """
+    archs = [row.candidate for row in front.standings]
+    plain = next((arch for arch in archs if arch.key == baseline), None)
+    if plain is None:
+        return {}
+    own = {**plain.searched, **plain.fresh}
+    found: dict[str, Estimate] = {}
+    for fresh in (True, False):
+        cells = {
+            arch.key: _shared(arch, own) for arch in archs if arch is not plain and bool(arch.fresh) == fresh
+        }
+        found |= {key: _plain_difference(errors, own) for key, errors in cells.items() if errors}
+        repeated = {key: errors for key, errors in cells.items() if len(errors) > 1}
+        found |= _block_differences(repeated, own)
+    return found
+
+
+def _shared(arch: Candidate, own: Mapping[int, float]) -> dict[int, float]:
+    return {seed: error for seed, error in (arch.fresh or arch.searched).items() if seed in own}
+
+
+def _plain_difference(errors: Mapping[int, float], own: Mapping[int, float]) -> Estimate:
+    return Estimate(sum(own[seed] - error for seed, error in errors.items()) / len(errors), n=len(errors))
+
+
+def _block_differences(
+    cells: Mapping[str, Mapping[int, float]], own: Mapping[int, float]
+) -> dict[str, Estimate]:
+    if not cells:
+        return {}
+    from scipy.special import stdtrit
+
+    seeds = {seed for errors in cells.values() for seed in errors}
+    rows = {"": {seed: own[seed] for seed in seeds}, **cells}
+    blocks = Blocks.of_cells({(key, seed): error for key, row in rows.items() for seed, error in row.items()})
+    fitted = fit(blocks.errors)
+    found = {}
+    for key, errors in cells.items():
+        weights = np.zeros(len(blocks.variants))
+        weights[blocks.row(key)], weights[blocks.row("")] = 1, -1
+        estimate, error = fitted.contrast(weights)
+        if fitted.degrees and fitted.sd > 0:
+            half = float(stdtrit(fitted.degrees, 0.975)) * error
+            found[key] = Estimate(estimate, estimate - half, estimate + half, len(errors))
+    return found
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a design said: the analysis, the factorial's effects, the arch behind each variant.
+
+    `matched` and `frozen` name a variant's width-matched host and its frozen gate; `over` is the difference of
+    such a pair, with a 95 % interval for that pair alone.
+    """
+
+    analysis: Analysis
+    effects: tuple[Effect, ...]
+    rows: Mapping[str, ArchRow]
+    matched: Mapping[str, str]
+    frozen: Mapping[str, str]
+    over: Mapping[tuple[str, str], Estimate]
+
+    def restated(self, rows: Sequence[ArchRow]) -> tuple[ArchRow, ...]:
+        """The rows with the verdicts and their differences: one word and one number for one thing."""
+        said = {v.variant: v for v in self.analysis.verdicts}
+        names = {row.trial.key: name for name, row in self.rows.items()}
+        return tuple(
+            self._restated(replace(row, name=names[row.trial.key]), said.get(names[row.trial.key]))
+            for row in rows
+        )
+
+    def _restated(self, row: ArchRow, verdict: Verdict | None) -> ArchRow:
+        if verdict is None:
+            return replace(row, difference=None, status="baseline" if row.baseline else "not judged")
+        told = estimate(verdict.estimate, verdict.simultaneous, verdict.n)
+        return replace(
+            row, difference=told, status="control" if row.control else word(self.analysis, verdict)
+        )
+
+    @property
+    def variants(self) -> tuple[Verdict, ...]:
+        """The verdicts on what was asked, the best first."""
+        return self._ordered(control=False)
+
+    @property
+    def controls(self) -> tuple[Verdict, ...]:
+        """The verdicts on the controls, the best first."""
+        return self._ordered(control=True)
+
+    def _ordered(self, *, control: bool) -> tuple[Verdict, ...]:
+        found = [v for v in self.analysis.verdicts if bool(self.rows[v.variant].control) == control]
+        return tuple(sorted(found, key=lambda verdict: -verdict.estimate))
+
+    def over_matched(self, verdict: Verdict) -> Estimate | None:
+        return self.over.get((verdict.variant, self.matched.get(verdict.variant, "")))
+
+    def over_frozen(self, verdict: Verdict) -> Estimate | None:
+        return self.over.get((verdict.variant, self.frozen.get(verdict.variant, "")))
+
+    def prices(self, verdict: Verdict) -> Mapping[str, float]:
+        """Costs over the baseline's, by name."""
+        mine, plain = self.rows[verdict.variant].trial.costs, self.rows[self.analysis.baseline].trial.costs
+        return {name: mine[name] / plain[name] for name in mine if plain.get(name)}
+
+
+def judge(record: StudyRecord, rows: Sequence[ArchRow], epochs: int) -> Judged | str | None:
+    """The verdicts of a design; None for a search; a sentence where a design has none yet."""
+    trials = [trial for trial in record.trials if trial.role == "design" and trial.epochs == epochs]
+    if not trials:
+        return None
+    names = _names(rows, record.facts.get("variants") or {})
+    plain = next((row for row in rows if row.baseline), None)
+    if plain is None:
+        return "The baseline has no finished trial, so there is no verdict yet."
+    blocks = Blocks.of_trials(trials, names)
+    margin, matched, frozen = record.facts.get("margin"), _matched(rows, names), _frozen(rows, names)
+    try:
+        analysis = compare(blocks, names[plain.trial.key], margin=margin, matched=matched)
+    except (NoResultError, UsageError) as error:
+        return f"There is no verdict yet: {error}."
+    by_name = {names[row.trial.key]: row for row in rows}
+    over = _over_controls(blocks, analysis, [*matched.items(), *frozen.items()])
+    over |= {
+        (v.variant, matched[v.variant]): estimate(*v.over_matched, v.n)  # by which capacity was judged
+        for v in analysis.verdicts
+        if v.over_matched is not None and v.variant in matched
+    }
+    return Judged(analysis, _effects(record, blocks, trials, names), by_name, matched, frozen, over)
+
+
+def _names(rows: Sequence[ArchRow], given: Mapping[str, str]) -> dict[str, str]:
+    """Arch key -> a name that no other arch of the table has: the design's own where it gives one."""
+    said = {row.trial.key: row.trial.arch if row.baseline else row.label for row in rows}
+    said |= {key: name for key, name in given.items() if key in said}
+    names = list(said.values())
+    return {key: name if names.count(name) == 1 else f"{name} [{key[:6]}]" for key, name in said.items()}
+
+
+def _matched(rows: Sequence[ArchRow], names: Mapping[str, str]) -> dict[str, str]:
+    """For each variant the width-matched host nearest in MACs, if within 5 %: equal MACs are its purpose."""
+    hosts = [row for row in rows if row.control == "width-matched"]
+    found = {}
+    for variant in (row for row in rows if not row.baseline and not row.control and hosts):
+        macs = variant.trial.costs.get("macs", 0.0)
+        nearest = min(hosts, key=lambda host: abs(host.trial.costs.get("macs", 0.0) - macs))
+        if abs(nearest.trial.costs.get("macs", 0.0) - macs) <= 0.05 * macs:
+            found[names[variant.trial.key]] = names[nearest.trial.key]
+    return found
+
+
+def _frozen(rows: Sequence[ArchRow], names: Mapping[str, str]) -> dict[str, str]:
+    """For each variant whose gates also ran with their parameters as drawn, the name of that control."""
+    controls = [names[row.trial.key] for row in rows if row.control == "frozen gate"]
+    pairs = {name.removeprefix("frozen "): name for name in controls}
+    return {variant: control for variant, control in pairs.items() if variant in names.values()}
+
+
+def _over_controls(
+    blocks: Blocks, analysis: Analysis, pairs: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], Estimate]:
+    """Each variant over its control; a copy of another variant stands in no noise twice."""
+    twins = {v.variant: v.same_as for v in analysis.verdicts if v.same_as}
+    unique = blocks.take([i for i, name in enumerate(blocks.variants) if name not in twins])
+    known = {*unique.variants, *twins}
+    asked = {(a, b): (twins.get(a, a), twins.get(b, b)) for a, b in pairs if {a, b} <= known}
+    asked = {pair: of for pair, of in asked.items() if of[0] != of[1]}
+    try:
+        effects = contrasts(unique, list(asked.values()))
+    except NoResultError:  # some share no chain of seed blocks
+        return {}
+    shared = {name: np.isfinite(unique.errors[unique.row(name)]) for name in unique.variants}
+    return {
+        pair: estimate(effect.estimate, effect.interval, int((shared[a] & shared[b]).sum()))
+        for (pair, (a, b)), effect in zip(asked.items(), effects, strict=True)
+    }
+
+
+def _effects(
+    record: StudyRecord, blocks: Blocks, trials: Sequence[TrialResult], names: Mapping[str, str]
+) -> tuple[Effect, ...]:
+    kind = (record.facts.get("design") or {}).get("kind")
+    settings = {names[t.key]: dict(t.sites) for t in trials if t.sites and t.key in names}
+    if kind != "factorial" or not settings:
+        return ()
+    try:
+        return tuple(factor_effects(blocks, settings))
+    except (NoResultError, UsageError):  # cells are missing, or a site has more than two options
+        return ()
+
+
+def verdict_table(judged: Judged, cost: str) -> Table:
+    """One row per variant, the best first, then the controls: outcome, effect, certainty, price, what more takes."""
+    analysis = judged.analysis
+    ordered = (*judged.variants, *judged.controls)
+    priced = [c for c in dict.fromkeys((cost, *PRICES)) if _has(judged, c)]
+    named = any(row.trial.arch not in name for name, row in judged.rows.items())
+    beside = (
+        ("over_matched_points", "over width-matched (points)", "over wider", judged.over_matched),
+        ("over_frozen_points", "over its frozen gate (points)", "over frozen", judged.over_frozen),
+    )
+    asked = [entry for entry in beside if any(entry[3](verdict) for verdict in ordered)]
+    own = [
+        Column(name, title, "estimate", signed=True, note=ALONE, short=short)
+        for name, title, short, _ in asked
+    ]
+    over = [entry[3] for entry in asked]
+    columns = _verdict_columns(judged, named, priced, own)
+    rows = tuple(_verdict_values(judged, verdict, priced, named, over) for verdict in ordered)
+    gains = frozenset(i for i, verdict in enumerate(ordered) if verdict.outcome == "gain")
+    return Table("verdicts", "Verdicts", columns, rows, _remarks(analysis), gains, "gain")
+
+
+def _verdict_columns(
+    judged: Judged, named: bool, priced: Sequence[str], own: Sequence[Column]
+) -> tuple[Column, ...]:
+    analysis = judged.analysis
+    alike = len({verdict.n for verdict in analysis.verdicts}) == 1  # then the remark on seed blocks says it
+    return (
+        Column("number", "no.", "integer"),
+        Column("variant", "variant"),
+        *([Column("arch", "arch", wide=True)] if named else []),
+        Column("control", "control", wide=not judged.controls),
+        Column("verdict", "verdict"),
+        Column(
+            "over_baseline_points", f"over {analysis.baseline} (points)", "estimate", signed=True, note=OVER
+        ),
+        *own,
+        Column("seeds", "seeds", "integer", wide=alike),
+        Column("visible_points", "smallest visible effect (points)", "number", note=VISIBLE, short="visible"),
+        Column("p", "p, adjusted", "number", 3, wide=True, note="for all variants together (Dunnett)"),
+        *(
+            Column(
+                f"{name}_ratio", f"x {cost_name(name)}", "number", 3, note="" if i else "times the baseline's"
+            )
+            for i, name in enumerate(priced)
+        ),
+        Column(
+            "alone_points", "over baseline, interval of its own (points)", "estimate", signed=True, wide=True
+        ),
+        Column("next", "what would decide it", note=NEXT),
+    )
+
+
+def _has(judged: Judged, cost: str) -> bool:
+    return all(cost in row.trial.costs for row in judged.rows.values())
+
+
+def _verdict_values(
+    judged: Judged,
+    verdict: Verdict,
+    priced: Sequence[str],
+    named: bool,
+    over: Sequence[Callable[[Verdict], Estimate | None]],
+) -> tuple[Value, ...]:
+    prices = judged.prices(verdict)
+    return (
+        judged.rows[verdict.variant].number,
+        verdict.variant,
+        *([judged.rows[verdict.variant].trial.arch] if named else []),
+        "yes" if judged.rows[verdict.variant].control else "no",
+        outcome(judged.analysis, verdict),
+        estimate(verdict.estimate, verdict.simultaneous, verdict.n),
+        *(difference(verdict) for difference in over),
+        verdict.n,
+        verdict.mde if math.isfinite(verdict.mde) else None,
+        verdict.p,
+        *(prices.get(name) for name in priced),
+        estimate(verdict.estimate, verdict.interval, verdict.n),
+        None if judged.rows[verdict.variant].control else more(judged.analysis, verdict),
+    )
+
+
+def estimate(mean: float, interval: tuple[float, float], n: int) -> Estimate:
+    """A difference with its interval; an interval without ends is none."""
+    low, high = interval
+    return Estimate(mean, low, high, n) if math.isfinite(low) and math.isfinite(high) else Estimate(mean, n=n)
+
+
+def word(analysis: Analysis, verdict: Verdict) -> str:
+    """One of `WORDS`. A network that is the baseline's needs no test of equivalence, and no margin."""
+    return "identical" if verdict.same_as == analysis.baseline else str(verdict.outcome)
+
+
+def outcome(analysis: Analysis, verdict: Verdict) -> str:
+    """The verdict in words, with what qualifies it."""
+    if verdict.same_as == analysis.baseline:
+        return f"identical to {analysis.baseline}"
+    said = [str(verdict.outcome)]
+    if verdict.outcome == "equivalent" and verdict.margin is not None:
+        said[0] = f"equivalent within ±{verdict.margin:g}"
+    if verdict.capacity:
+        said.append("not shown over the width-matched host: capacity")
+    if verdict.within_margin and verdict.outcome in ("gain", "harm"):
+        said.append(f"within ±{verdict.margin:g}")
+    if verdict.same_as:
+        said.append(f"same results as {verdict.same_as}")
+    return "; ".join(said)
+
+
+def more(analysis: Analysis, verdict: Verdict) -> str:
+    """What it would take to decide: seed blocks that would show an effect of the size wanted."""
+    if verdict.outcome in ("gain", "harm", "equivalent"):
+        return FOUND
+    if not math.isfinite(verdict.mde) or not analysis.sd > 0:
+        return "2 seed blocks, to know the noise"
+    if wanted(verdict) < 0.005:
+        return "name a margin, to test for equivalence"
+    needed = blocks_wanted(analysis, verdict)
+    count = "over 10,000" if needed is None else f"{needed:,}"
+    return f"{count} seed blocks, to see {wanted(verdict):.2f} points"
+
+
+def wanted(verdict: Verdict) -> float:
+    """The effect that a variant without a verdict is to be decided at: the margin, else its own estimate."""
+    return verdict.margin or abs(verdict.estimate)
+
+
+def blocks_wanted(analysis: Analysis, verdict: Verdict) -> int | None:
+    """Seed blocks in all that would show that effect; None above 10,000 and where the noise is not known."""
+    from attnsearch.statistics.power import seeds_needed
+
+    if not analysis.sd > 0 or wanted(verdict) < 0.005:
+        return None
+    needed = seeds_needed(wanted(verdict), len(analysis.verdicts) + 1, sd=analysis.sd)
+    return needed if needed is not None and needed <= 10_000 else None
+
+
+def _remarks(analysis: Analysis) -> tuple[str, ...]:
+    noise = ""
+    if analysis.degrees and math.isfinite(analysis.sd):
+        noise = f"residual sd of a run {analysis.sd:.2f} points ({analysis.degrees} degrees of freedom)"
+    pairing = ""
+    if math.isfinite(analysis.rho):
+        low, high = analysis.rho_interval
+        pairing = (
+            f"seed blocks made runs correlate by {analysis.rho:.2f} (95 % interval {low:.2f} to {high:.2f})"
+        )
+    spread = ""
+    if analysis.sd_ratio is not None and analysis.p_equal_noise is not None:
+        spread = (
+            f"the largest residual sd of a variant is {analysis.sd_ratio:.1f} times the smallest (p of equal noise "
+            f"{analysis.p_equal_noise:.2f}, Brown and Forsythe)"
+        )
+    parts = (noise, spread, pairing)
+    seen = many(analysis.blocks, "seed block") + "".join(f"; {part}" for part in parts if part)
+    return (seen, *(note.rstrip(".") for note in analysis.notes))
+
+
+def effect_table(judged: Judged) -> Table | None:
+    """Main effects and two-way interactions of a factorial design."""
+    if not judged.effects:
+        return None
+    columns = (
+        Column("effect", "site, or sites"),
+        Column("points", "effect (points)", "estimate", signed=True, note=MAIN),
+        Column("p", "p", "number", 3),
+        Column("p_holm", "p, Holm", "number", 3),
+        Column("aliases", "cannot be told from"),
+    )
+    rows = tuple(
+        (e.name, estimate(e.estimate, e.interval, 0), e.p, e.p_holm, ", ".join(e.aliases))
+        for e in judged.effects
+    )
+    strong = frozenset(i for i, e in enumerate(judged.effects) if e.p_holm <= 0.05)
+    return Table(
+        "effects", "Main effects and interactions", columns, rows, (), strong, "p by Holm at most 0.05"
+    )

@@ -1,0 +1,96 @@
+"""What takes the ground from under an answer, and so stands before it: sentences with their numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from attnsearch.report import design
+from attnsearch.report.archs import median_curve
+from attnsearch.report.verdicts import Judged
+
+if TYPE_CHECKING:
+    from attnsearch.report.tables import Report
+
+
+def warnings(report: Report) -> tuple[str, ...]:
+    """The worst first."""
+    untrusted = (report.facts.get("audit") or {}).get("verdict") == "do not trust"
+    found = [
+        chance(report),
+        unfinished(report),
+        "An audit found that this short proxy does not rank like the long training." if untrusted else "",
+        images(report) if wide_by_images(report) else "",
+        *(design.warnings(report.judged) if isinstance(report.judged, Judged) else ()),
+    ]
+    return tuple(line for line in found if line)
+
+
+def chance(report: Report) -> str:
+    """Where the baseline does little better than guessing: then no difference means anything."""
+    count, plain = len((report.facts.get("data") or {}).get("classes") or ()), report.baseline
+    if plain is None or count < 2 or plain.standing.mean < 0.9 * (100 - 100 / count):
+        return ""
+    return (
+        f"The baseline errs on {plain.standing.mean:.1f} % where guessing among {count} classes errs on "
+        f"{100 - 100 / count:.1f} %: the proxy is too short to have taught much, and comparisons mean little."
+    )
+
+
+def unfinished(report: Report) -> str:
+    """Where the baseline's error falls by more in its last epoch than any arch leads it by."""
+    plain = report.baseline
+    curve = median_curve(report.record, plain.trial.key, report.epochs) if plain else []
+    shown = [row.difference.mean for row in report.rows if row.difference and row.listed]
+    if len(curve) < 2 or not shown:
+        return ""
+    fall, lead = curve[-2] - curve[-1], max(shown)
+    than = "lead over it here" if lead > 0 else "difference from it here"
+    most = lead if lead > 0 else max(map(abs, shown))
+    if fall <= most:
+        return ""
+    return (
+        f"The baseline's error still fell by {fall:.1f} points in the last epoch (from {curve[-2]:.1f} to "
+        f"{curve[-1]:.1f} %, median over seeds), more than any {than} ({most:.2f} at most): a gain may be no more "
+        "than an earlier start, a harm no more than a later one. Train longer, or `attnsearch validate`."
+    )
+
+
+def wide_by_images(report: Report) -> bool:
+    """Whether what the few validation images leave open is at least half of what the seeds leave open."""
+    limit = _image_limit(report)
+    if limit is None or not isinstance(report.judged, Judged):
+        return False
+    ends = [verdict.simultaneous for verdict in report.judged.variants]
+    halves = [(high - low) / 2 for low, high in ends if math.isfinite(high - low)]
+    return bool(halves) and limit * math.sqrt(2) >= min(halves) / 2
+
+
+def images(report: Report) -> str:
+    """What so few validation images allow to say of others: a limit that no number of seeds moves."""
+    count, half = (report.facts.get("data") or {}).get("val"), _image_limit(report)
+    if half is not None:
+        return (
+            f"All runs are judged on the same {count:,} validation images. For images not among them the baseline's "
+            f"error is known to ±{half:.1f} points (95 %) and a difference between two archs to at most "
+            f"±{half * math.sqrt(2):.1f}, less the more they err on the same images; more seeds do not lessen that."
+        )
+    if isinstance(count, int) and count > 0 and report.baseline and _redealt(report):
+        return (
+            f"Each seed block has its own {count:,} validation images, dealt from the same pool, so that the intervals "
+            "take in most of what the choice of images does; all blocks share that pool, so not the whole of it."
+        )
+    return ""
+
+
+def _image_limit(report: Report) -> float | None:
+    """Half the 95 % interval of the baseline's error over images, in points; None where blocks have their own."""
+    count, plain = (report.facts.get("data") or {}).get("val"), report.baseline
+    if not isinstance(count, int) or count < 1 or plain is None or _redealt(report):
+        return None
+    share = plain.standing.mean / 100
+    return 196 * math.sqrt(share * (1 - share) / count)
+
+
+def _redealt(report: Report) -> bool:
+    return bool((report.facts.get("recipe") or {}).get("resplit"))

@@ -1,0 +1,213 @@
+"""Gaussian process over archs: categorical sites, with cost as a known feature.
+
+    k(x, x') = v_p exp(-h(x, x') / l_h - f(x, x') / l_f)      all sites together: interactions
+             + v_a mean_s [x_s = x'_s] + v_f mean_s share_s   each site for itself: main effects
+             + v_g <count(x), count(x')>                      what an option does wherever it stands
+             + v_c exp(-(z - z')^2 / 2 l_c^2) + v_l z z'      cost: a curve and a straight line
+             + 1                                              the mean
+
+h counts differing sites, f adds up the share of differing factors (only where the domain states factors), z
+is the standardised log cost. Hyper-parameters are the maximum a posteriori under log-normal priors, by L-BFGS
+on analytic gradients. Noise is v_n for each observation, plus what the caller states.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.optimize import minimize
+
+from attnsearch.sample.domain import Codes, Domain, Floats
+
+NAMES = ("v_p", "l_h", "l_f", "v_a", "v_f", "v_g", "v_c", "l_c", "v_l", "v_n")
+CHUNK = 4096  # rows of a pool scored at once: 4096 x 200 x 8 bytes stay in the cache's reach
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the kernel is made of, (n, m) each; independent of the hyper-parameters."""
+
+    same: Floats  # sites with equal options, 0..S
+    shared: Floats  # sites weighed by the share of equal factors, 0..S
+    counts: Floats
+    gap: Floats  # squared difference of z
+    product: Floats  # z z'
+
+
+class Kernel:
+    """The covariance above for the archs of one domain."""
+
+    def __init__(self, domain: Domain) -> None:
+        self.sites = len(domain.sites)
+        self.factors = domain.factors
+        self._share = [] if domain.factors is None else [_share(table) for table in domain.factors]
+        self._counts = _count_tables(domain)
+        prior = {"v_p": 0.5, "l_h": self.sites / 2, "l_f": self.sites / 2, "v_a": 0.5, "v_f": 0.5, "v_g": 0.2}
+        prior |= {"v_c": 0.3, "l_c": 1.0, "v_l": 0.5, "v_n": 0.1}
+        self.names = tuple(name for name in NAMES if self._share or name not in ("l_f", "v_f"))
+        self.prior: Floats = np.log([prior[name] for name in self.names])
+
+    def parts(self, a: Codes, za: Floats, b: Codes, zb: Floats) -> Parts:
+        same = np.zeros((len(a), len(b)))
+        shared = np.zeros((len(a), len(b)) if self._share else (1, 1))
+        for site in range(self.sites):
+            same += a[:, site, None] == b[None, :, site]
+            if self._share:
+                shared += self._share[site][:, b[:, site]][a[:, site]]
+        gap = (za[:, None] - zb[None, :]) ** 2
+        return Parts(same, shared, self.count(a) @ self.count(b).T, gap, za[:, None] * zb[None, :])
+
+    def count(self, codes: Codes) -> Floats:
+        """How often each option (or factor) stands anywhere; of length 1 for a homogeneous arch."""
+        total = np.zeros((len(codes), self._counts[0].shape[1]))
+        for site, table in enumerate(self._counts):
+            total += table[codes[:, site]]
+        return total / self.sites
+
+    def terms(self, theta: Floats, parts: Parts) -> dict[str, Floats]:
+        """Each summand of the covariance, by the name of its variance."""
+        value = dict(zip(self.names, np.exp(theta), strict=True))
+        distance = (self.sites - parts.same) / value["l_h"]
+        if self._share:
+            distance += (self.sites - parts.shared) / value["l_f"]
+        out = {
+            "v_p": value["v_p"] * np.exp(-distance),
+            "v_a": value["v_a"] / self.sites * parts.same,
+            "v_g": value["v_g"] * parts.counts,
+            "v_c": value["v_c"] * np.exp(-parts.gap / (2 * value["l_c"] ** 2)),
+            "v_l": value["v_l"] * parts.product,
+        }
+        if self._share:
+            out["v_f"] = value["v_f"] / self.sites * parts.shared
+        return out
+
+    def gradients(self, theta: Floats, parts: Parts, terms: dict[str, Floats]) -> dict[str, Floats]:
+        """Derivative of the covariance by the logarithm of each hyper-parameter but the noise."""
+        value = dict(zip(self.names, np.exp(theta), strict=True))
+        out = dict(terms)
+        out["l_h"] = terms["v_p"] * (self.sites - parts.same) / value["l_h"]
+        out["l_c"] = terms["v_c"] * parts.gap / value["l_c"] ** 2
+        if self._share:
+            out["l_f"] = terms["v_p"] * (self.sites - parts.shared) / value["l_f"]
+        return out
+
+    def diagonal(self, theta: Floats, codes: Codes, z: Floats) -> Floats:
+        value = dict(zip(self.names, np.exp(theta), strict=True))
+        flat = 1.0 + value["v_p"] + value["v_a"] + value["v_c"] + value.get("v_f", 0.0)
+        total: Floats = flat + value["v_g"] * (self.count(codes) ** 2).sum(1) + value["v_l"] * z**2
+        return total
+
+
+def negative_log_posterior(
+    theta: Floats, kernel: Kernel, parts: Parts, y: Floats, extra: Floats
+) -> tuple[float, Floats]:
+    """-log p(y | theta) p(theta) up to a constant, and its gradient; `extra`: known noise variance, (n,)."""
+    terms = kernel.terms(theta, parts)
+    noise = float(np.exp(theta[-1]))
+    covariance = 1.0 + sum(terms.values()) + np.diag(noise + extra + 1e-8)
+    try:
+        factor = cho_factor(covariance, lower=True, check_finite=False)
+    except np.linalg.LinAlgError:
+        return 1e10, np.zeros_like(theta)
+    inverse = cho_solve(factor, np.eye(len(y)), check_finite=False)
+    alpha = inverse @ y
+    away = theta - kernel.prior
+    value = 0.5 * y @ alpha + np.log(np.diag(factor[0])).sum() + 0.5 * away @ away
+    weight = inverse - np.outer(alpha, alpha)
+    gradients = kernel.gradients(theta, parts, terms)
+    slope = [0.5 * np.vdot(weight, gradients[name]) for name in kernel.names[:-1]]
+    slope.append(0.5 * noise * np.trace(weight))
+    return float(value), np.array(slope) + away
+
+
+def fit(kernel: Kernel, codes: Codes, z: Floats, y: Floats, extra: Floats) -> Floats:
+    """Hyper-parameters (logarithms) for standardised targets y, (n,), starting at the prior's centre."""
+    parts = kernel.parts(codes, z, codes, z)
+    found = minimize(
+        negative_log_posterior,
+        kernel.prior,
+        args=(kernel, parts, y, extra),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(centre - 6.0, centre + 6.0) for centre in kernel.prior],
+        options={"maxiter": 30},
+    )
+    return np.asarray(found.x)
+
+
+class Posterior:
+    """The process given observations y, (n,), at archs `codes` with known extra noise variance."""
+
+    def __init__(
+        self, kernel: Kernel, theta: Floats, codes: Codes, z: Floats, y: Floats, extra: Floats
+    ) -> None:
+        self._kernel, self._theta, self._codes, self._z = kernel, theta, codes, z
+        self._y, self._extra = y, extra
+        covariance = self._cross(codes, z) + np.diag(np.exp(theta[-1]) + extra + 1e-8)
+        self._factor = np.linalg.cholesky(covariance)
+        self._alpha = cho_solve((self._factor, True), y, check_finite=False)
+
+    def believing(self, codes: Codes, z: Floats) -> Posterior:
+        """The same process, had these archs come out at their posterior mean (Kriging believer)."""
+        codes, z, y = np.vstack([self._codes, codes]), np.r_[self._z, z], np.r_[self._y, self.mean(codes, z)]
+        extra = np.r_[self._extra, np.zeros(len(y) - len(self._y))]
+        return Posterior(self._kernel, self._theta, codes, z, y, extra)
+
+    def mean(self, codes: Codes, z: Floats) -> Floats:
+        mean: Floats = self._cross(codes, z) @ self._alpha
+        return mean
+
+    def __call__(self, codes: Codes, z: Floats) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of the noise-free value, (m,) each."""
+        means, sds = [], []
+        for start in range(0, len(codes), CHUNK):
+            rows, at = codes[start : start + CHUNK], z[start : start + CHUNK]
+            cross = self._cross(rows, at)
+            half = solve_triangular(self._factor, cross.T, lower=True, check_finite=False)
+            variance = self._kernel.diagonal(self._theta, rows, at) - (half**2).sum(0)
+            means.append(cross @ self._alpha)
+            sds.append(np.sqrt(np.maximum(variance, 1e-12)))
+        return np.concatenate(means), np.concatenate(sds)
+
+    def _cross(self, codes: Codes, z: Floats) -> Floats:
+        parts = self._kernel.parts(codes, z, self._codes, self._z)
+        total = np.ones_like(parts.same)
+        for term in self._kernel.terms(self._theta, parts).values():
+            total += term
+        return total
+
+
+def _share(table: NDArray[np.int64]) -> Floats:
+    """Share of equal factors between any two options of a site, (O, O)."""
+    if table.shape[1] == 0:
+        return np.ones((len(table), len(table)))
+    share: Floats = (table[:, None, :] == table[None, :, :]).mean(2)
+    return share
+
+
+def _count_tables(domain: Domain) -> list[Floats]:
+    """Per site (O, labels): the labels an option carries, scaled to unit length.
+
+    A label is an option's name, or one of its factors' values where factors are stated; sites share factor labels
+    if they offer the same options, for only then do their codes mean the same.
+    """
+    carried: list[list[tuple[Any, ...]]] = []
+    for site, options in enumerate(domain.options):
+        if domain.factors is None:
+            carried.append([(option,) for option in options])
+        else:
+            rows = domain.factors[site].tolist()
+            carried.append([tuple((options, *pair) for pair in enumerate(row)) for row in rows])
+    known = sorted({label for site in carried for option in site for label in option})
+    labels = {label: i for i, label in enumerate(known)}
+    tables = []
+    for site_labels in carried:
+        table = np.zeros((len(site_labels), len(labels)))
+        for row, option in enumerate(site_labels):
+            table[row, [labels[label] for label in option]] = 1 / np.sqrt(max(len(option), 1))
+        tables.append(table)
+    return tables

@@ -1,0 +1,94 @@
+"""History: what a sampler knows of a study, read from its trials alone.
+
+Nothing that a proposal depends on lives in memory only, so a resumed study proposes what an uninterrupted one
+would have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from attnsearch.sample.domain import Codes, Domain, Floats
+
+CLAIM = "attnsearch:claim"  # system attribute: the codes of a proposal, before its parameters are written
+RUNG = "rung:"  # user attributes rung:0, rung:1: validation error at a rung
+
+
+@dataclass(frozen=True)
+class Past:
+    """One search trial: its arch, and what is known of its error.
+
+    `error` is the final error of a complete trial, `rungs` the errors at the rungs reached, in order.
+    """
+
+    number: int
+    codes: Codes
+    state: TrialState
+    error: float | None
+    rungs: tuple[float, ...]
+
+
+class Reader:
+    """Reads studies, remembering finished trials (they never change)."""
+
+    def __init__(self, domain: Domain) -> None:
+        self._domain = domain
+        self._finished: dict[int, Past | None] = {}
+
+    def read(self, study: Study, *, but: int | None = None) -> list[Past]:
+        """Search trials by number, without trial `but`; other roles (repeats, confirm) and lost ones are left out."""
+        past = []
+        for trial in study.get_trials(deepcopy=False):
+            if trial.number == but:
+                continue
+            if trial._trial_id in self._finished:
+                entry = self._finished[trial._trial_id]
+            else:
+                entry = self._past(trial)
+                if trial.state.is_finished():
+                    self._finished[trial._trial_id] = entry
+            if entry is not None:
+                past.append(entry)
+        return past
+
+    def _past(self, trial: FrozenTrial) -> Past | None:
+        if trial.user_attrs.get("role", "search") != "search" or trial.user_attrs.get("lost"):
+            return None  # a lost training is begun again, and must change nothing for those after it
+        claim = trial.system_attrs.get(CLAIM)
+        chosen: dict[str, Any] = trial.params or trial.system_attrs.get("fixed_params", {})
+        codes = self._domain.encode(chosen)
+        if codes is None and claim is not None:
+            codes = np.array(claim)
+        if codes is None:
+            return None
+        complete = trial.state == TrialState.COMPLETE
+        rungs = [value for name, value in sorted(trial.user_attrs.items()) if name.startswith(RUNG)]
+        return Past(trial.number, codes, trial.state, trial.values[0] if complete else None, tuple(rungs))
+
+
+def imputed(past: list[Past]) -> dict[int, tuple[float, float]]:
+    """Final error foreseen for each stopped trial, and its standard deviation: {number: (error, sd)}.
+
+    A straight line through (error at the rung, final error) of the complete trials, per rung; with fewer than
+    three pairs the error at the rung itself, with the spread of those errors.
+    """
+    out = {}
+    for entry in past:
+        if entry.state == TrialState.PRUNED and entry.rungs:
+            rung = len(entry.rungs) - 1
+            pairs = [(p.rungs[rung], p.error) for p in past if p.error is not None and len(p.rungs) > rung]
+            out[entry.number] = _foresee(entry.rungs[-1], np.array(pairs, dtype=float))
+    return out
+
+
+def _foresee(error: float, pairs: Floats) -> tuple[float, float]:
+    if len(pairs) < 3 or np.ptp(pairs[:, 0]) == 0:
+        return error, float(pairs.std()) if len(pairs) > 1 else 1.0
+    slope, offset = np.polyfit(pairs[:, 0], pairs[:, 1], 1)
+    residual = pairs[:, 1] - slope * pairs[:, 0] - offset
+    return float(slope * error + offset), float(np.sqrt((residual**2).sum() / (len(pairs) - 2)))

@@ -1,0 +1,238 @@
+"""PoolEHVI: score a pool of archs by expected hypervolume improvement at their known cost, take the best.
+
+The pool is the whole feasible space where that can be held, else random archs, edits of the front and, in a
+second round, edits of the best of these. The expected improvement is exact (`ehvi.py`) under a Gaussian process
+(`gp.py`) that sees error on a logarithmic scale, finished trials, stopped ones at the final error foreseen for
+them, and running ones at their expected value (Kriging believer). The front is that of posterior means, not of
+noisy observations.
+
+Sources: expected hypervolume improvement, Emmerich et al. 2006; believer, Ginsbourger et al. 2010; front of
+posterior means after the noisy EHVI of Daulton et al., arXiv:2105.08195.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from attnsearch.core.errors import UsageError
+from attnsearch.sample import gp
+from attnsearch.sample.base import ArchSampler
+from attnsearch.sample.domain import Bools, Codes, Domain, Floats
+from attnsearch.sample.ehvi import ehvi, front, hypervolume
+from attnsearch.sample.history import Past, imputed
+
+START = 12  # archs before the first model
+REFIT_EACH = 40  # observations up to which hyper-parameters are fitted at each proposal, then each third
+FIT_ROWS = 150  # observations that hyper-parameters are fitted on; the posterior uses all
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What the model still expects: `best` is the largest EHVI left, `hypervolume` that of the front."""
+
+    best: float
+    hypervolume: float
+
+    @property
+    def share(self) -> float:
+        return self.best / self.hypervolume if self.hypervolume > 0 else float("inf")
+
+
+class Surrogate(Protocol):
+    """What a model must say of archs (m, S) at standardised log costs z, (m,)."""
+
+    def mean(self, codes: Codes, z: Floats) -> Floats: ...
+
+    def __call__(self, codes: Codes, z: Floats) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of the noise-free value."""
+
+    def believing(self, codes: Codes, z: Floats) -> Surrogate:
+        """The same model, had these archs come out at their expected values."""
+
+
+class PoolEHVI(ArchSampler):
+    """Two-objective sampler (error, cost), both minimised, for categorical sites with known cost.
+
+    Args:
+        sites, cost, factors, allowed: see `Domain`.
+        initial: archs proposed first; random ones follow until there are 12.
+        epsilon: share of proposals made uniformly at random.
+        seed: see `ArchSampler`.
+        reference_error: error beyond which nothing counts, such as the baseline's; None takes the median of
+            the first 12 finished trials.
+    """
+
+    def __init__(
+        self,
+        sites: Mapping[str, Sequence[str]],
+        cost: Callable[[Codes], Floats],
+        *,
+        factors: Mapping[str, NDArray[np.int64]] | None = None,
+        allowed: Callable[[Codes], Bools] | None = None,
+        initial: Sequence[Mapping[str, str]] = (),
+        epsilon: float = 0.1,
+        seed: int = 0,
+        reference_error: float | None = None,
+    ) -> None:
+        super().__init__(Domain(sites, cost, factors=factors, allowed=allowed), initial=initial, seed=seed)
+        self.epsilon, self.reference_error = epsilon, reference_error
+        self._kernel = gp.Kernel(self.domain)
+        self._fitted: dict[bytes, Floats] = {}  # recomputed alike after a restart
+
+    def propose(self, study: Study, trial: FrozenTrial, past: list[Past], banned: Codes) -> Codes:
+        if len(study.directions) != 2:
+            raise UsageError(
+                "the pool sampler handles error and one cost; choose tpe, nsga2, gp or random for more"
+            )
+        random = self.random(past, banned)
+        finished = sum(entry.error is not None for entry in past)
+        if len(past) < START or finished < START / 2 or random.random() < self.epsilon:
+            return self.any_unseen(past, banned)
+        belief = self._belief(past)
+        pool = self._pool(belief, random, self.unseen(past, banned))
+        if len(pool) == 0:
+            return self.any_unseen(past, banned)
+        return np.asarray(pool[_best_first(belief.ehvi(pool))[0]])
+
+    def outlook(self, study: Study) -> Outlook | None:
+        """What is still to be gained; None before there is a model."""
+        past = self._reader.read(study)
+        if sum(entry.error is not None for entry in past) < START:
+            return None
+        none = np.empty((0, len(self.domain.sites)), np.int64)
+        belief = self._belief(past)
+        pool = self._pool(belief, self.random(past, none), self.unseen(past, none))
+        best = float(belief.ehvi(pool).max()) if len(pool) else 0.0
+        return Outlook(best, hypervolume(*belief.points, belief.reference))
+
+    def _belief(self, past: list[Past]) -> Belief:
+        return Belief(self.domain, past, self.reference_error, self.posterior)
+
+    def posterior(self, codes: Codes, z: Floats, y: Floats, extra: Floats) -> Surrogate:
+        """The model given standardised targets y, (n,); fitted to as many of them as a fit was last due for."""
+        n = _due(len(y))
+        rows = np.unique(np.linspace(0, n - 1, min(n, FIT_ROWS)).astype(int))
+        key = codes[rows].tobytes() + y[rows].tobytes()
+        if key not in self._fitted:
+            self._fitted = {key: gp.fit(self._kernel, codes[rows], z[rows], y[rows], extra[rows])}
+        return gp.Posterior(self._kernel, self._fitted[key], codes, z, y, extra)
+
+    def _pool(self, belief: Belief, random: np.random.Generator, fresh: Callable[[Codes], Bools]) -> Codes:
+        everything = self.domain.everything
+        if everything is not None:
+            return everything[fresh(everything)]
+        pool = np.vstack([self.domain.sample(1500, random), self.domain.edits(belief.front, 2500, random)])
+        best = pool[_best_first(belief.ehvi(pool))[:10]]
+        pool = np.vstack([pool, self.domain.edits(best, 1000, random)])
+        _, first = np.unique(self.domain.ids(pool), return_index=True)
+        pool = pool[np.sort(first)]
+        return pool[fresh(pool)]
+
+
+class Belief:
+    """What the past says of archs not tried: posterior, front of posterior means, reference point."""
+
+    def __init__(
+        self,
+        domain: Domain,
+        past: list[Past],
+        reference_error: float | None,
+        posterior: Callable[[Codes, Floats, Floats, Floats], Surrogate],
+    ) -> None:
+        self._domain = domain
+        observed, errors, sds = _observations(past)
+        codes = np.array([entry.codes for entry in observed])
+        complete = np.array([entry.error is not None for entry in observed])
+        log_cost = domain.log_cost(codes)
+        # Scales change only when a fit is due, so that in between the fitted hyper-parameters still hold.
+        n = _due(len(observed))
+        self._centre, self._spread = log_cost[:n].mean(), log_cost[:n].std() or 1.0
+        scale = _Scale(errors[:n][complete[:n]])
+        y, extra = scale(errors), (sds * scale.slope(errors)) ** 2
+        self._posterior = posterior(codes, self._z(codes), y, extra)
+        running = np.array([p.codes for p in past if not p.state.is_finished()], dtype=np.int64)
+        running = running.reshape(-1, len(domain.sites))
+        if len(running):
+            self._posterior = self._posterior.believing(running, self._z(running))
+        self._set_front(np.vstack([codes[complete], running]))
+        limit = np.median(errors[complete][:START]) if reference_error is None else reference_error
+        self.reference = (float(scale(np.array([limit]))[0]), self._dearest(codes))
+
+    def ehvi(self, codes: Codes) -> Floats:
+        mean, sd = self._posterior(codes, self._z(codes))
+        return ehvi(mean, sd, self._domain.log_cost(codes), self.points, self.reference)
+
+    def _set_front(self, tried: Codes) -> None:
+        mean, cost = self._posterior.mean(tried, self._z(tried)), self._domain.log_cost(tried)
+        self.points = front(mean, cost)
+        on = np.isin(cost, self.points[1]) & np.isin(mean, self.points[0])
+        self.front = tried[on]
+
+    def _dearest(self, known: Codes) -> float:
+        """Just beyond the highest cost that the space allows (2 %), in log10."""
+        everything = self._domain.everything
+        if everything is None:
+            everything = np.vstack([self._domain.sample(2000, np.random.default_rng(0)), known])
+        return float(self._domain.log_cost(everything).max() + np.log10(1.02))
+
+    def _z(self, codes: Codes) -> Floats:
+        z: Floats = (self._domain.log_cost(codes) - self._centre) / self._spread
+        return z
+
+
+class _Scale:
+    """Errors to the model's scale: log1p of the excess over the best, standardised.
+
+    Excess is counted in units of median minus best; heavy tails of bad archs then do not govern the fit.
+    """
+
+    def __init__(self, errors: Floats) -> None:
+        self._best = errors.min()
+        self._unit = (np.median(errors) - self._best) or 1.0
+        raw = self._log(errors)
+        self._mean, self._sd = raw.mean(), raw.std() or 1.0
+
+    def _log(self, errors: Floats) -> Floats:
+        excess: Floats = np.log1p(np.maximum((errors - self._best) / self._unit, -0.5))
+        return excess
+
+    def __call__(self, errors: Floats) -> Floats:
+        scaled: Floats = (self._log(errors) - self._mean) / self._sd
+        return scaled
+
+    def slope(self, errors: Floats) -> Floats:
+        """Derivative of the scale at `errors`."""
+        excess = np.maximum(errors - self._best, -0.5 * self._unit)
+        slope: Floats = 1.0 / ((excess + self._unit) * self._sd)
+        return slope
+
+
+def _best_first(gains: Floats) -> NDArray[np.intp]:
+    """Rows by falling gain; gains alike to six digits of the largest keep their order.
+
+    The last bits of a product of matrices depend on where in memory they lie: a resumed study, which must propose
+    what an uninterrupted one would, may not see an order in them.
+    """
+    return np.argsort(-np.round(gains / (gains.max() or 1.0), 6), kind="stable")
+
+
+def _due(count: int) -> int:
+    """Observations there were when hyper-parameters were last due for a fit."""
+    return count if count < REFIT_EACH else count - (count - REFIT_EACH) % 3
+
+
+def _observations(past: list[Past]) -> tuple[list[Past], Floats, Floats]:
+    """Trials with a known or foreseen final error: (trials, errors, sd of what is foreseen)."""
+    foreseen = imputed(past)
+    observed = [
+        p for p in past if p.error is not None or (p.state == TrialState.PRUNED and p.number in foreseen)
+    ]
+    pairs = [(p.error, 0.0) if p.error is not None else foreseen[p.number] for p in observed]
+    return observed, np.array([error for error, _ in pairs]), np.array([sd for _, sd in pairs])

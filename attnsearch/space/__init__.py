@@ -1,0 +1,1 @@
+"""A question as a YAML file, the architectures (archs) it allows, and their canonical form."""

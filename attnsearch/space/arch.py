@@ -1,0 +1,373 @@
+"""Arch: one frozen architecture, a ResNet host with what stands in its slots. Plain values, no torch.
+
+    Arch(host, stages, neck)
+      Host    which ResNet: depth, width, stem, how it strides
+      Stage   the conv slot and the attention slot of one stage
+      Block   a block's name with its options
+
+`Arch.from_dict` reads what a JSON or YAML file says; `attnsearch.space.canonical` brings an arch to its one
+spelling, on which `Arch.key` is meant to be taken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
+
+from attnsearch.blocks import registry
+from attnsearch.blocks.registry import Value
+from attnsearch.core.errors import UsageError, did_you_mean, unknown
+
+Position = Literal["before_add", "after_conv", "after_add", "after_stage"]
+POSITIONS: tuple[Position, ...] = ("before_add", "after_conv", "after_add", "after_stage")
+UNITS = ("all", "first", "last", "alternate")
+INITS = ("default", "identity")
+_WORDS: dict[str, tuple[str, ...]] = {
+    "position": POSITIONS,
+    "init": INITS,
+    "convs": ("second", "both"),
+    "control": ("none", "null", "frozen"),
+    "stem": ("cifar", "imagenet", "deep"),
+    "unit": ("basic", "bottleneck", "single"),
+    "shortcut": ("conv", "pool"),
+    "downsample": ("conv", "pool", "pool_first"),
+}
+_NUMBERS = ("width", "stem_width", "expansion", "base_width", "cardinality")
+
+_IMAGENET_UNITS = {
+    "resnet18": (2, 2, 2, 2),
+    "resnet34": (3, 4, 6, 3),
+    "resnet50": (3, 4, 6, 3),
+    "resnet101": (3, 4, 23, 3),
+    "resnet152": (3, 8, 36, 3),
+}
+# He et al. 2015, section 4.2.
+_CIFAR_UNITS = {f"resnet{6 * n + 2}": (n, n, n) for n in (1, 2, 3, 5, 7, 9, 18)}
+HOSTS = {**_CIFAR_UNITS, **_IMAGENET_UNITS}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block with the options it is built with; `none` leaves a slot empty, `conv3x3` is the host's own."""
+
+    name: str = "none"
+    options: tuple[tuple[str, Value], ...] = ()
+
+    @classmethod
+    def of(cls, name: str, **options: Value) -> Block:
+        return cls(name, tuple(sorted(options.items())))
+
+    @classmethod
+    def parse(cls, given: str | Mapping[str, Any] | Block) -> Block:
+        """`"cbam"`, or `{"block": "cbam", "ratio": 8}`."""
+        if isinstance(given, Block):
+            return given
+        if isinstance(given, str):
+            return cls(given)
+        if not isinstance(given, Mapping) or "block" not in given:
+            raise UsageError(
+                f"a slot needs a block's name, or one under 'block' with its options, got {given!r}"
+            )
+        rest = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items() if key != "block"}
+        return cls.of(str(given["block"]), **rest)
+
+    def to_dict(self) -> str | dict[str, Any]:
+        if not self.options:
+            return self.name
+        return {"block": self.name, **{k: list(v) if isinstance(v, tuple) else v for k, v in self.options}}
+
+    def __str__(self) -> str:
+        """`cbam(fusion=parallel,ratio=8)`: options at their default are left out."""
+        if not self.options:
+            return self.name
+        defaults = {
+            option.name: option.default for option in registry.info(self.name.partition(".")[0]).options
+        }
+        said = [f"{k}={spell(v)}" for k, v in self.options if defaults.get(k) != v]
+        return f"{self.name}({','.join(said)})" if said else self.name
+
+    def __bool__(self) -> bool:
+        return self.name not in ("none", "conv3x3")
+
+
+NONE = Block("none")
+CONV3X3 = Block("conv3x3")
+
+
+@dataclass(frozen=True)
+class Host:
+    """A ResNet before anything is put in: stem, stages of residual units, head.
+
+    Args:
+        name: resnet8/14/20/32/44/56/110 (CIFAR, 3 stages) or resnet18/34/50/101/152 (ImageNet, 4 stages).
+        width: channels of the first stage's units before expansion; 16 (CIFAR) or 64 (ImageNet) when None.
+        stem: `cifar` 3x3, `imagenet` 7x7/2 and max-pool, `deep` three 3x3 and max-pool; the family's own when None.
+        stem_width: channels that the stem puts out (the first two convolutions of a deep stem have half of them);
+            the width of the first stage when None.
+        widths: width of each stage, where they do not double from `width`.
+        units: units per stage, where they differ from the name's.
+        unit: `basic`, `bottleneck`, or `single` (article 000: one convolution, activation before the gate);
+            the name's own when None.
+        expansion: output channels of a bottleneck over its width (4; EPSANet Large 2); 1 elsewhere.
+        shortcut: how a shortcut strides: `conv` 1x1 with stride, `pool` average pool then 1x1 (ResNet-D).
+        downsample: how the branch of a bottleneck or single unit strides: `conv` in the 3x3 slot, `pool` average pool
+            after it (ResNeSt's avd), `pool_first` before it.
+        base_width, cardinality: width of a bottleneck's 3x3 = int(planes * base_width / 64) * cardinality.
+    """
+
+    name: str = "resnet20"
+    width: int | None = None
+    stem: Literal["cifar", "imagenet", "deep"] | None = None
+    stem_width: int | None = None
+    widths: tuple[int, ...] | None = None
+    units: tuple[int, ...] | None = None
+    unit: Literal["basic", "bottleneck", "single"] | None = None
+    expansion: int | None = None
+    shortcut: Literal["conv", "pool"] = "conv"
+    downsample: Literal["conv", "pool", "pool_first"] = "conv"
+    base_width: int = 64
+    cardinality: int = 1
+
+    def filled(self) -> Host:
+        """The same host with every None worked out and what has no effect at its default.
+
+        Raises `UsageError` for an unknown name, a width that does not fit the unit, or too few or too many widths.
+        """
+        if self.name not in HOSTS:
+            raise UsageError(unknown("host", self.name, HOSTS))
+        cifar = self.name in _CIFAR_UNITS
+        deep = self.name in ("resnet50", "resnet101", "resnet152")
+        unit = self.unit or ("bottleneck" if deep else "basic")
+        wide = unit == "bottleneck"
+        units = tuple(self.units or HOSTS[self.name])
+        if self.widths is not None and len(self.widths) != len(units):
+            raise UsageError(f"widths are one for each of {len(units)} stages, got {len(self.widths)}")
+        width, expansion = self.width or (16 if cifar else 64), self.expansion or (4 if wide else 1)
+        if not wide and expansion != 1:
+            raise UsageError(f"expansion is of bottleneck units; {unit} units put out their width")
+        if wide and width * self.base_width < 64:
+            raise UsageError(f"base_width={self.base_width} leaves no channel of width {width}")
+        return replace(
+            self,
+            width=width,
+            stem=self.stem or ("cifar" if cifar else "imagenet"),
+            stem_width=None if self.stem_width == width else self.stem_width,
+            units=units,
+            unit=unit,
+            expansion=expansion,
+            downsample="conv" if unit == "basic" else self.downsample,
+            base_width=self.base_width if wide else 64,
+            cardinality=self.cardinality if wide else 1,
+        )
+
+    def planes(self, stage: int) -> int:
+        """Width of the units of a stage (from 0), before expansion."""
+        return self.widths[stage] if self.widths else int(self.filled().width or 0) << stage
+
+    def channels(self, stage: int) -> int:
+        """Channels that a stage (from 0) puts out."""
+        return self.planes(stage) * int(self.filled().expansion or 1)
+
+    def conv_channels(self, stage: int) -> int:
+        """Channels of what stands in a stage's conv slot."""
+        host = self.filled()
+        if host.unit != "bottleneck":
+            return host.planes(stage)
+        return int(host.planes(stage) * host.base_width / 64) * int(host.cardinality)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What stands in the slots of one stage.
+
+    Args:
+        attention: a gate (B, C, H, W) -> (B, C, H, W).
+        position: before_add (after the branch's last norm), after_conv (after the slot's convolution, before its
+            norm), after_add, after_stage.
+        units: all, first, last, alternate (every second unit from the first), or a tuple of indices from 0.
+        init: identity adds the gate as x + s * (gate(x) - x) with a trained s that starts at 0.
+        control: for the controls of a comparison: `null` puts the identity in the gate's place, `frozen` leaves the
+            gate's parameters as drawn.
+        conv: what stands where a unit's 3x3 convolution stood.
+        convs: in a basic unit, whether `conv` takes the second 3x3 or both.
+    """
+
+    attention: Block = NONE
+    position: Position = "before_add"
+    units: str | tuple[int, ...] = "all"
+    init: Literal["default", "identity"] = "default"
+    control: Literal["none", "null", "frozen"] = "none"
+    conv: Block = CONV3X3
+    convs: Literal["second", "both"] = "second"
+
+    def indices(self, count: int) -> tuple[int, ...]:
+        """The units, of `count`, that carry the attention block."""
+        named = {
+            "all": tuple(range(count)),
+            "first": (0,),
+            "last": (count - 1,),
+            "alternate": tuple(range(0, count, 2)),
+        }
+        if isinstance(self.units, str):
+            return named[self.units]
+        return tuple(sorted({i for i in self.units if i < count}))
+
+    def __str__(self) -> str:
+        """`none`, `cbam(ratio=8)@last`, `psa`, `psa+se@after_add`."""
+        parts = [str(self.conv) + ("*2" if self.convs == "both" else "")] if self.conv else []
+        if self.attention:
+            where: list[str] = [self.position] if self.position != "before_add" else []
+            if self.units != "all" and self.position != "after_stage":
+                where.append(spell(self.units))
+            where += ["identity"] if self.init == "identity" else []
+            where += [self.control] if self.control != "none" else []
+            parts.append("@".join([str(self.attention), *where]))
+        return "+".join(parts) or "none"
+
+
+@dataclass(frozen=True)
+class Arch:
+    """A host, what stands in each of its stages, and the neck. `str()` is for people, `key` for identity."""
+
+    host: Host = field(default_factory=Host)
+    stages: tuple[Stage, ...] = ()
+    neck: Block = NONE
+
+    @property
+    def key(self) -> str:
+        """12 hex digits of the SHA-1 of the arch's dictionary; equal on every machine."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha1(text.encode()).hexdigest()[:12]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON or YAML; what stands at its default is left out."""
+        return {
+            "host": _said(self.host, Host()) | {"name": self.host.name},
+            "stages": [_said(stage, Stage()) for stage in self.stages],
+            "neck": self.neck.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> Arch:
+        """Read `{"host": ..., "stages": [...], "neck": ...}`; raises `UsageError` with the nearest right word."""
+        _check_keys(given, ("host", "stages", "neck"), "an arch")
+        named = given.get("host", "resnet20")
+        host = Host(**_values(Host, {"name": named} if isinstance(named, str) else named, "host")).filled()
+        count = len(host.units or ())
+        listed = given.get("stages", ())
+        if not isinstance(listed, list | tuple):
+            raise UsageError(f"stages: expected a list, got {listed!r}")
+        entries = [Stage(**_values(Stage, entry, f"stages[{i}]")) for i, entry in enumerate(listed)]
+        if len(entries) not in (0, 1, count):
+            raise UsageError(f"{host.name} has {count} stages, the arch lists {len(entries)}")
+        stages = tuple(entries) * count if len(entries) == 1 else tuple(entries) or (Stage(),) * count
+        return cls(host=host, stages=stages, neck=Block.parse(given.get("neck", "none")))
+
+    def __str__(self) -> str:
+        if len(set(self.stages)) == 1:
+            text = str(self.stages[0])
+            text = "plain" if text == "none" else f"all stages {text}"
+        else:
+            text = " | ".join(str(stage) for stage in self.stages)
+        if self.host.widths:
+            text += f" (widths {spell(self.host.widths)})"
+        return f"{text} > {self.neck}" if self.neck else text
+
+
+def plain(host: Host) -> Arch:
+    """The host with nothing put in: the baseline of every comparison."""
+    host = host.filled()
+    return Arch(host=host, stages=(Stage(),) * len(host.units or ()))
+
+
+def spell(value: Value) -> str:
+    """One readable word for a value: 3-5-7-9 for a tuple, yes/no for a truth value."""
+    if isinstance(value, tuple):
+        return "-".join(str(v) for v in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _said(value: Host | Stage, default: Host | Stage) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for item in fields(value):
+        said = getattr(value, item.name)
+        if said != getattr(default, item.name):
+            out[item.name] = (
+                said.to_dict() if isinstance(said, Block) else list(said) if isinstance(said, tuple) else said
+            )
+    return out
+
+
+def _values(cls: type[Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise UsageError(f"{where}: expected a mapping, got {given!r}")
+    _check_keys(given, [item.name for item in fields(cls)], where)
+    for key, value in given.items():
+        _check_value(key, value, f"{where}.{key}", of_host=cls is Host)
+    blocks = ("attention", "conv")
+    return {
+        key: Block.parse(value) if key in blocks else tuple(value) if isinstance(value, list) else value
+        for key, value in given.items()
+    }
+
+
+def _check_value(key: str, value: Any, where: str, *, of_host: bool) -> None:
+    """Raise `UsageError` for a word or number that no host or stage takes; None leaves a host's value to its name."""
+    if of_host and value is None and getattr(Host, key) is None:
+        return
+    if key in _WORDS and value not in _WORDS[key]:
+        words = _WORDS[key]
+        raise UsageError(
+            f"{where}: unknown {key} '{value}'.{did_you_mean(str(value), words)} Known: {', '.join(words)}"
+        )
+    if of_host and key == "name" and not isinstance(value, str):
+        raise UsageError(f"{where}: expected a host's name, got {value!r}")
+    if key in _NUMBERS and not _whole(value, 1):
+        raise UsageError(f"{where}: expected a whole number of at least 1, got {value!r}")
+    if key == "widths" and not _wholes(value, 1):
+        raise UsageError(f"{where}: expected the width of each stage, got {value!r}")
+    if key == "units" and not (isinstance(value, str) and not of_host):
+        if not _wholes(value, int(of_host)):
+            what = "units of each stage" if of_host else f"{', '.join(UNITS)} or a list of indices from 0"
+            raise UsageError(f"{where}: expected {what}, got {value!r}")
+    elif key == "units" and value not in UNITS:
+        raise UsageError(
+            f"{where}: unknown units '{value}'.{did_you_mean(value, UNITS)} Known: {', '.join(UNITS)}"
+        )
+
+
+def _whole(value: Any, least: int) -> bool:
+    return type(value) is int and value >= least
+
+
+def _wholes(value: Any, least: int) -> bool:
+    return isinstance(value, list | tuple) and len(value) > 0 and all(_whole(n, least) for n in value)
+
+
+def _check_keys(given: Mapping[str, Any], known: Any, where: str) -> None:
+    for key in given:
+        if key not in known:
+            raise UsageError(
+                f"{where}: unknown key '{key}'.{did_you_mean(str(key), known)} Known: {', '.join(known)}"
+            )
+
+
+__all__ = [
+    "CONV3X3",
+    "HOSTS",
+    "INITS",
+    "NONE",
+    "POSITIONS",
+    "UNITS",
+    "Arch",
+    "Block",
+    "Host",
+    "Stage",
+    "plain",
+    "spell",
+]

@@ -1,0 +1,370 @@
+"""The reader of a space file: every mistake is found, none stops the reading. See `space` for what a file says."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from attnsearch.blocks import registry
+from attnsearch.core.errors import BlockError, SpaceError, UsageError, did_you_mean, unknown
+from attnsearch.core.limits import Limit, read_limit
+from attnsearch.core.settings import DESIGNS
+from attnsearch.core.text import many
+from attnsearch.core.trial import Recipe
+from attnsearch.space import yaml_file
+from attnsearch.space.arch import CONV3X3, INITS, NONE, POSITIONS, UNITS, Arch, Block, Host, Stage, plain
+
+MAX_SITE_OPTIONS = 20_000
+_STAGE_KEYS = ("attention", "position", "units", "init", "conv", "convs")
+_KEYS = (
+    "name",
+    "question",
+    "host",
+    "stages",
+    "tied",
+    "neck",
+    "baseline",
+    "limits",
+    "recipe",
+    "for_data",
+    "design",
+)
+_WORDS: dict[str, Sequence[str]] = {
+    "position": POSITIONS,
+    "units": UNITS,
+    "init": INITS,
+    "convs": ("second", "both"),
+}
+_AUGMENTATIONS = ("flip", "crop", "cutout")
+_RECIPE_WORDS = {"optimizer": ("sgd", "adamw"), "precision": ("auto", "float32", "bfloat16")}
+# Numbers of a recipe from 0 on, and what they must stay below.
+_SHARES = {"momentum": 1, "weight_decay": math.inf, "warmup": 1, "label_smoothing": 1, "ema": 1}
+
+
+def read_document(document: yaml_file.Document, name: str) -> dict[str, Any]:
+    """The fields of a `space.Space` that a document states; every mistake is in the one `SpaceError` raised."""
+    return _Reader(document, name).fields()
+
+
+class _Reader:
+    """Reads one document; every check that fails adds a (path, sentence) to `problems`."""
+
+    def __init__(self, document: yaml_file.Document, name: str) -> None:
+        self.document = document
+        self.name = name
+        self.problems: list[tuple[str, str]] = []
+
+    def fields(self) -> dict[str, Any]:
+        given = self.document.values
+        if not isinstance(given, dict):
+            raise SpaceError(self.document.source, ["expected a mapping with host, stages, ... at the top"])
+        self.known(given, _KEYS, "")
+        host = self.host(given.get("host", "resnet20"), "host")
+        tied = given.get("tied", False)
+        if not isinstance(tied, bool):
+            self.problems.append(("tied", f"expected true or false, got {tied!r}"))
+        choices = self.choices(given, host, bool(tied))
+        design = given.get("design", "search")
+        if design not in DESIGNS:
+            self.problems.append(("design", unknown("design", design, DESIGNS)))
+        found = {
+            "name": str(given.get("name", self.name)),
+            "question": " ".join(str(given.get("question", "")).split()),
+            "host": host,
+            "choices": choices,
+            "tied": bool(tied),
+            "limits": self.limits(given.get("limits", {})),
+            "recipe": Recipe(**self.recipe(given.get("recipe", {}), "recipe")),
+            "baseline_stages": self.baseline(given.get("baseline"), host),
+            "design": str(design),
+            "text": self.document.text,
+            "source": self.document.source,
+            "for_data": self.for_data(given.get("for_data", {})),
+        }
+        if not self.problems and math.prod(len(set(options)) for options in choices.values()) < 2:
+            count = 0 if any(not options for options in choices.values()) or not choices else 1
+            self.problems.append(("", f"space has {many(count, 'architecture')}; nothing to search"))
+        if self.problems:
+            raise yaml_file.problems_error(self.document, self.problems)
+        return found
+
+    def known(self, given: Mapping[Any, Any], keys: Sequence[str], path: str) -> None:
+        for key in given:
+            if key not in keys:
+                where = f"{path}.{key}" if path else str(key)
+                self.problems.append((where, unknown("key", key, keys)))
+
+    def host(self, given: Any, path: str) -> Host:
+        try:
+            return Arch.from_dict({"host": given}).host
+        except (UsageError, TypeError, ValueError) as error:
+            self.problems.append((path, str(error)))
+            return Host().filled()
+
+    def choices(
+        self, given: Mapping[str, Any], host: Host, tied: bool
+    ) -> dict[str, tuple[Stage | Block, ...]]:
+        count = len(host.units or ())
+        stages = given.get("stages", {})
+        found: dict[str, tuple[Stage | Block, ...]] = {}
+        if isinstance(stages, list):
+            if not stages:
+                return {"stages": ()}
+            if len(stages) != count:
+                self.problems.append(
+                    ("stages", f"{host.name} has {count} stages, the list has {len(stages)}")
+                )
+            if tied:
+                self.problems.append(("tied", "a list of stages cannot be tied; give one mapping for all"))
+            for i, entry in enumerate(stages):
+                found[f"stage{i + 1}"] = self.stage(entry, f"stages[{i}]", f"in stage {i + 1}")
+        else:
+            options = self.stage(stages, "stages", "in stages")
+            found = {"stages": options} if tied else {f"stage{i + 1}": options for i in range(count)}
+        necks = self.blocks(given.get("neck", "none"), "neck", "neck", "in the neck")
+        return {**found, "neck": necks} if len(necks) > 1 or necks[:1] not in ((), (NONE,)) else found
+
+    def stage(self, given: Any, path: str, where: str) -> tuple[Stage, ...]:
+        if not isinstance(given, dict):
+            self.problems.append((path, f"expected a mapping with {', '.join(_STAGE_KEYS)}"))
+            return ()
+        self.known(given, _STAGE_KEYS, path)
+        attention = self.blocks(given.get("attention", "none"), f"{path}.attention", "attention", where)
+        conv = self.blocks(given.get("conv", "conv3x3"), f"{path}.conv", "conv", where)
+        settings = list(
+            itertools.product(
+                *(
+                    self.words(given.get(k, allowed[0]), allowed, f"{path}.{k}", k)
+                    for k, allowed in _WORDS.items()
+                )
+            )
+        )
+        if len(attention) * len(conv) * len(settings) > MAX_SITE_OPTIONS:
+            self.problems.append(
+                (path, f"more than {MAX_SITE_OPTIONS:,} options for one stage; split the question")
+            )
+            return ()
+        return tuple(
+            dict.fromkeys(
+                Stage(attention=a, conv=c, position=p, units=u, init=i, convs=both)
+                for (a, c), (p, u, i, both) in itertools.product(itertools.product(attention, conv), settings)
+            )
+        )
+
+    def words(self, given: Any, allowed: Sequence[str], path: str, key: str) -> tuple[Any, ...]:
+        out = []
+        for value in given if isinstance(given, list) else [given]:
+            indices = (
+                key == "units"
+                and isinstance(value, list)
+                and value
+                and all(type(v) is int and v >= 0 for v in value)
+            )
+            if indices or value in allowed:
+                out.append(tuple(value) if indices else value)
+            else:
+                self.problems.append((path, unknown(key, value, allowed)))
+        return tuple(out)
+
+    def blocks(self, given: Any, path: str, slot: str, where: str) -> tuple[Block, ...]:
+        """Every block of a list with every combination of its options."""
+        out: list[Block] = []
+        entries = given if isinstance(given, list) else [given]
+        for i, entry in enumerate(entries):
+            inner = f"{path}[{i}]" if isinstance(given, list) else path
+            out.extend(self.block(entry, inner, slot, where))
+        return tuple(dict.fromkeys(out))
+
+    def block(self, entry: Any, path: str, slot: str, where: str) -> list[Block]:
+        options = entry if isinstance(entry, dict) else {"block": entry}
+        empty = CONV3X3 if slot == "conv" else NONE
+        name = options.get("block", "")
+        name = empty.name if name is None else str(name)
+        if name == empty.name and len(options) == 1:
+            return [empty]
+        known = {info.name: info for info in registry.blocks().values() if info.slot == slot}
+        base, _, preset = name.partition(".")
+        if base not in known:
+            words = [empty.name, *known]
+            near = did_you_mean(name, words)
+            self.problems.append((path, f"Unknown block '{name}' {where}.{near} Known: {', '.join(words)}"))
+            return []
+        if preset:
+            try:
+                registry.expand(name)
+            except UsageError as error:
+                self.problems.append((path, str(error)))
+                return []
+        facts = known[base]
+        words = [option.name for option in facts.options]
+        axes: dict[str, tuple[list[Any], Mapping[str, Any]]] = {}
+        for key, value in options.items():
+            if key in words:
+                axes[key] = self.axis(facts, key, value, f"{path}.{key}")
+            elif key != "block":
+                self.problems.append((f"{path}.{key}", unknown(f"key of {name}", key, words)))
+        left_out = {
+            **{option.name: option.default for option in facts.options},
+            **facts.presets.get(preset, {}),
+        }
+        return [Block.of(name, **combination) for combination in _combinations(axes, left_out)]
+
+    def axis(
+        self, facts: registry.BlockInfo, key: str, given: Any, path: str
+    ) -> tuple[list[Any], Mapping[str, Any]]:
+        """The values of one option, and the condition under which it is asked."""
+        option, when = facts.option(key), {}
+        if isinstance(given, dict):
+            self.known(given, ("values", "when"), path)
+            when = self.condition(facts, key, given.get("when", {}), f"{path}.when")
+            given = given.get("values", [option.default])
+        one_tuple = (
+            "tuple" in option.type
+            and isinstance(given, list)
+            and given
+            and all(isinstance(v, int) for v in given)
+        )
+        values = [given] if one_tuple or not isinstance(given, list) else given
+        if not values:
+            self.problems.append((path, "an empty list leaves nothing to choose"))
+        return self.option_values(option, values, path), when
+
+    def condition(
+        self, facts: registry.BlockInfo, key: str, given: Any, path: str
+    ) -> dict[str, tuple[Any, ...]]:
+        """Other option -> the values under which this one is asked."""
+        if not isinstance(given, dict):
+            self.problems.append((path, "expected a mapping from another option to its values"))
+            return {}
+        words = [option.name for option in facts.options if option.name != key]
+        self.known(given, words, path)
+        return {
+            word: tuple(
+                self.option_values(
+                    facts.option(word), said if isinstance(said, list) else [said], f"{path}.{word}"
+                )
+            )
+            for word, said in given.items()
+            if word in words
+        }
+
+    def option_values(self, option: registry.Option, given: Sequence[Any], path: str) -> list[Any]:
+        """The values as the block is built with them; what the option does not take is a problem."""
+        found = []
+        for value in (_as_built(option, entry) for entry in given):
+            if option.choices and value not in option.choices:
+                self.problems.append((path, unknown("value", value, option.choices)))
+            elif why := option.refuses(value):
+                self.problems.append((path, why))
+            else:
+                found.append(value)
+        return found
+
+    def limits(self, given: Any) -> tuple[Limit, ...]:
+        found = []
+        for cost, text in (given or {}).items() if isinstance(given, dict) else [("", given)]:
+            try:
+                found.append(read_limit(str(cost), str(text)))
+            except UsageError as error:
+                self.problems.append((f"limits.{cost}", str(error)))
+        return tuple(found)
+
+    def recipe(self, given: Any, path: str) -> dict[str, Any]:
+        if not isinstance(given, dict):
+            self.problems.append((path, "expected a mapping, for example {epochs: 12}"))
+            return {}
+        names = [item.name for item in fields(Recipe)]
+        self.known(given, names, path)
+        values = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items() if key in names}
+        for key, value in values.items():
+            if wrong := _recipe_problem(key, value):
+                self.problems.append((f"{path}.{key}", wrong))
+        return values
+
+    def baseline(self, given: Any, host: Host) -> tuple[Stage, ...]:
+        if given in (None, "plain"):
+            return ()
+        try:
+            stages = given if isinstance(given, list) else [given]
+            return Arch.from_dict({**plain(host).to_dict(), "stages": stages}).stages
+        except (UsageError, BlockError, TypeError) as error:
+            self.problems.append(("baseline", str(error)))
+            return ()
+
+    def for_data(self, given: Any) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        if not isinstance(given, dict):
+            self.problems.append(("for_data", "expected a mapping from a data set to host and recipe"))
+            return found
+        for data, change in given.items():
+            path = f"for_data.{data}"
+            if not isinstance(change, dict):
+                self.problems.append((path, "expected a mapping with host and recipe"))
+                continue
+            self.known(change, ("host", "recipe"), path)
+            found[str(data)] = {}
+            if "host" in change:
+                found[str(data)]["host"] = self.host(change["host"], f"{path}.host")
+            if "recipe" in change:
+                found[str(data)]["recipe"] = self.recipe(change["recipe"], f"{path}.recipe")
+        return found
+
+
+def _recipe_problem(key: str, value: Any) -> str:
+    """What is wrong with one value of a recipe, or an empty string."""
+    if value is None and key in ("augment", "train_images"):
+        return ""  # what the data set states as safe; all of its images
+    if key in ("epochs", "batch_size", "train_images"):
+        right = type(value) is int and value >= 1
+        return "" if right else f"{key} must be an integer >= 1, got {value!r}"
+    if key == "lr":
+        right = _is_number(value) and 0 < value < math.inf
+        return "" if right else f"{key} must be a positive finite number, got {value!r}"
+    if key in _SHARES:
+        right = _is_number(value) and 0 <= value < _SHARES[key]
+        return "" if right else f"{key} must be a number from 0 to below {_SHARES[key]}, got {value!r}"
+    if key == "resplit":
+        return "" if isinstance(value, bool) else f"{key} must be true or false, got {value!r}"
+    if key in _RECIPE_WORDS:
+        return "" if value in _RECIPE_WORDS[key] else unknown(key, value, _RECIPE_WORDS[key])
+    if not isinstance(value, tuple):
+        return f"{key} must be a list of {', '.join(_AUGMENTATIONS)}, got {value!r}"
+    strange = [name for name in value if name not in _AUGMENTATIONS]
+    return unknown("augmentation", strange[0], _AUGMENTATIONS) if strange else ""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _as_built(option: registry.Option, given: Any) -> Any:
+    """The value a constructor takes for what a file says: `3-5-7` and lists are tuples, 1 may stand for 1.0."""
+    if "tuple" in option.type:
+        if isinstance(given, str) and re.fullmatch(r"\d+(-\d+)*", given):
+            return tuple(int(part) for part in given.split("-"))
+        return tuple(given) if isinstance(given, list) else given
+    return float(given) if "float" in option.type and type(given) is int else given
+
+
+def _combinations(
+    axes: Mapping[str, tuple[list[Any], Mapping[str, Any]]], left_out: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The product of all axes; an option whose `when` does not hold is left out, and so asked only under it.
+
+    Args:
+        left_out: value of every option that a combination does not name.
+    """
+    free = {key: values for key, (values, when) in axes.items() if not when}
+    asked = {key: pair for key, pair in axes.items() if pair[1]}
+    out = [dict(zip(free, row, strict=True)) for row in itertools.product(*free.values())]
+    for key, (values, when) in asked.items():
+        grown = []
+        for row in out:
+            holds = all({**left_out, **row}[other] in wanted for other, wanted in when.items())
+            grown.extend([{**row, key: value} for value in values] if holds else [row])
+        out = grown
+    return out

@@ -1,0 +1,329 @@
+"""The database of studies: making it, checking it, locking it, and saying in one sentence what is wrong with it.
+
+SQLite runs in WAL mode (readers never block the writer, a commit costs no fsync) with `synchronous=NORMAL`: a power
+cut may lose the last commits, never the file. A new file is made whole beside its place and renamed, under a lock, so
+that processes that start together do not build its tables over each other. A file that is there is looked at before
+anything writes to it, and one that is not a sound study database is left as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import optuna
+import sqlalchemy
+from optuna.storages import BaseStorage, RDBStorage
+
+from attnsearch.core.checks import check_url, masked
+from attnsearch.core.errors import EnvironmentFault
+from attnsearch.store.glance import check_is_there, read_only, sqlite_path
+
+BUSY = 60.0  # seconds: a dashboard or a backup may hold the file for a while, and no finished trial may be lost to it
+# SQLite's write-ahead log needs memory that all its processes share, which no network file system has.
+SHARED = ("nfs", "nfs4", "cifs", "smb3", "lustre", "beegfs", "gpfs", "ceph", "fuse.sshfs")
+_BROKEN = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, sqlite3.Error)
+_UNREADABLE = (ValueError, LookupError, TypeError, RuntimeError, AssertionError)
+
+
+def open_storage(url: str, *, create: bool) -> BaseStorage:
+    """Connect; a database that is missing is made only with `create`, and one that is there is then backed up.
+
+    Raises:
+        EnvironmentFault: no such file, not a sound study database, no driver, no connection. Passwords are masked.
+    """
+    url = check_url(url)
+    path = sqlite_path(url)
+    if path is not None:
+        made = create and _make_sqlite(path)
+        check_is_there(path)
+        _check_sqlite(path)
+        if create and not made:
+            _back_up(path)
+    try:
+        with faults(url, reading=True):
+            return optuna.storages.get_storage(RDBStorage(url, engine_kwargs=_engine(path)))
+    except ImportError as error:
+        said = f"cannot connect to {masked(url)}: no driver ({error}); pip install 'attnsearch[postgres]'"
+        raise EnvironmentFault(said) from error
+
+
+@contextlib.contextmanager
+def faults(url: str, *, reading: bool = False) -> Iterator[None]:
+    """Say what the database cannot do as an `EnvironmentFault`.
+
+    Args:
+        reading: also take what cannot be understood in it for damage.
+    """
+    try:
+        yield
+    except sqlalchemy.exc.IntegrityError:
+        raise  # ours, not the database's
+    except _BROKEN as error:
+        raise _fault(url, error) from error
+    except _UNREADABLE as error:
+        if not reading:
+            raise
+        raise _fault(url, error) from error
+
+
+@contextlib.contextmanager
+def owned(url: str, name: str) -> Iterator[None]:
+    """Hold the study for one coordinator; a dead holder's lock frees itself.
+
+    Raises:
+        EnvironmentFault: another process runs this study, named by process and host.
+    """
+    path = sqlite_path(check_url(url))
+    if path is None:
+        with _advisory_lock(url, name):
+            yield
+        return
+    lock = _lock_of(path, name)
+    with _locked(lock, wait=False) as handle:
+        if handle is None:
+            raise EnvironmentFault(
+                f"study '{name}' is being run by {_holder(lock)}; wait for it, or choose another --study"
+            )
+        handle.truncate(0)
+        handle.write(f"pid {os.getpid()} on {socket.gethostname()}")
+        handle.flush()
+        yield
+
+
+def is_owned(url: str, name: str) -> bool:
+    """Whether a coordinator holds the study; of a database server that is not asked, and taken for so."""
+    path = sqlite_path(check_url(url))
+    if path is None:
+        return True
+    lock = _lock_of(path, name)
+    if not lock.is_file():
+        return False
+    with open(lock, encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def watcher(url: str) -> Callable[[], None]:
+    """A check that the database is still where it was: a file that was removed takes writes and loses them."""
+    path = sqlite_path(check_url(url))
+
+    def identity() -> tuple[int, int] | None:
+        try:
+            found = os.stat(path) if path is not None else None
+        except OSError:
+            return None
+        return (found.st_dev, found.st_ino) if found is not None else (0, 0)
+
+    first = identity()
+
+    def check() -> None:
+        if identity() != first:
+            raise EnvironmentFault(
+                f"{path} was removed or replaced while the run wrote to it; what it held is gone, begin again"
+            )
+
+    return check
+
+
+def _make_sqlite(path: Path) -> bool:
+    """Make the file with its tables, if there is none; whether there was none."""
+    _writable_folder(path.parent)
+    _refuse_shared(path.parent)
+    with _locked(path.with_name(f"{path.name}.lock"), wait=True):
+        if path.exists():
+            return False
+        new = path.with_name(f".{path.name}.new")
+        new.unlink(missing_ok=True)
+        try:
+            with faults(f"sqlite:///{path}"):
+                made = RDBStorage(f"sqlite:///{new}", engine_kwargs={"connect_args": {"factory": _Draft}})
+                made.remove_session()
+                made.engine.dispose()
+            with open(new, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(new, path)
+        finally:
+            new.unlink(missing_ok=True)
+    return True
+
+
+def _check_sqlite(path: Path) -> None:
+    """Raise unless the file is a whole SQLite database with a study's tables; nothing is written to it.
+
+    Only SQLite may open the file: closing any other handle drops the locks of this process's connections to it, and
+    another process may then take away the log that they read and write.
+    """
+    if path.stat().st_size == 0:
+        raise _unusable(path, "it is empty")
+    try:
+        with read_only(path, BUSY) as database:
+            found = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+    except (sqlite3.Error, ValueError) as error:  # ValueError: a damaged name is no UTF-8
+        if getattr(error, "sqlite_errorname", "") == "SQLITE_NOTADB":
+            raise _unusable(path, "it is not a database") from error
+        raise _fault(f"sqlite:///{path}", error) from error
+    if found != "ok":
+        raise _unusable(path, found.splitlines()[-1])
+    if not {"studies", "trials", "version_info"} <= tables:
+        raise _unusable(path, "it is a database of something else")
+
+
+def _back_up(path: Path) -> None:
+    """Copy the database beside itself, whole or not at all; a copy says what a damaged file had."""
+    copy, new = path.with_name(f"{path.name}.bak"), path.with_name(f".{path.name}.bak.new{os.getpid()}")
+    try:
+        with (
+            faults(f"sqlite:///{path}"),
+            contextlib.closing(sqlite3.connect(path, timeout=BUSY)) as source,
+            contextlib.closing(sqlite3.connect(new)) as target,
+        ):
+            source.backup(target)
+        os.replace(new, copy)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+class _Connection(sqlite3.Connection):
+    """Every connection of a run."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.execute("PRAGMA journal_mode=WAL")
+        self.execute("PRAGMA synchronous=NORMAL")
+
+
+class _Draft(sqlite3.Connection):
+    """To a file that nobody else knows yet, and that is thrown away unless it is finished."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.execute("PRAGMA journal_mode=MEMORY")
+        self.execute("PRAGMA synchronous=OFF")
+
+
+def _engine(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {"pool_pre_ping": True}
+    return {"connect_args": {"timeout": BUSY, "factory": _Connection}}
+
+
+@contextlib.contextmanager
+def _locked(file: Path, *, wait: bool) -> Iterator[IO[str] | None]:
+    """Hold a file's lock; without `wait`, None where another process holds it. The system frees it with its holder."""
+    with open(file, "a+", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield None
+        else:
+            yield handle
+
+
+def _lock_of(path: Path, name: str) -> Path:
+    """The file whose lock is the study's."""
+    return path.with_name(f"{path.name}.{name}.lock")
+
+
+def _holder(lock: Path) -> str:
+    """Who holds a study's lock; it writes its name a moment after it took it."""
+    for _ in range(20):
+        if said := lock.read_text("utf-8").strip():
+            return said
+        time.sleep(0.05)
+    return "another process"
+
+
+def _writable_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(f"cannot create results directory {folder}: {error.strerror}") from None
+    if not os.access(folder, os.W_OK):
+        raise EnvironmentFault(f"cannot create results directory {folder}: not writable")
+
+
+def _refuse_shared(folder: Path) -> None:
+    kind = file_system(folder)
+    if kind in SHARED:
+        raise EnvironmentFault(
+            f"{folder} is on a network file system ({kind}), where SQLite loses data; "
+            "name a local file or a PostgreSQL database with --storage"
+        )
+
+
+def file_system(folder: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
+    """Type of the file system that holds a folder, `unknown` where the system does not say."""
+    if not mounts.is_file():
+        return "unknown"
+    home = Path(os.path.realpath(folder))
+    held: tuple[int, str] = (-1, "unknown")
+    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
+        _, point, kind, *_ = line.split(" ")
+        point = point.replace("\\040", " ")  # a space in the name
+        if home.is_relative_to(point):
+            held = max(held, (len(point), kind))
+    return held[1]
+
+
+def _unusable(path: Path, why: str) -> EnvironmentFault:
+    copy = path.with_name(f"{path.name}.bak")
+    if copy.is_file():
+        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(copy.stat().st_mtime))
+        remedy = f"move it away and restore {copy} of {made}"
+    else:
+        remedy = "move it away, or name another with --storage"
+    return EnvironmentFault(
+        f"{path} cannot be used as a study database: {why}. It is left as it is; {remedy}"
+    )
+
+
+def _fault(url: str, error: BaseException) -> EnvironmentFault:
+    root: BaseException = error
+    while (deeper := getattr(root, "orig", None) or root.__cause__) is not None:
+        root = deeper
+    said = masked((str(root).splitlines() or [type(root).__name__])[0])
+    path = sqlite_path(url)
+    if path is None:
+        return EnvironmentFault(f"cannot connect to {masked(url)}: {said}")
+    if "disk is full" in said:
+        return EnvironmentFault(
+            f"No space left on {path.parent.absolute()} ({said}); all finished trials are kept, "
+            "free some space and add --resume"
+        )
+    if "locked" in said or "busy" in said:
+        return EnvironmentFault(
+            f"{path} has been locked by another program for more than {BUSY:g} s; all finished trials are kept, "
+            "add --resume once it is free"
+        )
+    if any(word in said for word in ("readonly", "unable to open", "disk I/O error")):
+        return EnvironmentFault(f"{path} cannot be written: {said}; all finished trials are kept")
+    return _unusable(path, said)
+
+
+@contextlib.contextmanager
+def _advisory_lock(url: str, name: str) -> Iterator[None]:
+    engine = sqlalchemy.create_engine(check_url(url), pool_pre_ping=True)
+    try:
+        with faults(url), engine.connect() as connection:
+            held = connection.execute(
+                sqlalchemy.text("select pg_try_advisory_lock(hashtext(:n))"), {"n": f"attnsearch/{name}"}
+            ).scalar()
+            if not held:
+                raise EnvironmentFault(
+                    f"study '{name}' is being run by another process on this database; wait for it"
+                )
+            yield
+    finally:
+        engine.dispose()

@@ -1,0 +1,107 @@
+"""A study read from its SQLite file by SQL alone: importing and asking Optuna takes longer than making a report.
+
+Read so is only what is known: one layout of Optuna's tables, and sites that are categories. Of all else (another
+layout, another study, a damaged file) nothing is said here: `book.read_record` reads it, or says why not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attnsearch.core.trial import Epoch, State, StudyRecord, TrialResult
+from attnsearch.store.glance import CURVES, read_only
+
+LAYOUT = "v3.2.0.a"  # Optuna's revision of its tables
+# All else still runs.
+STATES: dict[str, State] = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed"}
+_ENDLESS = {"INF_POS": math.inf, "INF_NEG": -math.inf}
+
+_TRIALS = """
+SELECT trials.trial_id, number, state, value, value_type FROM trials
+LEFT JOIN trial_values ON trial_values.trial_id = trials.trial_id AND objective = 0
+WHERE study_id = ? ORDER BY trials.trial_id
+"""
+_ATTRIBUTES = """
+SELECT trial_id, key, value_json FROM trial_user_attributes JOIN trials USING (trial_id)
+WHERE study_id = ? ORDER BY trial_id, key
+"""
+_SITES = """
+SELECT trial_id, param_name, param_value, distribution_json FROM trial_params JOIN trials USING (trial_id)
+WHERE study_id = ? ORDER BY param_id
+"""
+
+
+def read_sqlite(path: Path, name: str | None) -> StudyRecord | None:
+    """A study's facts and trials, of the latest study when `name` is None; None if only Optuna can tell."""
+    try:
+        with read_only(path) as database:
+            database.execute("BEGIN")  # all tables as they stand at one moment
+            sound = database.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+            known = database.execute("SELECT version_num FROM alembic_version").fetchall() == [(LAYOUT,)]
+            return _record(database, name) if sound and known else None
+    except (sqlite3.Error, ValueError, LookupError, TypeError):
+        return None
+
+
+def to_row(
+    number: int, state: str, error: float | None, kept: Mapping[str, Any], sites: Mapping[str, str]
+) -> TrialResult:
+    """One trial as Optuna keeps it, with its state's name, first value, user attributes and parameters, as a row."""
+    return TrialResult(
+        key=kept.get("key", ""),
+        arch=kept.get("arch", ""),
+        seed=kept.get("seed", 0),
+        epochs=kept.get("epochs", 0),
+        state=STATES.get(state, "running"),
+        number=number,
+        spec=json.loads(kept.get("spec", "{}")),
+        error=error if state == "COMPLETE" else None,
+        costs={key.removeprefix("cost:"): value for key, value in kept.items() if key.startswith("cost:")},
+        curve=tuple(Epoch(*entry) for entry in json.loads(kept.get("curve", "[]"))),
+        reason=kept.get("reason", ""),
+        role=kept.get("role", "search"),
+        protected=kept.get("protected", False),
+        attempt=kept.get("attempt", 0),
+        seconds=kept.get("seconds", 0.0),
+        device=kept.get("device", ""),
+        versions=json.loads(kept.get("versions", "{}")),
+        sites=dict(sites),
+        lost=kept.get("lost", False),
+        released=kept.get("released", False),
+        audited=bool(kept.get("audited")),
+    )
+
+
+def _record(database: sqlite3.Connection, name: str | None) -> StudyRecord | None:
+    numbered = database.execute("SELECT study_name, study_id FROM studies ORDER BY study_id")
+    studies = {study: number for study, number in numbered if not study.endswith(CURVES)}
+    name = name or list(studies)[-1]
+    study = (studies[name],)
+    said = database.execute("SELECT key, value_json FROM study_user_attributes WHERE study_id = ?", study)
+    facts = {key: json.loads(value) for key, value in said}
+    kept: dict[int, dict[str, Any]] = defaultdict(dict)
+    for trial, key, value in database.execute(_ATTRIBUTES, study):
+        kept[trial][key] = json.loads(value)
+    sites = _sites(database, study)
+    trials = tuple(
+        to_row(number, state, _ENDLESS.get(kind, value), kept[trial], sites[trial])
+        for trial, number, state, value, kind in database.execute(_TRIALS, study)
+    )
+    return StudyRecord(name, facts, trials)
+
+
+def _sites(database: sqlite3.Connection, study: tuple[int]) -> dict[int, dict[str, str]]:
+    """Chosen options by trial and site; Optuna keeps an option's place among those of a categorical parameter."""
+    options: dict[str, list[str]] = {}
+    sites: dict[int, dict[str, str]] = defaultdict(dict)
+    for trial, site, place, distribution in database.execute(_SITES, study):
+        if distribution not in options:
+            options[distribution] = json.loads(distribution)["attributes"]["choices"]
+        sites[trial][site] = options[distribution][int(place)]
+    return sites

@@ -1,0 +1,214 @@
+"""Ablations: the rows of a design over a space, with the controls that tell a gain from mere capacity.
+
+null gate        the reference's gates replaced by the identity, at the same places: what the hook itself does
+width-matched    the plain host, widened until it has the MACs of a variant: what the same price buys without a block
+frozen gate      the reference's gates with their parameters left as drawn: what training them adds
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from attnsearch.core.errors import UsageError
+from attnsearch.core.settings import Settings
+from attnsearch.cost.cost_table import CostTable
+from attnsearch.sample import designs
+from attnsearch.space.arch import Arch, Host, plain
+from attnsearch.space.canonical import canonical
+from attnsearch.space.space import Space
+from attnsearch.store.study_store import Book
+from attnsearch.study.schedule import Cell, counted, seed_of
+
+BLOCKS = 6  # seed blocks by default: the least with which a sign test could reach p < 0.05 (2 / 2^6 = 0.031)
+MATCHES = 3  # width-matched hosts at most: one serves all variants within 5 % of its MACs
+NEAR = 0.05
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of a design: its name, its arch, its options where it lies in the space, and which control it is."""
+
+    name: str
+    arch: Arch
+    choice: Mapping[str, str] | None
+    control: str = ""
+
+
+class DesignAgenda:
+    """Works off a design in whole seed blocks, the order random within each."""
+
+    aside = False
+
+    def __init__(self, space: Space, table: CostTable, book: Book, settings: Settings) -> None:
+        self.book, self.settings = book, settings
+        self.kind = settings.design or space.design
+        self.design, self.variants = laid_out(space, table, settings)
+        rows = len(self.variants) * len(self.design.blocks)
+        self.total = min(rows, settings.trials or rows)
+
+    @property
+    def baseline(self) -> Arch:
+        return self.variants[self.design.baseline].arch
+
+    def next(self) -> Cell | None:
+        names = {variant.arch.key: name for name, variant in self.variants.items()}
+        done = {(names[r.key], r.seed) for r in counted(self.book) if r.key in names}
+        if len(done) >= self.total:
+            return None
+        order = self.design.order(done, seed=self.settings.seed)
+        if not order:
+            return None
+        name, seed = order[0]
+        variant = self.variants[name]
+        return Cell(variant.arch, seed, "design", protected=True, choice=variant.choice)
+
+    @property
+    def ended(self) -> str:
+        whole = f"{len(self.variants)} variants x {len(self.design.blocks)} seed blocks"
+        done = len(counted(self.book))
+        return f"all {self.total} trials of {whole} are done" if done >= self.total else ""
+
+    def facts(self) -> dict[str, object]:
+        """What the study keeps of the design, for its report."""
+        return {
+            "design": {
+                "kind": self.kind,
+                "variants": len(self.variants),
+                "blocks": len(self.design.blocks),
+                "aliases": [list(group) for group in self.design.aliases],
+            },
+            "baseline": self.baseline.key,
+            "variants": {variant.arch.key: name for name, variant in self.variants.items()},
+            "controls": {v.arch.key: v.control for v in self.variants.values() if v.control},
+        }
+
+
+def laid_out(space: Space, table: CostTable, settings: Settings) -> tuple[designs.Design, dict[str, Variant]]:
+    """The design that is asked for, with its controls, and its variants by name."""
+    blocks = [seed_of(settings.seed, repeat) for repeat in range(settings.seeds or BLOCKS)]
+    design = plan_design(space, settings.design or space.design, settings.reference, blocks)
+    variants = {name: Variant(name, space.arch(choice), choice) for name, choice in design.variants.items()}
+    wanted = [] if settings.controls == "none" else settings.controls.split(",")
+    for variant in controls(list(variants.values()), design.baseline, wanted, table):
+        variants[variant.name] = variant
+    return design.with_controls(*(v.name for v in variants.values() if v.control)), variants
+
+
+def plan_design(space: Space, kind: str, reference: str | None, blocks: Sequence[int]) -> designs.Design:
+    """The design of that kind over a space's sites.
+
+    Args:
+        reference: option that every site takes in the reference (a site without it keeps the baseline's), or one for
+            each site with bars between, as archs are printed; each site's first other option when None.
+    """
+    sites = {site: list(options) for site, options in space.sites.items()}
+    baseline = space.choice(space.baseline())
+    if baseline is None:
+        raise UsageError("a design needs a baseline within the space: let every site offer `none`")
+    if kind == "swap":
+        return _renamed(_swap(sites, baseline, blocks), "none", "plain")
+    full = {**baseline, **_reference(space, baseline, reference)}
+    if kind == "loo":
+        return designs.loo(sites, baseline=baseline, reference=full, seeds=blocks)
+    if kind == "factorial":
+        return designs.factorial(sites, baseline=baseline, reference=full, seeds=blocks)
+    return designs.add(sites, baseline=baseline, reference=None if reference is None else full, seeds=blocks)
+
+
+def _reference(space: Space, baseline: Mapping[str, str], said: str | None) -> Mapping[str, str]:
+    """Options of the reference by site, of those sites that it changes or names."""
+    if said is not None:
+        return space.named(said)
+    first = {
+        site: next((o for o in options if o != baseline[site]), "") for site, options in space.sites.items()
+    }
+    return {site: option for site, option in first.items() if option}
+
+
+def _swap(
+    sites: Mapping[str, Sequence[str]], baseline: Mapping[str, str], blocks: Sequence[int]
+) -> designs.Design:
+    """Every option at once in all sites that offer it: `swap` over a space whose stages are one site."""
+    if len(sites) == 1:
+        return designs.swap(sites, next(iter(sites)), baseline=baseline, seeds=blocks)
+    shared = [o for o in next(iter(sites.values())) if all(o in options for options in sites.values())]
+    together = {"every site": shared}
+    drawn = designs.swap(
+        together, "every site", baseline={"every site": next(iter(baseline.values()))}, seeds=blocks
+    )
+    variants = {name: dict.fromkeys(sites, row["every site"]) for name, row in drawn.variants.items()}
+    return replace(drawn, variants=variants)
+
+
+def _renamed(design: designs.Design, name: str, other: str) -> designs.Design:
+    """The design with one variant called otherwise: the host with `none` everywhere is the plain one."""
+    variants = {other if key == name else key: row for key, row in design.variants.items()}
+    return replace(design, variants=variants, baseline=other if design.baseline == name else design.baseline)
+
+
+def controls(
+    variants: Sequence[Variant], baseline: str, wanted: Sequence[str], table: CostTable
+) -> list[Variant]:
+    """The control variants asked for; see this file's head for what each answers."""
+    rivals = [variant for variant in variants if variant.name != baseline]
+    found: list[Variant] = []
+    gated = [variant for variant in rivals if any(stage.attention for stage in variant.arch.stages)]
+    most = max(gated, key=lambda v: sum(bool(stage.attention) for stage in v.arch.stages), default=None)
+    if most is not None and "null" in wanted:
+        found.append(Variant("null gate", controlled(most.arch, "null"), None, "null gate"))
+    if most is not None and "frozen" in wanted:
+        found.append(Variant(f"frozen {most.name}", controlled(most.arch, "frozen"), None, "frozen gate"))
+    if "width" in wanted:
+        found += _width_matched(rivals, table)
+    return found
+
+
+def controlled(arch: Arch, control: str) -> Arch:
+    """The arch with every gate replaced by the identity (`null`) or left untrained (`frozen`)."""
+    stages = tuple(replace(s, control=control) if s.attention else s for s in arch.stages)  # type: ignore[arg-type]
+    return canonical(replace(arch, stages=stages))
+
+
+def _width_matched(rivals: Sequence[Variant], table: CostTable) -> list[Variant]:
+    """Plain hosts at the MACs of the variants; one serves all that lie near it, none where the host itself does."""
+    base = table.baseline["macs"]
+    served: list[float] = []
+    found: list[Variant] = []
+    macs = sorted({table.of(v.arch, v.choice)["macs"] for v in rivals}, reverse=True)
+    for target in macs:
+        if any(abs(target / other - 1) < NEAR for other in served) or len(found) == MATCHES:
+            continue
+        served.append(target)
+        if target > base:
+            host = widened(table.space.host, target, table)
+            if host != table.space.host.filled():
+                arch = plain(host)
+                found.append(
+                    Variant(
+                        f"plain, widths {'-'.join(map(str, host.widths or ()))}", arch, None, "width-matched"
+                    )
+                )
+    return found
+
+
+def widened(host: Host, macs: float, table: CostTable) -> Host:
+    """The host with every stage wider by one factor, rounded to channels, whose MACs come nearest to `macs`."""
+    host = host.filled()
+    own = [host.planes(i) for i in range(len(host.units or ()))]
+
+    def scaled(factor: float) -> tuple[Host, float]:
+        wide = replace(host, widths=tuple(round(width * factor) for width in own))
+        wide = host if wide.widths == tuple(own) else wide
+        return wide, table.direct(plain(wide))["macs"]
+
+    low, high = 1.0, 2.0
+    while scaled(high)[1] < macs:
+        high *= 2
+    for _ in range(12):  # MACs grow with the factor; 2^-12 is finer than one channel of any stage
+        middle = (low + high) / 2
+        low, high = (middle, high) if scaled(middle)[1] < macs else (low, middle)
+    return min((scaled(low), scaled(high)), key=lambda pair: abs(pair[1] - macs))[0]
+
+
+__all__ = ["BLOCKS", "DesignAgenda", "Variant", "controlled", "controls", "plan_design", "widened"]

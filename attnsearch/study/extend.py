@@ -1,0 +1,46 @@
+"""A changed space asks a new study; what an earlier study found out about archs of both is taken over.
+
+Optuna's categorical parameters cannot change within a study, so options are never added to one: its finished trials are
+replayed into another, each with the parameters that its arch has there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from attnsearch.core.errors import DataError, UsageError
+from attnsearch.core.jobs import Outcome
+from attnsearch.core.trial import StudyRecord
+from attnsearch.data import Data
+from attnsearch.sample.rungs import Rungs
+from attnsearch.space.arch import Arch
+from attnsearch.space.space import Space
+from attnsearch.store.study_store import Book
+
+
+def replay(old: StudyRecord, book: Book, space: Space, data: Data, rungs: Rungs) -> int:
+    """Take every finished trial of `old` whose arch the space has; the answer is their number.
+
+    Raises:
+        DataError: the images were others. UsageError: the recipe was another.
+    """
+    if (old.facts.get("data") or {}).get("fingerprint") != data.fingerprint:
+        raise DataError(f"study '{old.name}' saw other images: its results say nothing about these")
+    recipe = space.recipe.to_dict()
+    changed = [key for key, was in (old.facts.get("recipe") or {}).items() if was != recipe.get(key)]
+    if changed:
+        raise UsageError(f"study '{old.name}' trained by another recipe ({', '.join(changed)})")
+    taken = 0
+    for row in old.trials:
+        if row.lost or row.state not in ("complete", "stopped") or row.role == "audit":
+            continue
+        choice = space.choice(Arch.from_dict(row.spec))
+        if choice is None and row.key != space.baseline().key:
+            continue
+        begun = book.begin(replace(row, state="running", curve=(), error=None, sites=choice or {}), choice)
+        reached = [epoch.val_error for epoch in row.curve if epoch.epoch in rungs.epochs]
+        known = {f"rung:{i}": error for i, error in enumerate(reached)} | {"replayed_from": old.name}
+        outcome = Outcome(begun.number, row.state, row.curve, row.reason, row.seconds, row.device)
+        book.finish(begun.number, outcome, known)
+        taken += 1
+    return taken

@@ -1,0 +1,135 @@
+"""Before an ablation: how many seeds and hours does the wanted effect take, at the noise of this host on these data?
+
+rows      the variants that a design will train, controls among them
+known     the noise between seeds that a study has seen
+measured  the same from a few runs of the baseline, made for the purpose
+outlook   what a design can see, in a sentence
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from statistics import median
+
+from attnsearch.core.errors import NoResultError, UsageError
+from attnsearch.core.machine import pick_devices
+from attnsearch.core.settings import Settings
+from attnsearch.core.trial import StudyRecord, TrialResult
+from attnsearch.cost.cost_table import CostTable
+from attnsearch.data import check_redealable, open_data
+from attnsearch.report.archs import finished, proxy_epochs
+from attnsearch.space.space import Space
+from attnsearch.statistics import Table
+from attnsearch.statistics.front import pooled_sd
+from attnsearch.statistics.noise import seed_correlation
+from attnsearch.statistics.power import mde
+from attnsearch.study.ablation import DesignAgenda, Variant, laid_out
+from attnsearch.study.schedule import seed_of
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What a plan rests on.
+
+    Args:
+        sd: of a run over seeds, in points. degrees: of freedom that it rests on; None where it was stated.
+        rho: correlation of two variants' runs in one seed block; 0 where nothing is known of it.
+        seconds: of a training; None where nothing is known of it.
+    """
+
+    sd: float
+    degrees: int | None = None
+    rho: float = 0.0
+    seconds: float | None = None
+
+
+def rows(space: Space, settings: Settings) -> list[Variant]:
+    """The variants of the design that `settings` and the space ask for, the baseline and the controls among them."""
+    space = replace(space.on(settings.data), recipe=replace(space.recipe, **settings.recipe()))
+    data = open_data(settings.data, **settings.data_options())
+    if space.recipe.resplit:
+        check_redealable(data)
+    table = CostTable(space, data.image, len(data.classes))
+    return list(laid_out(space, table, settings)[1].values())
+
+
+def known(record: StudyRecord) -> Noise:
+    """The noise between seeds, pooled over all archs of a study that have more than one.
+
+    The correlation is taken from its whole seed blocks, where it has two variants in three of them.
+
+    Raises:
+        NoResultError: no arch has two finished trainings.
+    """
+    epochs = proxy_epochs(record)
+    done = [trial for trial in record.trials if finished(trial) and trial.epochs == epochs]
+    by_arch: dict[str, dict[int, float]] = {}
+    for trial in done:
+        by_arch.setdefault(trial.key, {})[trial.seed] = float(trial.error or 0)
+    # A null gate's runs are the baseline's over again: what is the same in every seed counts once.
+    distinct = {tuple(sorted(runs.items())): key for key, runs in by_arch.items()}
+    sd, degrees = pooled_sd([[error for _, error in runs] for runs in distinct])
+    if sd is None or sd == 0:
+        raise NoResultError(
+            f"study '{record.name}' has no arch whose runs tell of the noise between seeds; --measure N makes some"
+        )
+    return Noise(
+        sd,
+        degrees,
+        _correlation([t for t in done if t.key in distinct.values()]),
+        median(trial.seconds for trial in done),
+    )
+
+
+def _correlation(done: list[TrialResult]) -> float:
+    design = [trial for trial in done if trial.role == "design"]
+    whole = Table.of_trials(design, {trial.key: trial.key for trial in design}).whole if design else None
+    if whole is None or whole.shape[0] < 2 or whole.shape[1] < 3:
+        return 0.0
+    rho, _ = seed_correlation(whole)
+    return min(max(rho, 0.0), 0.95) if math.isfinite(rho) else 0.0
+
+
+def measured(space: Space, settings: Settings, runs: int, told: Callable[[str], None] = print) -> Noise:
+    """Train the baseline with so many seeds, one after the other, in this process; nothing is stored.
+
+    Raises:
+        UsageError: fewer than two runs. NoResultError: a training failed.
+    """
+    from attnsearch.core.jobs import DataSource, Job
+    from attnsearch.train.worker import Worker
+
+    if runs < 2:
+        raise UsageError(f"--measure takes 2 runs at least, got {runs}")
+    space = space.on(settings.data)
+    recipe = replace(space.recipe, **settings.recipe())
+    worker = Worker(DataSource(settings.data, settings.data_options()), pick_devices(settings.device)[0])
+    errors, seconds = [], []
+    for i in range(runs):
+        job = Job(i, space.baseline().to_dict(), seed_of(settings.seed, i), recipe)
+        outcome = worker.run(job, lambda progress: True)
+        if outcome.state != "complete":
+            raise NoResultError(f"the baseline could not be trained: {outcome.reason}")
+        errors.append(outcome.curve[-1].val_error)
+        seconds.append(outcome.seconds)
+        told(f"baseline, seed {job.seed}: error {errors[-1]:.2f} %, {seconds[-1]:.0f} s")
+    sd, degrees = pooled_sd([errors])
+    if not sd:
+        raise NoResultError(
+            f"{runs} runs of the baseline all err alike; the noise between seeds is not known"
+        )
+    return Noise(sd, degrees, 0.0, median(seconds))
+
+
+def outlook(agenda: DesignAgenda, record: StudyRecord) -> str:
+    """What a design about to run can see: in points where the study knows its noise, else in run sds."""
+    variants, seeds = len(agenda.variants), len(agenda.design.blocks)
+    said = f"{variants} variants x {seeds} seed blocks see, with 80 % power, effects of"
+    try:
+        noise = known(record)
+    except NoResultError:
+        sds = mde(seeds, variants)
+        return f"{said} {sds:.1f} run standard deviations or more; `attnsearch plan` says it in points"
+    return f"{said} {mde(seeds, variants, sd=noise.sd, rho=noise.rho):.2f} points or more"

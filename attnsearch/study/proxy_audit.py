@@ -1,0 +1,188 @@
+"""Does the proxy rank archs as a longer training does? An audit of a study by trainings of its own.
+
+Archs are drawn evenly over cost and over the error of the short training; where the study knows too few, others of
+the space are trained short as well. Each is then trained long, eight of them twice, which tells how well even a
+perfect proxy could rank. `proxy.audit` judges; the outcome stays with the study.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attnsearch.core.errors import NoResultError, UsageError
+from attnsearch.core.machine import pick_devices, worker_count
+from attnsearch.core.settings import Settings
+from attnsearch.core.trial import StudyRecord, TrialResult
+from attnsearch.cost.cost_table import CostTable
+from attnsearch.space.arch import Arch
+from attnsearch.space.space import Space
+from attnsearch.statistics import proxy
+from attnsearch.store import database
+from attnsearch.store.study_store import Book
+from attnsearch.study.coordinator import Observer, stopping, train_all, write_report
+from attnsearch.study.schedule import Cell, seed_of
+from attnsearch.study.study import Study, data_of, open_study, settings_of, space_of
+
+ARCHS = 30  # with as many the interval of a good proxy's partial tau stays above 0.2 in nine of ten audits
+FACTOR = 4
+REPEATED = 8
+REPEAT = 950  # audits draw seeds from here on, which no search, report or design reaches
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an audit trains: archs as `Arch.to_dict()`, the first of them spread over cost, to this length."""
+
+    archs: tuple[dict[str, Any], ...]
+    epochs: int
+
+
+class AuditAgenda:
+    """Short trainings that are missing, then one long training of every arch, then a second of the first eight."""
+
+    aside = True
+
+    def __init__(self, plan: Plan, space: Space, book: Book, seed: int) -> None:
+        self.book = book
+        archs = [Arch.from_dict(spec) for spec in plan.archs]
+        short = [arch for arch in archs if not _short(book, arch.key, space.recipe.epochs)]
+        # What is short shares the seed of the study's first block, or a seed would tell the new archs from the old.
+        wanted = [
+            *((arch, space.recipe.epochs, 0) for arch in short),
+            *((arch, plan.epochs, REPEAT) for arch in archs),
+            *((arch, plan.epochs, REPEAT + 1) for arch in archs[:REPEATED]),
+        ]
+        self.cells = [
+            Cell(arch, seed_of(seed, repeat), "audit", True, space.choice(arch), epochs=epochs)
+            for arch, epochs, repeat in wanted
+        ]
+        self.total = sum(not self._begun(cell) for cell in self.cells)
+
+    def next(self) -> Cell | None:
+        return next((cell for cell in self.cells if not self._begun(cell)), None)
+
+    @property
+    def ended(self) -> str:
+        return "" if self.next() else "all trainings of the audit are done"
+
+    def _begun(self, cell: Cell) -> bool:
+        wanted = cell.arch.key, cell.seed, cell.epochs, "audit"
+        rows = self.book.results.values()
+        return any((r.key, r.seed, r.epochs, r.role) == wanted and not r.lost for r in rows)
+
+
+def validate(
+    name: str | None = None,
+    *,
+    archs: int = ARCHS,
+    factor: int = FACTOR,
+    storage: str | None = None,
+    out: Path = Path("results"),
+    observer: Observer | None = None,
+    **settings: Any,
+) -> Study:
+    """Audit the proxy of a study; the outcome is the study's fact `audit`. Calling it again goes on.
+
+    Args:
+        archs: trained long, at least 8. factor: how many times longer.
+        settings: `workers`, `device`, `timeout` and their like of `Settings`.
+
+    Raises:
+        UsageError: no such study, or numbers that make no audit.
+        DataError: the images have changed. NoResultError: too few trainings ended well.
+        Interrupted: a signal came; everything finished is kept.
+    """
+    if archs < proxy.LEAST or factor < 2:
+        raise UsageError(
+            f"An audit takes at least {proxy.LEAST} archs and a factor of 2, got {archs} and {factor}"
+        )
+    observer, record = observer or Observer(), open_study(name, storage, out=out).record
+    wanted = settings_of(record, storage=storage, out=out, **settings)
+    url = wanted.url()
+    with stopping() as stop, database.owned(url, record.name), database.faults(url):
+        book = Book.reopen(database.open_storage(url, create=False), record.name)
+        space, data = space_of(record), data_of(record.facts)
+        table = CostTable(space, data.image, len(data.classes))
+        plan = _planned(book, table, archs, factor)
+        agenda = AuditAgenda(plan, space, book, wanted.seed)
+        _tell(observer, book, plan, agenda.total, wanted)
+        devices = pick_devices(wanted.device)
+        why = train_all(agenda, book, table, space.recipe, wanted, observer, devices, stop)
+        book.facts(audit=_outcome(book.record(), plan, space.recipe.epochs))
+        if fault := write_report(book.record(), out):
+            observer.note(fault)
+        observer.ended(why)
+        return Study(record.name, book.record())
+
+
+def _tell(observer: Observer, book: Book, plan: Plan, total: int, settings: Settings) -> None:
+    facts = dict(book.study.user_attrs)
+    short = facts["recipe"]["epochs"]
+    question = f"Does a proxy of {short} epochs rank archs as {plan.epochs} epochs do?"
+    longer = {**facts["recipe"], "epochs": plan.epochs}
+    observer.began({**facts, "question": question, "recipe": longer}, total, worker_count(settings, total))
+
+
+def _outcome(record: StudyRecord, plan: Plan, epochs: int) -> dict[str, Any]:
+    keys = {Arch.from_dict(spec).key for spec in plan.archs}
+    trials = [t for t in record.trials if t.key in keys and t.epochs in (epochs, plan.epochs)]
+    try:
+        found = proxy.audit(proxy.pairs(trials, record.facts["cost"]))
+    except NoResultError as error:
+        raise NoResultError(f"{error}; the same command goes on") from None
+    return {**asdict(found), "epochs": epochs, "long_epochs": plan.epochs}
+
+
+def _planned(book: Book, table: CostTable, archs: int, factor: int) -> Plan:
+    """The plan that the study began with, if it is of this size; else a new one, which the study keeps."""
+    epochs = factor * table.space.recipe.epochs
+    kept = book.fact("audit_plan") or {}
+    if kept.get("asked") == [archs, factor]:
+        return Plan(tuple(kept["archs"]), epochs)
+    chosen = draw(table, tuple(book.results.values()), archs, book.fact("cost"))
+    plan = Plan(tuple(arch.to_dict() for arch in chosen), epochs)
+    book.facts(audit_plan={"asked": [archs, factor], "archs": list(plan.archs)})
+    return plan
+
+
+def draw(table: CostTable, rows: Sequence[TrialResult], count: int, cost: str) -> list[Arch]:
+    """Archs for an audit: even over cost and short error; the first eight spread over cost, the baseline among all.
+
+    Archs that a pruner stopped are drawn as well, or the proxy would be judged by those it favoured. Archs that the
+    study never met fill up what is missing; a space that is smaller than `count` is taken whole.
+    """
+    space = table.space
+    known = {
+        row.key: row
+        for row in reversed(rows)
+        if row.curve and row.spec and row.role not in ("audit", "report")
+    }
+    found = list(known.values())
+    price = [row.costs[cost] for row in found]
+    picks = proxy.choose(price, [row.curve[-1].val_error for row in found], count)
+    archs = {space.baseline().key: space.baseline()}
+    for i in picks:
+        if len(archs) < count:
+            archs.setdefault(found[i].key, Arch.from_dict(found[i].spec))
+    for seed in range(100 * count):
+        if len(archs) >= min(count, space.size()):
+            break
+        archs.setdefault((arch := space.sample(seed)).key, arch)
+    dear = sorted(archs.values(), key=lambda arch: table.of(arch, space.choice(arch))[cost])
+    spread = {
+        dear[i].key for i in np.linspace(0, len(dear) - 1, min(REPEATED, len(dear))).round().astype(int)
+    }
+    return sorted(dear, key=lambda arch: arch.key not in spread)
+
+
+def _short(book: Book, key: str, epochs: int) -> bool:
+    """Whether the study itself trained the arch to the proxy's end."""
+    rows = book.results.values()
+    return any(
+        r.key == key and r.epochs == epochs and r.error is not None and r.role != "audit" for r in rows
+    )

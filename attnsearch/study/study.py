@@ -1,0 +1,113 @@
+"""A study as a notebook or a report reads it: from its storage, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attnsearch.core.checks import masked
+from attnsearch.core.errors import DataError, UsageError
+from attnsearch.core.settings import Settings
+from attnsearch.core.trial import Recipe, StudyRecord
+from attnsearch.space.space import Space, read_space
+from attnsearch.store.glance import sqlite_path
+from attnsearch.store.sqlite import read_sqlite
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from attnsearch.data import Data
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study as it stands in its storage."""
+
+    name: str
+    record: StudyRecord
+
+    def trials(self) -> pd.DataFrame:
+        """One row per training."""
+        from attnsearch.report import tables
+
+        return tables.trials_frame(self.record)
+
+    def front(self) -> pd.DataFrame:
+        """One row per arch on the front, with n, interval, costs and P(front)."""
+        from attnsearch.report import tables
+
+        return tables.front_frame(self.record)
+
+    def verdicts(self) -> pd.DataFrame:
+        """One row per variant of a design; empty for a search."""
+        from attnsearch.report import tables
+
+        return tables.verdicts_frame(self.record)
+
+
+def open_study(name: str | None = None, storage: str | None = None, *, out: Path | str = "results") -> Study:
+    """A study by name, the latest when None; raises `UsageError` for an unknown one."""
+    url = Settings(storage=storage, out=Path(out)).url()
+    path = sqlite_path(url)
+    if path is not None and (record := read_sqlite(path, name)) is not None:
+        return Study(record.name, record)
+
+    from attnsearch.store import database
+    from attnsearch.store.study_store import read_record, study_names
+
+    opened = database.open_storage(url, create=False)
+    with database.faults(url, reading=True):
+        names = study_names(opened)
+        if not names:
+            raise UsageError(f"No study in {masked(url)} yet: attnsearch run --space cbam_variants makes one")
+        name = name or names[-1]
+        return Study(name, read_record(opened, name))
+
+
+def space_of(record: StudyRecord) -> Space:
+    """The space that a study asks about, on the study's data and with its recipe.
+
+    Raises:
+        UsageError: the study does not say, or blocks of its space are not what they were.
+    """
+    text, data = record.facts.get("space_text"), (record.facts.get("data") or {}).get("name")
+    if not text or not data:
+        raise UsageError(f"study '{record.name}' does not say what space it asks about")
+    space = read_space(str(text), str(record.facts["space"])).on(str(data))
+    if space.fingerprint() != record.facts.get("fingerprint"):
+        raise UsageError(f"the blocks of the space have changed since study '{record.name}' began")
+    return replace(space, recipe=Recipe.from_dict(record.facts["recipe"]))
+
+
+def data_of(facts: Mapping[str, Any]) -> Data:
+    """The images that a study saw, by its facts.
+
+    Raises:
+        DataError: they cannot be found any more, or have changed.
+    """
+    from attnsearch.data import open_data
+
+    kept = facts["data"]
+    data = open_data(str(kept["name"]), **(facts.get("data_options") or {}))
+    if data.fingerprint != kept["fingerprint"]:
+        raise DataError(f"the images of '{data.name}' have changed since the study began")
+    return data
+
+
+def settings_of(record: StudyRecord, **changes: Any) -> Settings:
+    """Settings that go on with a study's data, seed and cost axes; `changes` are further fields."""
+    options = dict(record.facts.get("data_options") or {})
+    return Settings(
+        data=str(record.facts["data"]["name"]),
+        data_seed=options.get("seed", 0),
+        bad_images=options.get("on_bad_image", "fail"),
+        image_size=options.get("image_size"),
+        min_per_class=options.get("min_per_class"),
+        follow_links=options.get("follow_links", False),
+        study=record.name,
+        seed=int(record.facts.get("seed", 0)),
+        costs=tuple(record.facts["costs_chosen"]),
+        **changes,
+    ).check()

@@ -1,0 +1,187 @@
+"""The test split, opened once: what the chosen archs are worth on images that had no say in anything.
+
+The archs are frozen first: the baseline, and all that are on the front, confirmed or not. Each is trained anew by the
+study's recipe with seeds that no search, design or audit has used, and only when all are trained are the test images
+read, once for all of them. Every opening is written down before it happens: in the study, and as a line that is only
+ever appended to OUT/STUDY/test_ledger.jsonl. As long as the frozen archs are the same a further call opens nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attnsearch.core.errors import DataError, NoResultError, UsageError
+from attnsearch.core.machine import pick_devices, versions
+from attnsearch.core.settings import Settings
+from attnsearch.core.trial import Recipe, StudyRecord
+from attnsearch.data import open_test
+from attnsearch.report.archs import cost_axes, finished, proxy_epochs
+from attnsearch.space.arch import Arch
+from attnsearch.statistics import front
+from attnsearch.store import database
+from attnsearch.store.study_store import Book
+from attnsearch.study.coordinator import stopping
+from attnsearch.study.schedule import seed_of
+from attnsearch.study.study import data_of, open_study, settings_of
+
+if TYPE_CHECKING:
+    from attnsearch.data import Data
+
+SEEDS = 3
+FROM = 980  # seed blocks from here on are kept for the test
+LEDGER = "test_ledger.jsonl"
+
+Told = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What is tested: archs by key, the baseline first, and the hash of all that decides the numbers."""
+
+    archs: dict[str, Arch]
+    seeds: tuple[int, ...]
+    digest: str
+
+
+def open_test_split(
+    name: str | None = None,
+    *,
+    seeds: int = SEEDS,
+    storage: str | None = None,
+    out: Path = Path("results"),
+    device: str = "auto",
+    told: Told = lambda message: None,
+) -> dict[str, Any]:
+    """Open the test split for a study's frozen archs; the ledger's entry, an old one where nothing has changed.
+
+    Args:
+        seeds: fresh trainings of each arch, at least 3. told: called with one line per training.
+
+    Raises:
+        UsageError: no such study, or too few seeds. NoResultError: nothing has been trained to the end.
+        DataError: the images have changed, or there is no test split.
+    """
+    if seeds < SEEDS:
+        raise UsageError(f"The test takes {SEEDS} seeds at least, got {seeds}")
+    record = open_study(name, storage, out=out).record
+    settings = settings_of(record, storage=storage, out=out, device=device)
+    url = settings.url()
+    with stopping(), database.owned(url, record.name), database.faults(url):
+        book = Book.reopen(database.open_storage(url, create=False), record.name)
+        frozen = freeze(book.record(), seeds)
+        entries = list(book.fact("test") or [])
+        if old := next((e for e in entries if e["frozen"] == frozen.digest and e.get("errors")), None):
+            return dict(old)
+        opening = _Opening(book, out / record.name / LEDGER, frozen, entries)
+        opening.announce(told)
+        return opening.close(evaluate_all(book.record(), frozen, settings, told, before=opening.begin))
+
+
+def freeze(record: StudyRecord, seeds: int = SEEDS) -> Frozen:
+    """The baseline and every arch that is confirmed or stands on the observed front.
+
+    Raises:
+        NoResultError: nothing has been trained to the end, or the baseline has not.
+    """
+    epochs = proxy_epochs(record)
+    done = [trial for trial in record.trials if finished(trial) and trial.epochs == epochs]
+    baseline = record.facts["baseline"]
+    if not any(trial.key == baseline for trial in done):
+        raise NoResultError(f"study '{record.name}': the baseline has no finished training to compare with")
+    controls = record.facts.get("controls") or {}
+    rivals = [trial for trial in done if trial.key not in controls]
+    standing = front.assess(front.candidates(rivals, cost_axes(record.facts, done)))
+    chosen = [row.candidate.key for row in standing if row.observed or row.status == "confirmed"]
+    specs = {trial.key: trial.spec for trial in done}
+    keys = list(dict.fromkeys([baseline, *sorted(chosen)]))
+    numbers = tuple(seed_of(int(record.facts.get("seed", 0)), FROM + i) for i in range(seeds))
+    decides = [keys, numbers, record.facts["recipe"], record.facts["data"]["fingerprint"]]
+    digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+    return Frozen({key: Arch.from_dict(specs[key]) for key in keys}, numbers, digest)
+
+
+def evaluate_all(
+    record: StudyRecord, frozen: Frozen, settings: Settings, told: Told, *, before: Callable[[], None]
+) -> dict[str, Any]:
+    """Train every frozen arch on every seed, then read the test images; `before` is called between the two.
+
+    Returns:
+        `errors`: {key: {"val": [...], "test": [...]}} in percent, one for each seed; `val_images`, `test_images`.
+    """
+    import torch
+
+    from attnsearch.data.batches import on_device
+    from attnsearch.train.fit import device_data, evaluate, precision
+
+    data, recipe = data_of(record.facts), Recipe.from_dict(record.facts["recipe"])
+    if "test" not in data.counts:
+        raise DataError(f"{data.name}: has no test images; its owner split it into train and val only")
+    place = torch.device(pick_devices(settings.device)[0])
+    images = device_data(data, recipe, place)
+    errors: dict[str, dict[str, list[float]]] = {key: {"val": [], "test": []} for key in frozen.archs}
+    models = []
+    for key, arch in frozen.archs.items():
+        for seed in frozen.seeds:
+            model, error = _trained(arch, seed, data, images, recipe)
+            told(f"{arch}, seed {seed}: validation error {error:.2f} %")
+            errors[key]["val"].append(error)
+            models.append((key, model))
+    before()
+    split = open_test(settings.data, **settings.data_options())
+    x, y = on_device(split, place)
+    for key, model in models:
+        _, error = evaluate(model, x, y, images, precision(recipe, place))
+        errors[key]["test"].append(error)
+    return {"errors": errors, "val_images": len(data.val), "test_images": len(split)}
+
+
+def _trained(arch: Arch, seed: int, data: Data, images: Any, recipe: Recipe) -> tuple[Any, float]:
+    """The network after the recipe, and its validation error."""
+    from attnsearch.build.resnet import build
+    from attnsearch.train.fit import fit
+
+    model = build(arch, classes=len(data.classes), in_channels=data.image[0], seed=seed)
+    return model, fit(model, images, recipe, seed=seed)[-1].val_error
+
+
+class _Opening:
+    """One opening of the test split, in the study's fact `test` and in the ledger."""
+
+    def __init__(self, book: Book, ledger: Path, frozen: Frozen, entries: Sequence[dict[str, Any]]) -> None:
+        self.book, self.ledger, self.before = book, ledger, list(entries)
+        self.entry: dict[str, Any] = {
+            "opening": len(entries) + 1,
+            "frozen": frozen.digest,
+            "archs": {key: str(arch) for key, arch in frozen.archs.items()},
+            "seeds": list(frozen.seeds),
+        }
+
+    def announce(self, told: Told) -> None:
+        if self.before:
+            told(
+                f"the test split of this study has been opened {len(self.before)} time(s) for other archs: "
+                "this opening is less of a test, and the ledger says so"
+            )
+
+    def begin(self) -> None:
+        """Write down that the test images are about to be read."""
+        self.entry |= {"opened": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "versions": versions()}
+        self._write()
+
+    def close(self, found: dict[str, Any]) -> dict[str, Any]:
+        """Write down what came of it."""
+        self.entry |= found
+        self._write()
+        return self.entry
+
+    def _write(self) -> None:
+        self.book.facts(test=[*self.before, self.entry])
+        self.ledger.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.ledger, "a", encoding="utf-8") as file:
+            file.write(json.dumps(self.entry, sort_keys=True) + "\n")

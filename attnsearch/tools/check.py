@@ -1,0 +1,498 @@
+"""Check: what a block promises its host, tried out property by property.
+
+    audit("cbam")             a shipped block or preset
+    audit(MyBlock, 128)       any class built as `cls(channels, **options)`
+
+Each property gives one `Finding`: passed with a fact, failed with a reason, or skipped. Everything runs on
+the CPU, seeded, on small random maps; nothing of the caller's is changed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+from torch.utils.flop_counter import FlopCounterMode
+
+from attnsearch.blocks import registry
+from attnsearch.blocks.registry import Slot
+from attnsearch.build.create import create_block, create_neck
+from attnsearch.core.errors import AttnsearchError, UsageError, unknown
+
+SIZES = ((8, 8), (7, 5), (3, 10), (1, 6), (1, 1))  # square, odd, wide, one row, one place
+WIDTHS = (4, 8, 16, 24, 32)
+BFLOAT16_ERROR = 0.1  # of the output's norm; bfloat16 keeps 8 bits, a rounding is up to 0.004
+NO_SHAPE: Mapping[str, int] = {}
+INIT_STATE = frozenset(vars(nn.Module()))  # what every module holds, registered or not
+
+# Operations with no deterministic form on CUDA, from the docstring of torch.use_deterministic_algorithms.
+RACING = frozenset(
+    {
+        "_adaptive_avg_pool2d_backward",
+        "_adaptive_avg_pool3d_backward",
+        "_ctc_loss",
+        "adaptive_max_pool2d_backward",
+        "avg_pool3d_backward",
+        "bincount",
+        "cumsum",
+        "fractional_max_pool2d_backward",
+        "fractional_max_pool3d_backward",
+        "grid_sampler_2d_backward",
+        "grid_sampler_3d_backward",
+        "histc",
+        "max_unpool2d",
+        "max_unpool3d",
+        "median",
+        "nll_loss2d_forward",
+        "put_",
+        "reflection_pad1d_backward",
+        "reflection_pad2d_backward",
+        "reflection_pad3d_backward",
+        "upsample_bicubic2d_backward",
+        "upsample_bilinear2d_backward",
+        "upsample_linear1d_backward",
+        "upsample_trilinear3d_backward",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One property of a block: `passed` is None where it could not be tried."""
+
+    name: str
+    passed: bool | None
+    reason: str = ""  # why it failed or was skipped
+    fact: str = ""  # what was found where it passed
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The block under audit: how to build it at a width, and the maps it takes."""
+
+    slot: Slot
+    channels: int
+    make: Callable[..., nn.Module]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def block(
+        self, *, channels: int | None = None, stirred: bool = True, shape: Mapping[str, int] = NO_SHAPE
+    ) -> nn.Module:
+        """Built from one seed; stirred: moved off its start, where a zero scale may hide a fault."""
+        width: Any = (
+            self.widths(channels or self.channels) if self.slot == "neck" else channels or self.channels
+        )
+        torch.manual_seed(0)
+        model = self.make(width, **shape, **self.options)
+        with torch.no_grad():
+            for parameter in model.parameters() if stirred else ():
+                parameter.add_(torch.randn_like(parameter), alpha=0.3)
+        return model
+
+    def maps(self, batch: int, height: int, width: int, *, seed: int = 1) -> list[Tensor]:
+        """One map, or for a neck three, shallow to deep, of which the deepest is height x width."""
+        shapes = [(batch, self.channels, height, width)]
+        if self.slot == "neck":
+            deep = zip(self.widths(self.channels), (4, 2, 1), strict=True)
+            shapes = [(batch, c, times * height, times * width) for c, times in deep]
+        generator = torch.Generator().manual_seed(seed)
+        return [torch.randn(shape, generator=generator) for shape in shapes]
+
+    def arguments(self, maps: list[Tensor]) -> tuple[Any, ...]:
+        return (maps,) if self.slot == "neck" else tuple(maps)
+
+    def run(self, model: nn.Module, maps: list[Tensor]) -> Tensor:
+        return model(*self.arguments(maps))  # type: ignore[no-any-return]
+
+    @staticmethod
+    def widths(channels: int) -> list[int]:
+        return [channels // 4, channels // 2, channels]
+
+
+class Failed(Exception):  # a verdict, not an error of the program
+    """The property does not hold."""
+
+
+class Skipped(Exception):
+    """The property cannot be tried here."""
+
+
+Property = Callable[[Subject], str]
+_PROPERTIES: dict[str, tuple[Property, tuple[Slot, ...]]] = {}
+
+
+def audit(
+    block: str | type[nn.Module],
+    channels: int = 64,
+    *,
+    options: Mapping[str, Any] | None = None,
+    only: Collection[str] | None = None,
+) -> list[Finding]:
+    """Try every property of a block, or those named in `only`; see `properties()`.
+
+    Args:
+        block: a registered name, `"se"` or `"cbam.article"`, or a class; without `@block` it is a gate.
+        channels: width to try at; a neck gets a quarter, a half and the whole of it.
+        options: the block's own, as in a space file.
+        only: names of properties.
+
+    Raises `UsageError` for an unknown name of a block or a property.
+    """
+    subject = _subject(block, channels, options or {})
+    names: Collection[str] = properties() if only is None else only
+    for name in names:
+        if name not in _PROPERTIES:
+            raise UsageError(unknown("property", name, _PROPERTIES))
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        built = _try("builds", _builds, subject)
+        if not built.passed:
+            return [built]
+        fitting = [name for name in _PROPERTIES if name in names and subject.slot in _PROPERTIES[name][1]]
+        return [built, *(_try(name, _PROPERTIES[name][0], subject) for name in fitting)]
+
+
+def properties() -> tuple[str, ...]:
+    """Names of all properties, in the order they are tried."""
+    return tuple(_PROPERTIES)
+
+
+def _subject(block: str | type[nn.Module], channels: int, options: Mapping[str, Any]) -> Subject:
+    if not isinstance(block, str):
+        return Subject(getattr(block, "block_slot", "attention"), channels, block, options)
+    slot = registry.info(registry.expand(block)[0]).slot
+    create: Callable[..., nn.Module] = create_neck if slot == "neck" else create_block
+    return Subject(slot, channels, lambda width, **rest: create(block, width, **rest), options)
+
+
+def _try(name: str, check: Property, subject: Subject) -> Finding:
+    try:
+        return Finding(name, True, fact=check(subject))
+    except Failed as verdict:
+        return Finding(name, False, reason=str(verdict))
+    except Skipped as verdict:
+        return Finding(name, None, reason=str(verdict))
+    except Exception as error:  # whatever a user's block raises is the finding
+        return Finding(name, False, reason=_said(error))
+
+
+def _said(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    message = lines[0] if lines else "no message"
+    return message if isinstance(error, AttnsearchError) else f"{type(error).__name__}: {message}"
+
+
+def _property(
+    name: str, slots: tuple[Slot, ...] = ("attention", "conv", "neck")
+) -> Callable[[Property], Property]:
+    def add(check: Property) -> Property:
+        _PROPERTIES[name] = (check, slots)
+        return check
+
+    return add
+
+
+def _builds(subject: Subject) -> str:
+    model = subject.block()
+    return f"{sum(p.numel() for p in model.parameters()):,} parameters at {subject.channels} channels"
+
+
+# -- shapes ----------
+
+
+@_property("shape")
+def _keeps_shape(subject: Subject) -> str:
+    """The output has the contract's shape and is finite at every size, in train and eval mode."""
+    return _at_all_sizes(subject, batch=2)
+
+
+@_property("batch of one")
+def _takes_one_image(subject: Subject) -> str:
+    """The last batch of an epoch may hold one image: statistics over the batch are then undefined."""
+    return _at_all_sizes(subject, batch=1)
+
+
+@_property("stride", slots=("conv",))
+def _strides(subject: Subject) -> str:
+    """With stride 2 and other output channels it puts out what a 3x3 convolution would."""
+    return _at_all_sizes(subject, batch=2, out_channels=2 * subject.channels, stride=2)
+
+
+def _at_all_sizes(subject: Subject, batch: int, **shape: int) -> str:
+    channels, stride = shape.get("out_channels", subject.channels), shape.get("stride", 1)
+    for training in (True, False):
+        model = subject.block(shape=shape).train(training)
+        for height, width in SIZES:
+            where = f"batch {batch} of {height}x{width} in {'train' if training else 'eval'} mode"
+            expected = (batch, channels, math.ceil(height / stride), math.ceil(width / stride))
+            try:
+                out = subject.run(model, subject.maps(batch, height, width))
+            except Exception as error:
+                raise Failed(f"{where}: {_said(error)}") from error
+            if tuple(out.shape) != expected:
+                raise Failed(f"{where}: expected {expected}, got {tuple(out.shape)}")
+            if not out.isfinite().all():
+                raise Failed(f"{where}: the output is not finite")
+    return f"{len(SIZES)} sizes from 1x1 to 8x8, train and eval"
+
+
+@_property("widths")
+def _serves_or_refuses_widths(subject: Subject) -> str:
+    """At every width it builds with no empty layer, or says in a `BlockError` why it cannot."""
+    served, refused = [], []
+    for channels in sorted({*WIDTHS, subject.channels}):
+        try:
+            model = subject.block(channels=channels, stirred=False)
+        except AttnsearchError:
+            refused.append(str(channels))
+            continue
+        except Exception as error:
+            raise Failed(
+                f"at {channels} channels: {_said(error)}; refuse such a width with a BlockError"
+            ) from error
+        for name, parameter in model.named_parameters():
+            if parameter.numel() == 0:
+                shape = tuple(parameter.shape)
+                raise Failed(
+                    f"at {channels} channels {name} is empty, {shape}: a layer of width zero sees nothing"
+                )
+        served.append(str(channels))
+    return f"serves {', '.join(served)}" + (f"; refuses {', '.join(refused)}" if refused else "")
+
+
+# -- parameters and state ----------
+
+
+@_property("gradient")
+def _passes_gradient(subject: Subject) -> str:
+    """A loss on the output moves every parameter and reaches the input."""
+    unreached: set[str] = set()
+    for training in (True, False):  # a bias before a batch norm moves in eval mode only
+        model = subject.block().train(training)
+        maps = [m.requires_grad_() for m in subject.maps(4, 6, 5)]
+        out = subject.run(model, maps)
+        if not out.requires_grad:
+            raise Failed("the output is cut off from the input and from the parameters")
+        torch.autograd.backward((out * torch.randn_like(out)).sum())
+        if any(m.grad is None or not m.grad.any() for m in maps):
+            raise Failed("no gradient reaches the input")
+        silent = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()}
+        unreached = silent if training else unreached & silent
+    inert = set(getattr(model, "inert_parameters", ()))
+    if unreached - inert:
+        raise Failed(f"no gradient reaches {', '.join(sorted(unreached - inert))}")
+    count = len(list(model.parameters()))
+    declared = f", {', '.join(sorted(inert & unreached))} declared inert" if inert & unreached else ""
+    return f"the input and {count - len(inert & unreached)} of {count} parameters{declared}"
+
+
+@_property("input untouched")
+def _leaves_input(subject: Subject) -> str:
+    """No operation writes into its input, which the shortcut of a residual unit still needs."""
+    for training in (True, False):
+        model, maps = subject.block().train(training), subject.maps(2, 6, 5)
+        versions = [m._version for m in maps]
+        with torch.no_grad():
+            subject.run(model, maps)
+        if versions != [m._version for m in maps]:
+            raise Failed("an operation writes into the input in place")
+    return "no write in place"
+
+
+@_property("registered")
+def _registers_state(subject: Subject) -> str:
+    """All that is trained or kept is known to `parameters()`, `to()` and `state_dict()`."""
+    model = subject.block()
+    for where, found in _unregistered(model):
+        if isinstance(found, nn.Module):
+            raise Failed(f"{where} keeps a {type(found).__name__} in a plain container; use nn.ModuleList")
+        raise Failed(
+            f"{where} keeps a tensor out of parameters() and buffers(); use nn.Parameter or register_buffer"
+        )
+    other = subject.block()
+    with torch.no_grad():
+        for tensor in other.parameters():
+            tensor.zero_()
+    other.load_state_dict(model.state_dict())
+    _assert_same(subject, model.eval(), other.eval(), "a copy loaded from the state dict")
+    return f"{len(list(model.parameters()))} parameters, {len(list(model.buffers()))} buffers"
+
+
+def _unregistered(model: nn.Module) -> Iterator[tuple[str, nn.Module | Tensor]]:
+    known = {id(held) for held in (*model.parameters(), *model.buffers(), *model.modules())}
+    for path, owner in model.named_modules():
+        for name, value in vars(owner).items():
+            if name not in INIT_STATE:
+                where = f"{path}.{name}" if path else name
+                yield from ((where, found) for found in _held(value) if id(found) not in known)
+
+
+def _held(value: Any) -> Iterator[nn.Module | Tensor]:
+    """Modules and tensors in an attribute, inside plain containers too."""
+    if isinstance(value, nn.Module | Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for entry in value.values():
+            yield from _held(entry)
+    elif isinstance(value, list | tuple | set):
+        for entry in value:
+            yield from _held(entry)
+
+
+@_property("train and eval")
+def _keeps_modes_apart(subject: Subject) -> str:
+    """A forward pass never moves a parameter, and in eval mode moves nothing."""
+    model = subject.block()
+    for training, kept in ((True, dict(model.named_parameters())), (False, model.state_dict())):
+        before = {name: tensor.detach().clone() for name, tensor in kept.items()}
+        with torch.no_grad():
+            subject.run(model.train(training), subject.maps(4, 6, 5))
+        moved = [name for name, tensor in kept.items() if not torch.equal(tensor, before[name])]
+        if moved:
+            raise Failed(
+                f"a forward pass in {'train' if training else 'eval'} mode changes {', '.join(moved)}"
+            )
+    return "eval mode changes nothing"
+
+
+# -- values ----------
+
+
+@_property("depends on its input", slots=("attention",))
+def _gate_depends_on_input(subject: Subject) -> str:
+    """A gate that is a constant makes the block affine: f(x + y) + f(0) = f(x) + f(y)."""
+    model = subject.block().eval()
+    (x,), (y,) = subject.maps(2, 6, 5), subject.maps(2, 6, 5, seed=2)
+    with torch.no_grad():
+        bend = model(x + y) + model(0 * x) - model(x) - model(y)
+        share = (bend.norm() / model(x).norm().clamp(min=1e-12)).item()
+    if share < 1e-5:
+        raise Failed("the gate is a constant: the output is the input, scaled by what does not depend on it")
+    return f"{share:.2g} of the output's norm is not affine"
+
+
+@_property("deterministic")
+def _repeats(subject: Subject) -> str:
+    """Equal inputs give equal bits in eval mode, and no operation races on CUDA, forward or backward."""
+    model = subject.block().eval()
+    with torch.no_grad():
+        first, *others = [subject.run(model, subject.maps(2, 6, 5)) for _ in range(3)]
+    if not all(torch.equal(first, other) for other in others):
+        raise Failed("the same input gives another output in eval mode")
+    seen = _Operations()
+    with seen:
+        maps = [m.requires_grad_() for m in subject.maps(2, 6, 5)]
+        torch.autograd.backward(subject.run(subject.block().train(), maps).sum())
+    if racing := sorted(seen.names & RACING):
+        raise Failed(f"{', '.join(racing)} has no deterministic form on CUDA")
+    return "three runs equal, no racing operation"
+
+
+class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Collects the names of the operations that run, backward included."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@_property("bfloat16")
+def _runs_in_bfloat16(subject: Subject) -> str:
+    """In bfloat16, and under autocast, it runs, stays in type, and stays near float32."""
+    model, maps = subject.block().eval(), subject.maps(2, 6, 5)
+    with torch.no_grad():
+        exact = subject.run(model, maps)
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = subject.run(model, maps)
+        half = subject.run(model.bfloat16(), [m.bfloat16() for m in maps])
+    if half.dtype != torch.bfloat16:
+        raise Failed(f"a bfloat16 map comes out as {str(half.dtype).removeprefix('torch.')}")
+    worst = max(((out.float() - exact).norm() / exact.norm()).item() for out in (mixed, half))
+    if not worst < BFLOAT16_ERROR:  # NaN fails too
+        raise Failed(f"{worst:.2g} of the output's norm is lost in bfloat16, more than {BFLOAT16_ERROR}")
+    return f"error {worst:.2g} of the output's norm"
+
+
+@_property("channels last")
+def _takes_channels_last(subject: Subject) -> str:
+    """Memory laid out with channels last gives the same values."""
+    model, maps = subject.block().eval(), subject.maps(2, 6, 5)
+    last = torch.channels_last
+    with torch.no_grad():
+        plain = subject.run(model, maps)
+        moved = model.to(memory_format=last)  # type: ignore[call-overload]
+        out = subject.run(moved, [m.contiguous(memory_format=last) for m in maps])
+    return _near(out, plain, "with channels last the output")
+
+
+# -- what stands outside ----------
+
+
+@_property("cost countable")
+def _is_counted(subject: Subject) -> str:
+    """Every operation has a counting rule, and MACs agree with PyTorch's own counter."""
+    from attnsearch.cost.measure import measure
+
+    model, maps = subject.block().eval(), subject.maps(1, 8, 8)
+    shapes = [tuple(m.shape[1:]) for m in maps]
+    cost = measure(model, shapes if subject.slot == "neck" else shapes[0])
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        subject.run(model, maps)
+    if counter.get_total_flops() != 2 * cost.macs:
+        raise Failed(
+            f"{cost.macs:,} MACs counted, half of PyTorch's count is {counter.get_total_flops() // 2:,}"
+        )
+    return f"{cost.macs:,} MACs, {cost.flops:,} FLOPs at 8x8"
+
+
+@_property("torch.export")
+def _exports(subject: Subject) -> str:
+    """`torch.export` captures it whole, for any batch, with equal values."""
+    model, maps = subject.block().eval(), subject.maps(2, 8, 8)
+    arguments, batch = subject.arguments(maps), torch.export.Dim("batch")
+    any_batch = tree_map(lambda _: {0: batch}, arguments)
+    program = torch.export.export(model, arguments, dynamic_shapes=any_batch)
+    with torch.no_grad():
+        out, plain = subject.run(program.module(), maps), subject.run(model, maps)
+    return _near(out, plain, "the exported program's output")
+
+
+@_property("ONNX")
+def _exports_to_onnx(subject: Subject) -> str:
+    """`torch.onnx.export` makes a valid graph, and ONNX's reference evaluator gives equal values."""
+    if not all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript")):
+        raise Skipped("pip install 'attnsearch[onnx]'")
+    from attnsearch.export import run_onnx, to_onnx
+
+    model, maps = subject.block().eval(), subject.maps(2, 8, 8)
+    out = run_onnx(to_onnx(model, subject.arguments(maps)), maps)
+    with torch.no_grad():
+        return _near(out, subject.run(model, maps), "the ONNX graph's output")
+
+
+def _assert_same(subject: Subject, one: nn.Module, other: nn.Module, what: str) -> None:
+    maps = subject.maps(2, 6, 5)
+    with torch.no_grad():
+        if not torch.equal(subject.run(one, maps), subject.run(other, maps)):
+            raise Failed(f"{what} gives another output")
+
+
+def _near(out: Tensor, expected: Tensor, what: str) -> str:
+    error = ((out - expected).abs().max() / expected.abs().max().clamp(min=1e-12)).item()
+    if not error < 1e-4:  # NaN fails too
+        raise Failed(f"{what} differs by {error:.2g} of the largest value")
+    return f"difference {error:.1g} of the largest value"

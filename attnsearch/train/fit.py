@@ -1,0 +1,256 @@
+"""Train one network by a recipe and a seed: everything that decides the numbers is in the arguments.
+
+Generators of their own, each keyed by the seed and a word, keep variants paired: initialisation (in `host.build`, by
+layer name), the order of the images, augmentation and, where the recipe says so, the split. What a network draws for
+itself (drop-out) comes from torch's own generator, seeded here as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attnsearch.core.errors import AttnsearchError
+from attnsearch.core.trial import Epoch, Recipe
+from attnsearch.data import Data, subset
+from attnsearch.data.batches import augment, normalise, on_device
+from attnsearch.train import fused
+from attnsearch.train.precision import best
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+EVAL_BATCH = 500  # large enough to fill a core, small enough for its cache
+
+
+class Diverged(AttnsearchError):
+    """Loss or validation left the finite numbers; the epoch is named."""
+
+
+class Stopped(Exception):
+    """`on_epoch` answered that this trial need not go on."""
+
+
+@dataclass(frozen=True)
+class DeviceData:
+    """Training and validation images as uint8 on the device, with what is needed to feed them."""
+
+    train_images: Tensor
+    train_labels: Tensor
+    val_images: Tensor
+    val_labels: Tensor
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augment: tuple[str, ...]
+
+
+OnEpoch = Callable[[Epoch], bool]  # True: go on
+
+
+def fit(
+    model: nn.Module, data: DeviceData, recipe: Recipe, *, seed: int, on_epoch: OnEpoch = lambda epoch: True
+) -> tuple[Epoch, ...]:
+    """Train in place on the device that holds the data; one `Epoch` for each pass, the last one is the result.
+
+    Raises:
+        Diverged: a loss is NaN or infinite.
+        Stopped: `on_epoch` returned False.
+    """
+    data = redealt(data, seed) if recipe.resplit else data
+    device = data.train_images.device
+    dtype = precision(recipe, device)
+    torch.manual_seed(_derived(seed, "network"))
+    model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = make_optimizer(model, recipe)
+    batches = _Batches(data, recipe, seed, dtype)
+    schedule = _one_cycle(recipe, steps=recipe.epochs * len(batches))
+    averaged = _Averaged(model, recipe.ema) if recipe.ema else None
+    history: list[Epoch] = []
+    began = time.monotonic()
+    for epoch in range(1, recipe.epochs + 1):
+        loss = _train_epoch(model, optimizer, batches, schedule, recipe, dtype, averaged)
+        with averaged.applied() if averaged else nullcontext():
+            val_loss, val_error = evaluate(model, data.val_images, data.val_labels, data, dtype)
+        if not (math.isfinite(loss) and math.isfinite(val_loss)):
+            raise Diverged(f"diverged in epoch {epoch}: training loss {loss:g}, validation loss {val_loss:g}")
+        history.append(Epoch(epoch, loss, val_loss, val_error, time.monotonic() - began))
+        if not on_epoch(history[-1]):
+            raise Stopped
+    return tuple(history)
+
+
+def evaluate(
+    model: nn.Module, images: Tensor, labels: Tensor, data: DeviceData, dtype: torch.dtype
+) -> tuple[float, float]:
+    """Mean cross-entropy in nats and error in percent over all images."""
+    model.eval()
+    loss = torch.zeros((), dtype=torch.float64, device=images.device)
+    wrong = torch.zeros((), dtype=torch.int64, device=images.device)
+    with torch.inference_mode():
+        for start in range(0, len(images), EVAL_BATCH):
+            x = normalise(images[start : start + EVAL_BATCH], data.mean, data.std, dtype)
+            y = labels[start : start + EVAL_BATCH]
+            with _autocast(images.device, dtype), _fused(images.device):
+                logits = model(x).float()
+            loss += F.cross_entropy(logits, y, reduction="sum")
+            wrong += (logits.argmax(1) != y).sum()
+    return float(loss) / len(images), 100.0 * float(wrong) / len(images)
+
+
+def device_data(data: Data, recipe: Recipe, device: torch.device | str) -> DeviceData:
+    """Move a data set's uint8 images to the device, at most `recipe.train_images` of them for training."""
+    return DeviceData(
+        *on_device(subset(data.train, recipe.train_images), device),
+        *on_device(data.val, device),
+        mean=data.mean,
+        std=data.std,
+        augment=data.augment if recipe.augment is None else recipe.augment,
+    )
+
+
+def redealt(data: DeviceData, seed: int) -> DeviceData:
+    """The same images, dealt anew into training and validation: as many of each class in each as before.
+
+    Mean and standard deviation stay those of the first split.
+    """
+    images = torch.cat([data.train_images, data.val_images]).permute(0, 2, 3, 1)  # rows stay whole in memory
+    labels = torch.cat([data.train_labels, data.val_labels])
+    generator = torch.Generator().manual_seed(_derived(seed, "split"))
+    order = torch.randperm(len(labels), generator=generator).to(labels.device)
+    chosen = torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
+    for kind, count in enumerate(data.val_labels.bincount().tolist()):
+        chosen[order[labels[order] == kind][:count]] = True
+    return replace(
+        data,
+        train_images=images[~chosen].permute(0, 3, 1, 2),
+        train_labels=labels[~chosen],
+        val_images=images[chosen].permute(0, 3, 1, 2),
+        val_labels=labels[chosen],
+    )
+
+
+def precision(recipe: Recipe, device: torch.device) -> torch.dtype:
+    """The dtype of the arithmetic: the recipe's, or what was measured to be faster on this device."""
+    if recipe.precision != "auto":
+        return torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32
+    return best(device)
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
+    """SGD with Nesterov momentum, or AdamW; weight decay on matrices and kernels only."""
+    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+    free = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=recipe.lr, foreach=True)
+    return torch.optim.SGD(
+        groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, foreach=True
+    )
+
+
+def _train_epoch(
+    model: nn.Module,
+    optimizer: Optimizer,
+    batches: _Batches,
+    schedule: Iterator[float],
+    recipe: Recipe,
+    dtype: torch.dtype,
+    averaged: _Averaged | None,
+) -> float:
+    model.train()
+    total = torch.zeros((), device=batches.device)  # read once per epoch: no step waits for the device
+    for x, y in batches:
+        lr = next(schedule)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        with _autocast(batches.device, dtype), _fused(batches.device):
+            logits = model(x)
+        loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        total += loss.detach()
+        if averaged:
+            averaged.update()
+    return float(total) / len(batches)
+
+
+class _Batches:
+    """Shuffled, augmented, normalised batches; each pass goes on with the generators of the last."""
+
+    def __init__(self, data: DeviceData, recipe: Recipe, seed: int, dtype: torch.dtype) -> None:
+        self.data, self.dtype, self.device = data, dtype, data.train_images.device
+        self.size = min(recipe.batch_size, len(data.train_labels))
+        self.order = torch.Generator().manual_seed(_derived(seed, "order"))
+        self.noise = torch.Generator(device=self.device).manual_seed(_derived(seed, "augment"))
+
+    def __len__(self) -> int:
+        return len(self.data.train_labels) // self.size
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        data = self.data
+        order = torch.randperm(len(data.train_labels), generator=self.order).to(self.device)
+        for i in range(len(self)):
+            index = order[i * self.size : (i + 1) * self.size]
+            images = augment(data.train_images[index], data.augment, self.noise)
+            yield normalise(images, data.mean, data.std, self.dtype), data.train_labels[index]
+
+
+class _Averaged:
+    """Exponential moving average of the parameters, swapped in for validation."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.live = [p for p in model.parameters() if p.requires_grad]
+        self.mean = [p.detach().clone() for p in self.live]
+        self.decay = decay
+
+    def update(self) -> None:
+        torch._foreach_lerp_(self.mean, [p.detach() for p in self.live], 1 - self.decay)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def _swap(self) -> None:
+        for i, parameter in enumerate(self.live):
+            parameter.data, self.mean[i] = self.mean[i], parameter.data
+
+
+def _one_cycle(recipe: Recipe, steps: int) -> Iterator[float]:
+    """Learning rate of each step: linear to the peak, then half a cosine to 0 (Smith and Topin 2017)."""
+    climb = max(1, round(recipe.warmup * steps))
+    for step in range(steps):
+        if step < climb:
+            yield recipe.lr * (step + 1) / climb
+        else:
+            yield recipe.lr * 0.5 * (1 + math.cos(math.pi * (step + 1 - climb) / (steps - climb + 1)))
+
+
+def _derived(seed: int, word: str) -> int:
+    """A generator's seed from a trial's seed and a purpose, unrelated for unequal words."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{word}".encode()).digest()[:7], "big")
+
+
+def _autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    return torch.autocast(
+        device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16, cache_enabled=True
+    )
+
+
+def _fused(device: torch.device) -> AbstractContextManager[object]:
+    """The compiled kernels, which know one thread of a CPU."""
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    return fused.Fast() if alone and fused.available() else nullcontext()

@@ -1,0 +1,89 @@
+"""What a worker does with one job: build, train, tell. The same code in every engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+
+from attnsearch.build.resnet import build
+from attnsearch.core.jobs import DataSource, Job, Outcome, Progress
+from attnsearch.core.text import many
+from attnsearch.core.trial import Epoch, Recipe
+from attnsearch.data import Data, open_data
+from attnsearch.space.arch import Arch
+from attnsearch.train.fit import DeviceData, Diverged, Stopped, device_data, fit
+
+if TYPE_CHECKING:
+    from attnsearch.core.trial import State
+
+
+class Worker:
+    """Keeps a data set on a device across jobs.
+
+    Args:
+        source: opened once; its images stay as uint8 on the device.
+        device: `cpu`, `cuda:0`, ...
+    """
+
+    def __init__(self, source: DataSource, device: str) -> None:
+        self.data: Data = open_data(source.name, **source.options)
+        self.device = torch.device(device)
+        self.images = cache(self._images)
+
+    def _images(self, train_images: int | None, augment: tuple[str, ...] | None) -> DeviceData:
+        return device_data(self.data, Recipe(train_images=train_images, augment=augment), self.device)
+
+    def run(self, job: Job, tell: Callable[[Progress], bool]) -> Outcome:
+        """Train one job; whatever goes wrong inside becomes a failed outcome with one line of reason.
+
+        Args:
+            tell: called after each epoch; its answer is whether to go on, and matters after the job's rungs.
+        """
+        began = time.monotonic()
+        curve: list[Epoch] = []
+
+        def on_epoch(epoch: Epoch) -> bool:
+            curve.append(epoch)
+            last = epoch.epoch == job.recipe.epochs
+            return tell(Progress(job.number, epoch, waits=epoch.epoch in job.rungs and not last))
+
+        state, reason = self._attempt(job, on_epoch)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        seconds = time.monotonic() - began
+        return Outcome(job.number, state, tuple(curve), reason, seconds, _described(self.device))
+
+    def _attempt(self, job: Job, on_epoch: Callable[[Epoch], bool]) -> tuple[State, str]:
+        try:
+            data = self.images(job.recipe.train_images, job.recipe.augment)
+            arch = Arch.from_dict(job.spec)
+            model = build(arch, classes=len(self.data.classes), in_channels=self.data.image[0], seed=job.seed)
+            fit(model, data, job.recipe, seed=job.seed, on_epoch=on_epoch)
+        except Stopped:
+            return "stopped", "stopped at a rung"  # why is known to whoever said so
+        except Diverged as error:
+            return "failed", str(error)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            return "failed", f"oom: {_first_line(error)}"
+        except RuntimeError as error:
+            memory = "can't allocate memory" in str(error) or "not enough memory" in str(error)
+            return "failed", f"oom: {_first_line(error)}" if memory else f"RuntimeError: {_first_line(error)}"
+        except Exception as error:  # a faulty block must not take the worker and its data down with it
+            return "failed", f"{type(error).__name__}: {_first_line(error)}"
+        return "complete", ""
+
+
+def _described(device: torch.device) -> str:
+    """`cuda: NVIDIA H200`, or `cpu, 1 thread`."""
+    if device.type == "cuda":
+        return f"cuda: {torch.cuda.get_device_name(device)}"
+    threads = torch.get_num_threads()
+    return f"cpu, {many(threads, 'thread')}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0][:200]
