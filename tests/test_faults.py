@@ -32,7 +32,7 @@ from faults import (
 )
 
 from attnsearch.core.errors import DataError, EnvironmentFault, NoResultError, UsageError
-from attnsearch.core.jobs import DataSource, Job, Outcome, Progress
+from attnsearch.core.jobs import Began, DataSource, Job, Outcome
 from attnsearch.core.trial import Recipe
 from attnsearch.store import database
 from attnsearch.study import coordinator
@@ -525,15 +525,15 @@ def test_faulty_blocks_fail_each_with_its_reason(place):
     assert_sound(db(place))
 
 
-def test_a_stopped_worker_loses_its_lease(tmp_path):
-    pool = LocalPool(DataSource("digits"), workers=1, devices=["cpu"], lease=8.0)
+def test_a_suspended_worker_is_given_up(tmp_path):
+    pool = LocalPool(DataSource("digits"), workers=1, devices=["cpu"], heartbeat_timeout=8.0)
     try:
         arch = question(tmp_path).baseline()
         job = Job(7, arch.to_dict(), 0, Recipe(epochs=2000, train_images=128))
         pool.submit(job)
         while not (first := pool.wait(1)):
             pass
-        assert isinstance(first[0], Progress)
+        assert first[0] == Began(7)
         (worker,) = children(os.getpid())
         os.kill(worker, signal.SIGSTOP)
         messages: list = []
@@ -541,7 +541,7 @@ def test_a_stopped_worker_loses_its_lease(tmp_path):
         while time.monotonic() < until and not any(isinstance(m, Outcome) for m in messages):
             messages = pool.wait(1)
         (lost,) = [m for m in messages if isinstance(m, Outcome)]
-        assert (lost.number, lost.lost, lost.reason) == (7, True, "no sign of life for 8 s")
+        assert (lost.number, lost.lost, lost.reason) == (7, True, "no heartbeat for 8 s")
         assert worker not in children(os.getpid())
     finally:
         pool.close()

@@ -35,6 +35,13 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Began:
+    """A worker has taken up the job: its time counts from now."""
+
+    number: int
+
+
+@dataclass(frozen=True)
 class Progress:
     """An epoch has ended; with `waits` the worker stands still until `Engine.answer`."""
 
@@ -45,7 +52,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A job has ended, in whatever way it did; `lost` means that its worker died and nothing is known."""
+    """A job has ended.
+
+    Args:
+        lost: its worker died and nothing is known of the training.
+        blameless: lost by a fault of the place where it ran, which does not count against the job's retries.
+    """
 
     number: int
     state: State
@@ -54,6 +66,7 @@ class Outcome:
     seconds: float = 0.0
     device: str = ""
     lost: bool = False
+    blameless: bool = False
 
 
-Message = Progress | Outcome
+Message = Began | Progress | Outcome

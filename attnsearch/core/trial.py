@@ -80,7 +80,7 @@ class TrialResult:
         seconds, device, versions: how long the training took, on what, and by which packages.
         sites: the chosen option of each site of the space; empty for an arch outside it.
         lost: the worker or the whole run ended before the training did; the cell is run again.
-        released: lost because the run ended in order, so this attempt does not count.
+        released: lost because the run ended in order or its place failed, so this attempt does not count.
         audited: a stop at a rung that was let run, to learn how often stops are false.
     """
 

@@ -153,6 +153,7 @@ class Book:
             seconds=outcome.seconds,
             device=outcome.device,
             lost=outcome.lost,
+            released=outcome.blameless,
         )
         late = {
             "curve": json.dumps([_line(epoch) for epoch in outcome.curve]),
@@ -160,6 +161,7 @@ class Book:
             "device": outcome.device,
             **({"reason": outcome.reason} if outcome.reason else {}),
             **({"lost": True} if outcome.lost else {}),
+            **({"released": True} if outcome.blameless else {}),
             **(extra or {}),
         }
         trial_id = self._id(number)

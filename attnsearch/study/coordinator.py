@@ -15,7 +15,7 @@ from typing import Any
 
 from attnsearch.blocks import registry
 from attnsearch.core.errors import EnvironmentFault, Interrupted, NoResultError
-from attnsearch.core.jobs import DataSource, Job, Outcome, Progress
+from attnsearch.core.jobs import Began, DataSource, Job, Message, Outcome, Progress
 from attnsearch.core.machine import versions, worker_count
 from attnsearch.core.settings import Settings
 from attnsearch.core.trial import Recipe, StudyRecord, TrialResult
@@ -149,7 +149,7 @@ class Coordinator:
         self.table, self.engine, self.observer = table, engine, observer
         self.rungs = Rungs(settings.pruner, costs=settings.costs, epochs=recipe.epochs, seed=settings.seed)
         self.stopped: dict[int, str] = {}  # number -> why
-        self.running: dict[int, float] = {}  # number -> when it began
+        self.running: dict[int, float | None] = {}  # number -> when a worker took it up, None before
         self.again: list[Cell] = [_again(row) for row in book.unfinished()]
         self.check_storage = database.watcher(settings.url())
 
@@ -201,14 +201,17 @@ class Coordinator:
             row = self.book.begin(row, cell.choice)
         else:
             row = self.book.describe(replace(row, number=cell.number), cell.choice or {})
-        self.running[row.number] = time.monotonic()
+        self.running[row.number] = None
         self.observer.trial_began(row)
         rungs = self.rungs.epochs if row.role == "search" else ()
         self.engine.submit(Job(row.number, row.spec, row.seed, recipe, rungs))
 
-    def _hear(self, message: Progress | Outcome) -> None:
+    def _hear(self, message: Message) -> None:
         if message.number not in self.running:
             return  # a trial that was given up: its late message counts no more
+        if isinstance(message, Began):
+            self.running[message.number] = time.monotonic()
+            return
         if isinstance(message, Outcome):
             self._finish(message)
             return
@@ -228,9 +231,10 @@ class Coordinator:
         self.check_storage()
         began = self.running.pop(outcome.number)
         attempts = self.book.results[outcome.number].attempt + 1
-        if outcome.lost and attempts > self.settings.retries:  # it will not be run again: no longer lost
+        if outcome.lost and not outcome.blameless and attempts > self.settings.retries:
+            # It will not be run again: no longer lost.
             outcome = replace(outcome, lost=False, reason=f"{outcome.reason}, {attempts} times")
-        seconds = outcome.seconds or time.monotonic() - began
+        seconds = outcome.seconds or (time.monotonic() - began if began is not None else 0.0)
         reason = self.stopped.pop(outcome.number, outcome.reason)
         row = self.book.finish(outcome.number, replace(outcome, seconds=seconds, reason=reason))
         if row.lost:
@@ -252,7 +256,7 @@ class Coordinator:
         if self.settings.trial_timeout is None:
             return
         for number, began in self.running.items():
-            if time.monotonic() - began > self.settings.trial_timeout:
+            if began is not None and time.monotonic() - began > self.settings.trial_timeout:
                 self.engine.cancel(number, f"timeout: longer than {self.settings.trial_timeout:g} s")
 
     def _release(self, number: int) -> None:

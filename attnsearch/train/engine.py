@@ -13,7 +13,9 @@ from attnsearch.core.jobs import Job, Message
 class Engine(Protocol):
     """Runs jobs in `slots` places at once."""
 
-    slots: int
+    @property
+    def slots(self) -> int:
+        """Places that can take a job; they may become more or fewer."""
 
     def submit(self, job: Job) -> None:
         """Start a job; only called while fewer than `slots` are running."""

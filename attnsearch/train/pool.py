@@ -5,10 +5,10 @@ shares the images through the page cache. Two threads in one worker were 1.2 tim
 times slower beside one busy neighbour, and would round differently: a trial's numbers must not depend on the number of
 workers. Processes are spawned, never forked: a fork would copy locks and a device.
 
-A worker may die or stand still at any moment. One that dies is replaced; a job that it had begun is reported as lost,
-one that it had not goes to its successor. Every worker gives a sign of life each few seconds, and holds its job on a
-lease: after a minute of silence it is killed and its job is lost. A killed worker cannot answer late, and a job that is
-run again has a new number, so no result is ever counted twice.
+A worker may die or hang at any moment. One that dies is replaced; a job that it had begun is reported as lost, one that
+it had not goes to its successor. Every worker sends heartbeats; after a minute without one it is killed and its job is
+lost. A killed worker cannot answer late, and a job that is run again has a new number, so no result is counted twice. A
+place whose workers fail to start several times in a row is retired; the pool goes on with the others.
 """
 
 from __future__ import annotations
@@ -27,34 +27,33 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from attnsearch.core.errors import AttnsearchError, DataError, EnvironmentFault
-from attnsearch.core.jobs import DataSource, Job, Message, Outcome, Progress
+from attnsearch.core.jobs import Began, DataSource, Job, Message, Outcome, Progress
 
-LEASE = 60.0  # seconds of silence after which a worker is taken for stopped
-BEATS = 12  # signs of life in a lease
-STARTING = 5  # leases that a worker may take to give its first: importing torch on a busy disk is slow
-STILLBORN = 3  # workers in a row that die before they are ready: the fault is not theirs
+HEARTBEAT_TIMEOUT = 60.0  # seconds without a heartbeat after which a worker is given up
+HEARTBEATS = 12  # in one timeout
+START_TIMEOUT = 5  # timeouts that the first heartbeat may take: importing torch from a busy disk is slow
+MAX_FAILED_STARTS = 3  # of a place in a row: the fault lies with the place, not with a worker
 
 _SPAWN = multiprocessing.get_context("spawn")
 _OURS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}  # for the coordinator, which decides what ends
 
 
 @dataclass(frozen=True)
-class _Sign:
-    """A sign of life: the worker is `ready` for jobs, has `began` one, or just lives."""
+class _Status:
+    """What a worker says of itself; `alive` is a heartbeat."""
 
-    ready: bool = False
-    began: bool = False
+    state: Literal["alive", "ready", "began"]
 
 
 @dataclass(frozen=True)
-class _Unfit:
+class _StartupError:
     """A worker cannot do its work, for a reason that its user can mend."""
 
     reason: str
-    data: bool
+    is_data: bool
 
 
 # glibc reads these once, when a process starts. A step allocates and frees some hundred maps of megabytes: kept in the
@@ -69,25 +68,29 @@ MEMORY = {
 
 @dataclass
 class _Place:
+    """A worker process and what is known of it."""
+
     process: SpawnProcess
     pipe: Connection
     device: str = "cpu"
     job: Job | None = None
     ready: bool = False
     began: bool = False  # the job, by this worker
-    doomed: str = ""  # why its job was ended by us
-    silent: bool = False  # killed because its lease was over
-    unfit: _Unfit | None = None
+    cancelled: str = ""  # why we ended its job
+    timed_out: bool = False  # killed for want of a heartbeat
+    failed_starts: int = 0  # in a row, of this place
+    retired: bool = False
+    startup_error: _StartupError | None = None
     heard: float = field(default_factory=time.monotonic)
 
 
 class LocalPool:
-    """`workers` processes over the given devices, in turn; see `engines.Engine`.
+    """`workers` processes over the given devices, in turn; see `engine.Engine`.
 
     Args:
-        lease: seconds of silence after which a worker is given up.
+        heartbeat_timeout: seconds without a heartbeat after which a worker is given up.
 
-    `wait` raises `DataError` or `EnvironmentFault` when workers cannot even start.
+    `wait` raises `DataError` or `EnvironmentFault` when no place can start a worker.
     """
 
     def __init__(
@@ -97,15 +100,13 @@ class LocalPool:
         workers: int,
         devices: Sequence[str],
         plugins: Sequence[Path] = (),
-        lease: float = LEASE,
+        heartbeat_timeout: float = HEARTBEAT_TIMEOUT,
     ) -> None:
-        self.slots = workers
-        self._source, self._plugins, self._lease = source, tuple(plugins), lease
+        self._source, self._plugins, self._timeout = source, tuple(plugins), heartbeat_timeout
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         # One worker a core: a neighbour then slows one of them, not all in turn (1.1 times the trials beside one).
         # Fewer stay free to go round what else runs here, such as the workers of a second run.
         self._cores = cores if workers == len(cores) and set(devices) == {"cpu"} else None
-        self._stillborn = 0  # workers in a row that died before they were ready
         self._waited = time.monotonic()
         self._places: list[_Place] = []
         resource_tracker.ensure_running()  # else the first start does it, and unblocks the signals blocked there
@@ -116,18 +117,24 @@ class LocalPool:
             self.close()
             raise
 
+    @property
+    def slots(self) -> int:
+        """Places that can take a job."""
+        return sum(not place.retired for place in self._places)
+
     def submit(self, job: Job) -> None:
-        place = next(place for place in self._places if place.job is None)
+        self._assign(job, next(place for place in self._places if place.job is None and not place.retired))
+
+    def _assign(self, job: Job, place: _Place) -> None:
         place.job, place.began = job, False
         self._send(place, job)
 
     def wait(self, seconds: float) -> list[Message]:
-        self._give_up_silent()
-        ready = set(
-            wait([p.pipe for p in self._places] + [p.process.sentinel for p in self._places], seconds)
-        )
+        self._kill_silent()
+        places = [(i, place) for i, place in enumerate(self._places) if not place.retired]
+        ready = set(wait([p.pipe for _, p in places] + [p.process.sentinel for _, p in places], seconds))
         messages: list[Message] = []
-        for i, place in enumerate(self._places):
+        for i, place in places:
             if place.pipe in ready or place.process.sentinel in ready:
                 messages.extend(self._read(i, place))
         return messages
@@ -140,7 +147,7 @@ class LocalPool:
     def cancel(self, number: int, reason: str) -> None:
         for place in self._places:
             if place.job is not None and place.job.number == number:
-                place.doomed = reason
+                place.cancelled = reason
                 place.process.kill()
 
     def close(self) -> None:
@@ -154,69 +161,86 @@ class LocalPool:
         with contextlib.suppress(OSError):  # it has died: `wait` finds out, and what becomes of the job
             place.pipe.send(message)
 
-    def _give_up_silent(self) -> None:
-        """Kill workers whose lease is over; not after a time in which this process itself stood still."""
+    def _kill_silent(self) -> None:
+        """Kill workers without a heartbeat; not after a time in which this process itself was suspended."""
         now = time.monotonic()
-        asleep = now - self._waited > self._lease / 2
+        suspended = now - self._waited > self._timeout / 2
         self._waited = now
         for place in self._places:
-            if asleep or place.pipe.poll():
+            if place.retired:
+                continue
+            if suspended or place.pipe.poll():
                 place.heard = now
-            if now - place.heard > self._lease * (1 if place.ready else STARTING):
-                place.silent = True
+            if now - place.heard > self._timeout * (1 if place.ready else START_TIMEOUT):
+                place.timed_out = True
                 place.process.kill()
 
     def _read(self, i: int, place: _Place) -> list[Message]:
         messages: list[Message] = []
         try:
             while place.pipe.poll():
-                message = place.pipe.recv()
-                place.heard = time.monotonic()
-                if isinstance(message, Progress | Outcome):
-                    messages.append(message)
-                else:
-                    self._note(place, message)
-                if isinstance(message, Outcome):
-                    place.job, place.began = None, False
+                messages.extend(self._received(place, place.pipe.recv()))
             if not place.process.is_alive() and not place.pipe.poll():
                 raise EOFError  # a child of its own may hold the pipe open
         except (EOFError, OSError):
             messages.extend(self._replace(i, place))
         return messages
 
-    def _note(self, place: _Place, sign: _Sign | _Unfit) -> None:
-        if isinstance(sign, _Unfit):
-            place.unfit = sign
-        elif sign.ready:
-            place.ready, self._stillborn = True, 0
-        elif sign.began:
+    def _received(self, place: _Place, message: Any) -> list[Message]:
+        """What a worker's message means to the coordinator; news of the worker itself are kept here."""
+        place.heard = time.monotonic()
+        if isinstance(message, Progress):
+            return [message]
+        if isinstance(message, Outcome):
+            place.job, place.began = None, False
+            return [message]
+        if isinstance(message, _StartupError):
+            place.startup_error = message
+        elif message.state == "ready":
+            place.ready, place.failed_starts = True, 0
+        elif message.state == "began" and place.job is not None:
             place.began = True
+            return [Began(place.job.number)]
+        return []
 
     def _replace(self, i: int, place: _Place) -> list[Message]:
         """A new worker where one has died, and what is lost with the old one."""
         place.process.join(5)
         place.pipe.close()
-        why = self._death(place)
-        if not place.ready:
-            self._stillborn += 1
-            if self._stillborn >= STILLBORN:
-                fault = DataError if place.unfit and place.unfit.data else EnvironmentFault
-                raise fault(f"workers cannot start: {why}")
+        reason, job = self._death(place), place.job
+        # A start that we ended ourselves says nothing of the place.
+        failed = place.failed_starts + (not place.ready and not place.cancelled)
+        if failed >= MAX_FAILED_STARTS:
+            return self._retire(place, reason)
         self._places[i] = new = self._start(i, place.device)
-        job = place.job
-        if job is not None and not (place.began or place.doomed):
-            new.job = job
-            self._send(new, job)
-        elif job is not None:
-            return [Outcome(job.number, "failed", reason=place.doomed or why, lost=not place.doomed)]
+        new.failed_starts = failed
+        if job is None:
+            return []
+        if place.began or place.cancelled:
+            return [Outcome(job.number, "failed", reason=place.cancelled or reason, lost=not place.cancelled)]
+        self._assign(job, new)
         return []
+
+    def _retire(self, place: _Place, reason: str) -> list[Message]:
+        """Use a place no more; raises where it was the last."""
+        place.retired, job, place.job = True, place.job, None
+        if not self.slots:
+            fault = DataError if place.startup_error and place.startup_error.is_data else EnvironmentFault
+            raise fault(f"workers cannot start: {reason}")
+        if job is None:
+            return []
+        return [
+            Outcome(
+                job.number, "failed", reason=f"no worker starts there: {reason}", lost=True, blameless=True
+            )
+        ]
 
     def _death(self, place: _Place) -> str:
         code = place.process.exitcode
-        if place.unfit is not None:
-            return place.unfit.reason
-        if place.silent:
-            return f"no sign of life for {self._lease:g} s"
+        if place.startup_error is not None:
+            return place.startup_error.reason
+        if place.timed_out:
+            return f"no heartbeat for {self._timeout:g} s"
         return (
             f"killed by signal {-code}"
             if code is not None and code < 0
@@ -226,7 +250,7 @@ class LocalPool:
     def _start(self, i: int, device: str) -> _Place:
         ours, theirs = _SPAWN.Pipe()
         core = None if self._cores is None else self._cores[i]
-        arguments = (theirs, self._source, device, core, self._plugins, self._lease / BEATS)
+        arguments = (theirs, self._source, device, core, self._plugins, self._timeout / HEARTBEATS)
         process = _SPAWN.Process(target=_serve, args=arguments, daemon=True, name="attnsearch-worker")
         surroundings = environment({"OMP_NUM_THREADS": "1", **MEMORY})
         with surroundings, _nameless_main(), _blocked(_OURS):  # inherited: Ctrl-C goes to all of a terminal
@@ -258,7 +282,7 @@ def _nameless_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-class _Line:
+class _WorkerPipe:
     """The worker's end of its pipe, which two threads write to."""
 
     def __init__(self, pipe: Connection) -> None:
@@ -271,13 +295,13 @@ class _Line:
     def recv(self) -> Any:
         return self._pipe.recv()
 
-    def beat(self, pause: float) -> None:
-        """Signs of life until the coordinator is gone; then this process ends at once, whatever it is doing."""
+    def send_heartbeats(self, pause: float) -> None:
+        """Until the coordinator is gone; then this process ends at once, whatever it is doing."""
         parent = multiprocessing.parent_process()
         assert parent is not None
         with contextlib.suppress(OSError):
             while not wait([parent.sentinel], pause):
-                self.send(_Sign())
+                self.send(_Status("alive"))
         os._exit(1)
 
 
@@ -299,18 +323,18 @@ def _serve(
     device: str,
     core: int | None,
     plugins: Sequence[Path],
-    beat: float,
+    pause: float,
 ) -> None:
-    """The worker process: wait for a job, train it, say what came of it, until the pipe closes."""
+    """The worker process: wait for a job, train it, report what came of it, until the pipe closes."""
     if core is not None:
         with contextlib.suppress(OSError):  # taken from us meanwhile: speed alone depends on it
             os.sched_setaffinity(0, {core})
-    line = _Line(pipe)
-    threading.Thread(target=line.beat, args=(beat,), daemon=True).start()
+    line = _WorkerPipe(pipe)
+    threading.Thread(target=line.send_heartbeats, args=(pause,), daemon=True).start()
     import torch
 
     from attnsearch.blocks import registry
-    from attnsearch.train.worker import Worker
+    from attnsearch.train.worker import Worker, first_line
 
     torch.set_num_threads(1)
     try:
@@ -318,16 +342,19 @@ def _serve(
             registry.add_plugin(path)
         worker = Worker(source, device)
     except AttnsearchError as error:
-        line.send(_Unfit(str(error), isinstance(error, DataError)))
+        line.send(_StartupError(str(error), isinstance(error, DataError)))
+        return
+    except Exception as error:  # a device that is broken or not there, in torch's own words
+        line.send(_StartupError(f"{type(error).__name__}: {first_line(error)}", False))
         return
 
-    def tell(progress: Progress) -> bool:
+    def report(progress: Progress) -> bool:
         line.send(progress)
         return bool(line.recv()) if progress.waits else True
 
     with contextlib.suppress(EOFError, OSError):
-        line.send(_Sign(ready=True))
-        while True:
+        line.send(_Status("ready"))
+        while not worker.poisoned:  # a broken CUDA context fails every later job; a new process has a new one
             job = line.recv()
-            line.send(_Sign(began=True))
-            line.send(worker.run(job, tell))
+            line.send(_Status("began"))
+            line.send(worker.run(job, report))

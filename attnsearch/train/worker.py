@@ -1,4 +1,4 @@
-"""What a worker does with one job: build, train, tell. The same code in every engine."""
+"""What a worker does with one job: build, train, report. The same code in every engine."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ class Worker:
     def __init__(self, source: DataSource, device: str) -> None:
         self.data: Data = open_data(source.name, **source.options)
         self.device = torch.device(device)
+        self.device_name = _described(self.device)
+        self.poisoned = False  # an error of CUDA that every later job on this context would meet
         self.images = cache(self._images)
 
     def _images(self, train_images: int | None, augment: tuple[str, ...] | None) -> DeviceData:
@@ -52,10 +54,8 @@ class Worker:
             return tell(Progress(job.number, epoch, waits=epoch.epoch in job.rungs and not last))
 
         state, reason = self._attempt(job, on_epoch)
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
         seconds = time.monotonic() - began
-        return Outcome(job.number, state, tuple(curve), reason, seconds, _described(self.device))
+        return Outcome(job.number, state, tuple(curve), reason, seconds, self.device_name)
 
     def _attempt(self, job: Job, on_epoch: Callable[[Epoch], bool]) -> tuple[State, str]:
         try:
@@ -68,12 +68,16 @@ class Worker:
         except Diverged as error:
             return "failed", str(error)
         except (torch.OutOfMemoryError, MemoryError) as error:
-            return "failed", f"oom: {_first_line(error)}"
+            return "failed", f"oom: {first_line(error)}"
         except RuntimeError as error:
+            self.poisoned = self.device.type == "cuda" and "CUDA error" in str(error)
             memory = "can't allocate memory" in str(error) or "not enough memory" in str(error)
-            return "failed", f"oom: {_first_line(error)}" if memory else f"RuntimeError: {_first_line(error)}"
+            return "failed", f"oom: {first_line(error)}" if memory else f"RuntimeError: {first_line(error)}"
         except Exception as error:  # a faulty block must not take the worker and its data down with it
-            return "failed", f"{type(error).__name__}: {_first_line(error)}"
+            return "failed", f"{type(error).__name__}: {first_line(error)}"
+        finally:
+            if self.device.type == "cuda" and not self.poisoned:
+                torch.cuda.empty_cache()
         return "complete", ""
 
 
@@ -85,5 +89,6 @@ def _described(device: torch.device) -> str:
     return f"cpu, {many(threads, 'thread')}"
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, at most 200 characters."""
     return (str(error).strip().splitlines() or ["no message"])[0][:200]
