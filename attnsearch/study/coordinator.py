@@ -150,34 +150,41 @@ class Coordinator:
         self.rungs = Rungs(settings.pruner, costs=settings.costs, epochs=recipe.epochs, seed=settings.seed)
         self.stopped: dict[int, str] = {}  # number -> why
         self.running: dict[int, float | None] = {}  # number -> when a worker took it up, None before
+        self.nothing_now = False  # the agenda had nothing to give; only a training that ends can change that
+        self.first_states: list[str] = []  # of the first trainings that ended in this run
         self.again: list[Cell] = [_again(row) for row in book.unfinished()]
         self.check_storage = database.watcher(settings.url())
 
     def drive(self, stop: Stop) -> str:
-        """Until the agenda ends, the time is over or a signal comes; the answer says which, in words."""
+        """Until the agenda ends, the time is over or a signal comes; the answer says which, in words.
+
+        Workers are heard before a job is given out, one job a turn: a worker that waits at a rung must not wait for
+        the proposals of all free places.
+        """
         deadline = time.monotonic() + (self.settings.timeout or float("inf"))
         stop.patient = True
         while True:
             late = time.monotonic() > deadline
-            if not late:
-                self._fill(stop)
-            if not self.running and not stop.signal:
+            free = not (late or self.nothing_now) and len(self.running) < self.engine.slots
+            for message in self.engine.wait(0.0 if free else 0.5):
+                self._hear(message)
+            self._cancel_hanging()
+            if stop.signal:
+                self._release(stop.signal)
+            if free and len(self.running) < self.engine.slots:
+                self._begin_next()
+            if not self.running and (late or self.nothing_now):
                 return (
                     f"the time of {self.settings.timeout:g} s is over"
                     if late
                     else self.agenda.ended or "nothing left to do"
                 )
-            for message in self.engine.wait(0.5):
-                self._hear(message)
-            self._cancel_hanging()
-            if stop.signal:
-                self._release(stop.signal)
 
-    def _fill(self, stop: Stop) -> None:
-        while len(self.running) < self.engine.slots and not stop.signal:
-            cell = self.again.pop(0) if self.again else self.agenda.next()
-            if cell is None:
-                return
+    def _begin_next(self) -> None:
+        cell = self.again.pop(0) if self.again else self.agenda.next()
+        if cell is None:
+            self.nothing_now = True
+        else:
             self._begin(cell)
 
     def _begin(self, cell: Cell) -> None:
@@ -229,6 +236,7 @@ class Coordinator:
 
     def _finish(self, outcome: Outcome) -> None:
         self.check_storage()
+        self.nothing_now = False
         began = self.running.pop(outcome.number)
         attempts = self.book.results[outcome.number].attempt + 1
         if outcome.lost and not outcome.blameless and attempts > self.settings.retries:
@@ -241,15 +249,18 @@ class Coordinator:
             self.again.append(_again(row))
             self.observer.note(f"trial {row.number} lost ({row.reason}); it will be run again")
         self.observer.trial_ended(row)
-        ended = [
-            r
-            for r in self.book.results.values()
-            if r.state in ("complete", "failed", "stopped") and not r.lost
-        ]
-        failed = [r for r in ended if r.state == "failed"]
-        if len(ended) == FAILURES_LOOKED_AT and len(failed) > FAILURES_LOOKED_AT / 2:
+        if not row.lost:
+            self._check_failures(row)
+
+    def _check_failures(self, row: TrialResult) -> None:
+        """End a run most of whose first trainings fail."""
+        if len(self.first_states) == FAILURES_LOOKED_AT:
+            return
+        self.first_states.append(row.state)
+        failed = self.first_states.count("failed")
+        if len(self.first_states) == FAILURES_LOOKED_AT and failed > FAILURES_LOOKED_AT / 2:
             raise NoResultError(
-                f"{len(failed)} of the first {len(ended)} trials failed: {reasons(self.book)}"
+                f"{failed} of the first {FAILURES_LOOKED_AT} trials failed: {reasons(self.book)}"
             )
 
     def _cancel_hanging(self) -> None:
