@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attnsearch.build.create import create_block, create_model, create_neck
-    from attnsearch.build.insert import insert, load_weights
+    from attnsearch.build.insert import insert
+    from attnsearch.build.weights import load_weights
     from attnsearch.cost.measure import measure
     from attnsearch.space.space import load_space
     from attnsearch.study.run import run
@@ -22,7 +23,7 @@ _LAZY = {
     "create_neck": "build.create",
     "insert": "build.insert",
     "load_space": "space.space",
-    "load_weights": "build.insert",
+    "load_weights": "build.weights",
     "measure": "cost.measure",
     "open_study": "study.study",
     "run": "study.run",

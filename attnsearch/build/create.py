@@ -9,9 +9,9 @@ from typing import Any
 from torch import nn
 
 from attnsearch.blocks import registry
-from attnsearch.space.arch import Arch
-from attnsearch.core.errors import BlockError, UsageError
 from attnsearch.build.resnet import ResNet, build
+from attnsearch.core.errors import BlockError, UsageError
+from attnsearch.space.arch import Arch
 from attnsearch.space.presets import read_arch
 
 

@@ -12,52 +12,18 @@ stage), reached by a forward hook where the unit's own code cannot be changed; a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import torch
 from torch import Tensor, nn
 
 from attnsearch.blocks import registry
-from attnsearch.space.arch import INITS, POSITIONS, UNITS, Stage
 from attnsearch.build.create import create_block
-from attnsearch.core.errors import BlockError, UsageError, did_you_mean
 from attnsearch.build.resnet import IdentityStart
+from attnsearch.core.errors import BlockError, UsageError, did_you_mean
+from attnsearch.space.arch import INITS, POSITIONS, UNITS, Stage
 
 Model = TypeVar("Model", bound=nn.Module)
 _UNIT = ("conv1", "bn1", "conv2", "bn2")
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """What became of each key of a checkpoint and of a model.
-
-    Args:
-        loaded: in both, of one shape.
-        missing: of the model, not in the checkpoint; they keep their values.
-        unexpected: of the checkpoint, not in the model.
-        mismatched: in both, of different shapes; not loaded.
-    """
-
-    loaded: tuple[str, ...]
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
-    mismatched: tuple[str, ...]
-
-    @property
-    def complete(self) -> bool:
-        """Whether model and checkpoint hold exactly the same tensors."""
-        return not (self.missing or self.unexpected or self.mismatched)
-
-    def __str__(self) -> str:
-        parts = [f"{len(self.loaded)} tensors loaded"]
-        for word in ("missing", "unexpected", "mismatched"):
-            keys = getattr(self, word)
-            if keys:
-                more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
-                parts.append(f"{len(keys)} {word}: {', '.join(keys[:5])}{more}")
-        return "; ".join(parts)
 
 
 def insert(
@@ -108,36 +74,6 @@ def insert(
     for act in attach:
         act()
     return model
-
-
-def load_weights(model: nn.Module, path_or_state: str | Path | Mapping[str, Any]) -> LoadReport:
-    """Load what fits of a checkpoint and say what became of every key.
-
-    Args:
-        model: changed in place.
-        path_or_state: a state dict, or a file of one (safetensors, or a torch file, read with weights_only=True);
-            what stands under `state_dict` and names with the prefix `module.` are understood.
-
-    Raises `UsageError` for a file that is no checkpoint, and where not one tensor fits.
-    """
-    given = _read(Path(path_or_state)) if isinstance(path_or_state, str | Path) else path_or_state
-    state = {
-        key.removeprefix("module."): value for key, value in dict(given.get("state_dict", given)).items()
-    }
-    own = model.state_dict()
-    shared = [key for key in own if isinstance(state.get(key), Tensor)]
-    loaded = [key for key in shared if state[key].shape == own[key].shape]
-    if not loaded:
-        raise UsageError(
-            f"No tensor of the checkpoint fits the model: it has {_some(state)}, the model {_some(own)}"
-        )
-    model.load_state_dict({key: state[key] for key in loaded}, strict=False)
-    return LoadReport(
-        loaded=tuple(loaded),
-        missing=tuple(key for key in own if key not in shared),
-        unexpected=tuple(key for key in state if key not in own),
-        mismatched=tuple(key for key in shared if key not in loaded),
-    )
 
 
 class _Gates:
@@ -291,25 +227,4 @@ def _chosen_units(units: str | Sequence[int], count: int) -> tuple[int, ...]:
     return Stage(units=units if isinstance(units, str) else tuple(units)).indices(count)
 
 
-def _read(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        raise UsageError(f"Checkpoint not found: {path}")
-    import safetensors.torch
-
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a foreign file makes either reader raise any of a dozen types
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UsageError(f"{path} is not a checkpoint of weights: {first}") from None
-    if not isinstance(state, Mapping):
-        raise UsageError(f"{path} holds a {type(state).__name__}, expected a state dict")
-    return state
-
-
-def _some(names: Mapping[str, Any]) -> str:
-    return ", ".join(list(names)[:3]) or "none"
-
-
-__all__ = ["LoadReport", "insert", "load_weights"]
+__all__ = ["insert"]

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function, has_torch_function_unary
 
 from attnsearch.blocks import registry
-from attnsearch.space.arch import Arch, Block, Host, Stage
+from attnsearch.build.shortcuts import PadChannels
 from attnsearch.core.errors import BlockError, UsageError
+from attnsearch.space.arch import Arch, Block, Host, Stage
 
 NECK_LEVELS = 3  # a neck reads the three deepest stages, as PMFSNet's does
 
@@ -310,6 +311,8 @@ class StageMaker:
             raise BlockError(f"stage {self.index + 1}: {error}") from None
 
     def shortcut(self, in_channels: int, channels: int, stride: int) -> nn.Module:
+        if self.host.shortcut == "pad":
+            return PadChannels(in_channels, channels, stride)
         if self.host.shortcut == "conv":
             narrow = stride > 1 and in_channels < 8
             conv = (Thinned if narrow else nn.Conv2d)(in_channels, channels, 1, stride, bias=False)

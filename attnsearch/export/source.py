@@ -27,6 +27,7 @@ from attnsearch.build.resnet import (
     build,
     stem_channels,
 )
+from attnsearch.build.shortcuts import PadChannels
 from attnsearch.export.definitions import Collector
 from attnsearch.space.arch import Arch, Block
 
@@ -45,6 +46,7 @@ _SAID = {  # layer -> (positional attributes, {keyword: its default})
         {"padding": 0, "ceil_mode": False, "count_include_pad": True},
     ),
     nn.Linear: (("in_features", "out_features"), {}),
+    PadChannels: (("in_channels", "out_channels", "stride"), {}),
     nn.ReLU: ((), {}),
     nn.Identity: ((), {}),
 }
@@ -143,7 +145,8 @@ class _Writer:
         if isinstance(module, nn.Sequential):
             inner = [self.expression(child, indent + 4) for child in module.children()]
             return _call("nn.Sequential", _folded(inner, indent + 4), indent)
-        name = self.collector.add(Thinned) if isinstance(module, Thinned) else f"nn.{type(module).__name__}"
+        ours = isinstance(module, Thinned | PadChannels)
+        name = self.collector.add(type(module)) if ours else f"nn.{type(module).__name__}"
         return _call(name, _layer(module), indent)
 
     def _stages(self) -> list[nn.Sequential]:

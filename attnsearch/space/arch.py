@@ -32,7 +32,7 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "control": ("none", "null", "frozen"),
     "stem": ("cifar", "imagenet", "deep"),
     "unit": ("basic", "bottleneck", "single"),
-    "shortcut": ("conv", "pool"),
+    "shortcut": ("conv", "pool", "pad"),
     "downsample": ("conv", "pool", "pool_first"),
 }
 _NUMBERS = ("width", "stem_width", "expansion", "base_width", "cardinality")
@@ -112,7 +112,8 @@ class Host:
         unit: `basic`, `bottleneck`, or `single` (article 000: one convolution, activation before the gate);
             the name's own when None.
         expansion: output channels of a bottleneck over its width (4; EPSANet Large 2); 1 elsewhere.
-        shortcut: how a shortcut strides: `conv` 1x1 with stride, `pool` average pool then 1x1 (ResNet-D).
+        shortcut: how a shortcut changes the shape: `conv` 1x1 with stride, `pool` average pool then 1x1 (ResNet-D),
+            `pad` every second pixel and zero channels on both sides (He et al. 2015, option A; public CIFAR weights).
         downsample: how the branch of a bottleneck or single unit strides: `conv` in the 3x3 slot, `pool` average pool
             after it (ResNeSt's avd), `pool_first` before it.
         base_width, cardinality: width of a bottleneck's 3x3 = int(planes * base_width / 64) * cardinality.
@@ -126,7 +127,7 @@ class Host:
     units: tuple[int, ...] | None = None
     unit: Literal["basic", "bottleneck", "single"] | None = None
     expansion: int | None = None
-    shortcut: Literal["conv", "pool"] = "conv"
+    shortcut: Literal["conv", "pool", "pad"] = "conv"
     downsample: Literal["conv", "pool", "pool_first"] = "conv"
     base_width: int = 64
     cardinality: int = 1

@@ -1,0 +1,159 @@
+"""Pretrained: a host that starts from a checkpoint, or the reason why it does not, with the host that would."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attnsearch.build.checkpoint import Checkpoint, read_checkpoint
+from attnsearch.build.resnet import ResNet, build
+from attnsearch.build.weights import COUNTER, LoadReport, load, plain_names
+from attnsearch.core.errors import UsageError
+from attnsearch.space.arch import HOSTS, Host, plain
+
+LEAST_SHARE = 0.95  # of the host's own tensors: below it the file is another network's
+_FIRST = re.compile(r"^(.*?)layer(\d+)\.(\d+)\.conv1\.weight$")
+
+
+def load_host(model: ResNet, checkpoint: Checkpoint, *, head: bool = False) -> LoadReport:
+    """Load a checkpoint into a network that was built from an arch, blocks and all, in place.
+
+    Args:
+        head: whether the head must be loaded too, for a network that is used as it is.
+
+    Raises:
+        UsageError: less than 95 % of the host's own tensors are in the file, with the host that it would fit; images
+            of another number of channels; a head of another number of classes, where one is needed.
+    """
+    _check_channels(model, checkpoint)
+    try:
+        report = load(model, checkpoint)
+    except UsageError as error:
+        raise UsageError(
+            f"{error}{_advice(checkpoint)}" if "fits the model" in str(error) else str(error)
+        ) from None
+    own, loaded = own_tensors(model), set(report.loaded)
+    share = sum(key in loaded for key in own) / len(own)
+    if share < LEAST_SHARE:
+        raise UsageError(
+            f"{checkpoint.source}: {100 * share:.0f} % of the tensors of {_named(model.arch.host)} are in it, "
+            f"{100 * LEAST_SHARE:.0f} % are needed ({_fault(own, report)}).{_advice(checkpoint)}"
+        )
+    if head and not {"fc.weight", "fc.bias"} <= loaded:
+        why = next((note for note in report.notes if "head" in note), "the file has no head")
+        raise UsageError(f"{checkpoint.source}: without a head that fits there is nothing to evaluate; {why}")
+    return report
+
+
+def own_tensors(model: ResNet) -> list[str]:
+    """Names of the host's tensors in a model: no block's, not the head's, no counters of batch norms."""
+    with torch.device("meta"):
+        bare = build(plain(model.arch.host)).state_dict()
+    own = model.state_dict()
+    return [key for key in bare if key in own and not key.startswith("fc.") and not key.endswith(COUNTER)]
+
+
+def nearest_host(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
+    """The host that a state dict was made for, as a space file names it; None where its names are no ResNet's."""
+    named = {name: state[key] for name, key in plain_names(state).items()}
+    counts = Counter(found[1] for name in named if (found := _FIRST.match(name)))
+    if not counts:
+        return None
+    prefix = counts.most_common(1)[0][0]
+    tensors = {name.removeprefix(prefix): tensor for name, tensor in named.items() if name.startswith(prefix)}
+    units: Counter[int] = Counter(int(found[2]) for name in tensors if (found := _FIRST.match(name)))
+    stem = "deep" if "conv1.0.weight" in tensors else "imagenet"
+    if "conv1.weight" in tensors and tensors["conv1.weight"].shape[-1] <= 3:
+        stem = "cifar"
+    stages = tuple(units[stage] for stage in range(1, len(units) + 1))
+    host = Host(**_shape(tensors, stages), stem=stem, shortcut=_shortcut(tensors))  # type: ignore[arg-type]
+    return _brief(host)
+
+
+def _shape(tensors: Mapping[str, Tensor], units: tuple[int, ...]) -> dict[str, Any]:
+    """Name, width and unit by the first unit of the first stage."""
+    deep = "layer1.0.conv3.weight" in tensors
+    conv = tensors["layer1.0.conv2.weight" if "layer1.0.conv2.weight" in tensors else "layer1.0.conv1.weight"]
+    inner = conv.shape[0]
+    groups = inner // conv.shape[1] if deep else 1
+    width = tensors["layer1.0.conv3.weight"].shape[0] // 4 if deep else inner
+    shape: dict[str, Any] = {"width": width, "unit": "bottleneck" if deep else "basic"}
+    if deep:
+        shape |= {"cardinality": groups, "base_width": inner * 64 // (width * groups)}
+    names = [name for name, own in HOSTS.items() if own == units]
+    name = next((n for n in names if Host(n).filled().unit == shape["unit"]), "")
+    if not name:
+        name = "resnet50" if deep else "resnet20" if len(units) == 3 else "resnet18"
+        shape["units"] = units
+    return {"name": name, **shape}
+
+
+def _shortcut(tensors: Mapping[str, Tensor]) -> str:
+    """By the tensors of the first unit of the second stage, which changes the shape."""
+    unit = "layer2.0.downsample"
+    if f"{unit}.0.weight" in tensors:
+        return "conv"
+    return "pool" if any(name.startswith(unit) for name in tensors) else "pad"
+
+
+def _brief(host: Host) -> dict[str, Any]:
+    """The host's fields that are not its name's own."""
+    usual, full = Host(host.name).filled(), host.filled()
+    fields = ("width", "stem", "unit", "units", "shortcut", "cardinality", "base_width")
+    changed = {f: getattr(full, f) for f in fields if getattr(full, f) != getattr(usual, f)}
+    return {"name": host.name, **{k: list(v) if isinstance(v, tuple) else v for k, v in changed.items()}}
+
+
+def spelled(host: Mapping[str, Any]) -> str:
+    """`{name: resnet20, shortcut: pad}`, as a space file has it."""
+    words = (f"{key}: {value}" for key, value in host.items())
+    return f"{{{', '.join(words)}}}" if len(host) > 1 else str(host["name"])
+
+
+def host_of(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """`nearest_host` of the first part of a checkpoint that is a ResNet's."""
+    return next((host for state in checkpoint.groups.values() if (host := nearest_host(state))), None)
+
+
+def _advice(checkpoint: Checkpoint) -> str:
+    host = host_of(checkpoint)
+    if host is None:
+        return " Its names are not those of a ResNet that attnsearch knows."
+    return f" The host that fits it: host: {spelled(host)}"
+
+
+def _fault(own: list[str], report: LoadReport) -> str:
+    missing = [key for key in own if key in set(report.missing)]
+    shapes = [key for key in own if key in set(report.mismatched)]
+    parts = [
+        f"{len(keys)} {word}, as {keys[0]}"
+        for keys, word in ((missing, "missing"), (shapes, "of another shape"))
+        if keys
+    ]
+    return "; ".join(parts)
+
+
+def _named(host: Host) -> str:
+    return spelled(_brief(host))
+
+
+def _check_channels(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Refuse weights for images of another number of channels in a sentence of its own."""
+    own = model.state_dict()
+    first = next(name for name in own if name.startswith("conv1.") and name.endswith("weight"))
+    for state in checkpoint.groups.values():
+        for name, key in plain_names(state).items():
+            theirs, ours = state[key].shape, own[first].shape
+            ends = name == first or name.endswith(f".{first}")
+            if ends and not re.search(r"layer\d", name) and len(theirs) == 4 and theirs[1] != ours[1]:
+                raise UsageError(
+                    f"{checkpoint.source} takes images of {theirs[1]} channels, the data set's have {ours[1]}"
+                )
+
+
+__all__ = ["LEAST_SHARE", "host_of", "load_host", "nearest_host", "own_tensors", "read_checkpoint", "spelled"]

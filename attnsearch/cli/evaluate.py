@@ -1,0 +1,93 @@
+"""`attnsearch evaluate ARCH --weights FILE`: what a checkpoint is worth on images, before anything is trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from attnsearch.cli.common import (
+    Json,
+    Plugins,
+    add_plugins,
+    note,
+    option,
+    show_json,
+    show_table,
+    show_text,
+    whole,
+)
+from attnsearch.cli.cost import ArchArgument
+
+if TYPE_CHECKING:
+    from attnsearch.report.table import Table
+    from attnsearch.tools.evaluate import Evaluation
+
+
+def evaluate(
+    arch: ArchArgument,
+    weights: Annotated[str, option("A checkpoint; FILE::KEY takes one of several in it.", "FILE")],
+    data: Annotated[str, option("A name, hf:NAME, a folder, a .parquet or .npz file.")],
+    split: Annotated[str, option("train, val, test, or all.")] = "test",
+    normalise: Annotated[
+        str, option("imagenet, cifar10, cifar100, half, none, data, or MEANS/STDS.", "WORD")
+    ] = "auto",
+    image_size: Annotated[int | None, option("Resize images to this side.", "PIXELS", whole)] = None,
+    on_bad_image: Annotated[str, option("fail, or skip and count.")] = "fail",
+    device: Annotated[str, option("cpu, cuda or cuda:1.")] = "cpu",
+    plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
+    json: Json = False,
+) -> None:
+    """Test a checkpoint on images, without training.
+
+    Accuracy, and the recall of each class, in float32 and eval mode.
+    """
+    from attnsearch.core.checks import check_data
+    from attnsearch.core.normalisation import convention
+    from attnsearch.space.presets import read_arch
+
+    add_plugins(plugin)
+    network = read_arch(arch)
+    convention(normalise)
+    check_data(data)  # mistyped words are answered before torch is imported
+
+    from attnsearch.core.machine import pick_devices
+    from attnsearch.tools.evaluate import evaluate as run
+
+    options = {"image_size": image_size, "on_bad_image": on_bad_image}
+    found = run(
+        network,
+        weights,
+        data,
+        split=split,
+        normalisation=normalise,
+        device=pick_devices(device)[0],
+        options=options,
+    )
+    if json:
+        show_json(
+            {"arch": str(network), "host": network.to_dict()["host"], "weights": weights, **found.to_dict()}
+        )
+        return
+    note(f"{weights}: {found.loaded}")
+    images = f"{found.n:,} images" if split == "all" else f"{found.n:,} {split} images"
+    right = f"{found.accuracy:.2f} % of {images} right"
+    show_text(f"{right}, error {100 - found.accuracy:.2f} %", "bold")
+    show_text(f"Mean recall of the classes (balanced accuracy): {found.balanced_accuracy():.2f} %.")
+    show_text(f"Images normalised by {found.note}. No training, float32, eval mode.")
+    show_text()
+    show_table(_table(found))
+
+
+def _table(found: Evaluation) -> Table:
+    from attnsearch.report.table import Column, Table
+
+    sizes = found.confusion.sum(axis=1).tolist()
+    rows = tuple(zip(found.classes, sizes, found.recalls(), strict=True))
+    columns = (
+        Column("class", "class"),
+        Column("n", "images", "number", 0),
+        Column("recall", "recall %", "number", 2),
+    )
+    return Table("classes", "Classes", columns, rows)
+
+
+__all__ = ["evaluate"]

@@ -1,0 +1,114 @@
+"""`attnsearch evaluate`: accuracy and recalls counted again by hand, and its answers to mistakes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from attnsearch.__main__ import main
+from attnsearch.build.resnet import build
+from attnsearch.core.errors import UsageError
+from attnsearch.core.normalisation import convention
+from attnsearch.space.presets import read_arch
+
+HOST = {"name": "resnet8", "width": 8, "shortcut": "pad"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of three unequal classes, weights of a network for them, and an arch file."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, count in (("train", 40), ("test", 90)):
+        labels = np.resize([0, 0, 0, 1, 1, 2], count)
+        images = rng.integers(0, 256, (count, 16, 16, 3)) // 2 + 60 * labels[:, None, None, None]
+        arrays |= {f"x_{part}": images.clip(0, 255).astype(np.uint8), f"y_{part}": labels}
+    np.savez(folder / "d.npz", **arrays)
+    model = build(read_arch({"host": HOST}), classes=3, seed=3)
+    torch.save({"net": model.state_dict(), "acc": np.float64(1.0)}, folder / "w.pth")
+    (folder / "arch.yaml").write_text("host: {name: resnet8, width: 8, shortcut: pad}\n")
+    return folder
+
+
+@dataclass
+class Run:
+    """Runs the command on the folder's weights and images; what it printed stands in `out` and `err`."""
+
+    folder: Path
+    capture: pytest.CaptureFixture[str]
+    out: str = ""
+    err: str = ""
+
+    def __call__(self, *more: str, arch: str = "") -> int:
+        given = ["evaluate", arch or str(self.folder / "arch.yaml"), "--weights", str(self.folder / "w.pth")]
+        code = main([*given, "--data", str(self.folder / "d.npz"), *more])
+        self.out, self.err = self.capture.readouterr()
+        return code
+
+
+@pytest.fixture
+def run(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("ATTNSEARCH_CACHE", str(folder / "cache"))
+    return Run(folder, capsys)
+
+
+def test_the_answer_is_the_networks_own(run: Run, folder: Path) -> None:
+    assert run("--split", "test", "--normalise", "imagenet", "--json") == 0, run.err
+    found = json.loads(run.out)
+    held = np.load(folder / "d.npz")
+    model = build(read_arch({"host": HOST}), classes=3, seed=3).eval()
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+    x = torch.from_numpy(held["x_test"]).permute(0, 3, 1, 2).float() / 255
+    guesses = model((x - mean) / std).argmax(1).numpy()
+    right = guesses == held["y_test"]
+    recalls = [100 * right[held["y_test"] == kind].mean() for kind in range(3)]
+    assert found["n"] == 90
+    assert found["split"] == "test"
+    assert found["accuracy"] == pytest.approx(100 * right.mean())
+    assert found["error"] == pytest.approx(100 - 100 * right.mean())
+    assert found["balanced_accuracy"] == pytest.approx(np.mean(recalls))
+    assert [row["recall"] for row in found["classes"].values()] == pytest.approx(recalls)
+    assert [row["n"] for row in found["classes"].values()] == [45, 30, 15]
+
+
+def test_a_person_reads_the_same(run: Run) -> None:
+    assert run("--split", "all") == 0, run.err
+    assert "of 130 images right" in run.out
+    assert "normalised by data" in run.out  # a CIFAR stem and no word: the data's own
+    assert "tensors loaded" in run.err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--normalise", "imagnet"], "Did you mean 'imagenet'"),
+        (["--normalise", "0.5,0.5/0.2,0.2,0.2"], "standard deviations above 0"),
+        (["--split", "tset"], "Did you mean 'test'"),
+    ],
+)
+def test_mistakes(run: Run, more: list[str], message: str) -> None:
+    assert run(*more) == 2
+    assert message in run.err
+    assert "Traceback" not in run.err
+
+
+def test_weights_of_another_host_are_named(run: Run) -> None:
+    assert run(arch="resnet20") == 2
+    assert "The host that fits it: host: {name: resnet8, width: 8, shortcut: pad}" in run.err
+
+
+def test_conventions() -> None:
+    assert convention("imagenet") == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert convention("0.5/0.25", 1) == ((0.5,), (0.25,))
+    assert convention("data") is None
+    with pytest.raises(UsageError, match="3 channels, these have 1"):
+        convention("imagenet", 1)
+    with pytest.raises(UsageError, match="above 0"):
+        convention("0.5/0", 1)
