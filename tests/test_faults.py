@@ -71,7 +71,7 @@ def test_a_killed_run_resumes_to_what_an_uninterrupted_one_gives(tmp_path, whole
 def test_no_finished_trial_is_lost_or_repeated_over_many_kills(tmp_path, whole):
     finished: dict[int, float | None] = {}
     chance, kills = random.Random(1), 0
-    while killed(tmp_path, chance.randrange(40, 160), trials=12, resume=True, retries=99):
+    while killed(tmp_path, chance.randrange(30, 110), trials=12, resume=True, retries=99):
         kills += 1
         assert kills < 40
         now = {r.number: r.error for r in _record(tmp_path).trials if r.state == "complete"}

@@ -9,6 +9,7 @@ from scipy.optimize import approx_fprime
 
 from attnsearch.core import settings
 from attnsearch.core.errors import Exhausted, UsageError
+from attnsearch.core.trial import Epoch, TrialResult
 from attnsearch.sample import SAMPLERS, Domain, PoolEHVI, default_sampler, gp, make_sampler
 from attnsearch.sample.ehvi import ehvi, front, hypervolume
 from attnsearch.sample.history import CLAIM
@@ -284,3 +285,34 @@ def test_posterior_returns_to_the_data_and_widens_away_from_it():
     far = domain.everything[~np.isin(domain.ids(domain.everything), domain.ids(codes))]
     _, away = gp.Posterior(kernel, theta, codes, z, y, np.zeros(40))(far, (domain.log_cost(far) - 1.3) / 0.1)
     assert sd.max() < 0.01 < away.min()
+
+
+@pytest.mark.parametrize("name", ["pool", "random"])
+def test_proposals_from_memory_are_those_from_the_study(name):
+    """Complete, stopped, failed, lost and running rows: what the coordinator remembers is what Optuna keeps."""
+    sampler, from_memory = make_sampler(name, SITES, cost, seed=4), make_sampler(name, SITES, cost, seed=4)
+    study = search(sampler, 20)
+    for state, errors in (
+        ("PRUNED", {"rung:0": 31.0}),
+        ("FAIL", {}),
+        ("FAIL", {"lost": True}),
+        ("RUNNING", {}),
+    ):
+        trial = study.ask(sampler.domain.distributions)
+        for key, value in errors.items():
+            trial.set_user_attr(key, value)
+        if state != "RUNNING":
+            study.tell(trial, state=optuna.trial.TrialState[state])
+    states = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed", "RUNNING": "running"}
+    rows = [
+        TrialResult(
+            key="k", arch="a", seed=0, epochs=2, state=states[t.state.name], number=t.number, sites=t.params,
+            error=t.values[0] if t.values else None, lost=t.user_attrs.get("lost", False),
+            curve=(Epoch(1, 1.0, 1.0, t.user_attrs["rung:0"], 1.0),) if "rung:0" in t.user_attrs else (),
+        )
+        for t in study.trials
+    ]  # fmt: skip
+    from_memory.remember(lambda: rows, lambda epochs: (1,))
+    study.sampler = sampler
+    asked = study.ask(sampler.domain.distributions)
+    assert from_memory.sample_relative(study, asked._get_latest_trial(), {}) == asked.params

@@ -5,7 +5,7 @@ A proposal follows from the study's seed and the archs already known, not from a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,9 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from attnsearch.core.errors import Exhausted
+from attnsearch.core.trial import TrialResult
 from attnsearch.sample.domain import Bools, Codes, Domain
-from attnsearch.sample.history import CLAIM, Past, Reader
+from attnsearch.sample.history import CLAIM, MemoryReader, Past, Reader
 
 RACES = 8  # claims that may be lost to other processes before a proposal stands as it is
 
@@ -37,7 +38,13 @@ class ArchSampler(optuna.samplers.BaseSampler):
         self.initial: Codes = np.array([row for row in rows if row is not None], dtype=np.int64)
         self.initial = self.initial.reshape(-1, len(domain.sites))
         self.initial = self.initial[domain.feasible(self.initial)]
-        self._reader = Reader(domain)
+        self._reader: Reader | MemoryReader = Reader(domain)
+
+    def remember(
+        self, rows: Callable[[], Iterable[TrialResult]], rungs: Callable[[int], tuple[int, ...]]
+    ) -> None:
+        """Read the history from the coordinator's memory from now on; only where one process asks."""
+        self._reader = MemoryReader(self.domain, rows, rungs)
 
     def propose(self, study: Study, trial: FrozenTrial, past: list[Past], banned: Codes) -> Codes:
         """An arch (S,) that is neither in the past nor in `banned`."""
@@ -49,6 +56,10 @@ class ArchSampler(optuna.samplers.BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
+        if isinstance(self._reader, MemoryReader):
+            none = np.empty((0, len(self.domain.sites)), np.int64)
+            past = self._reader.read(study, but=trial.number)
+            return self.domain.decode(self._next(study, trial, past, none))
         # Claim, then look: of two processes that claim one arch, the later writer sees the other and gives way.
         banned = np.empty((0, len(self.domain.sites)), np.int64)
         past = self._reader.read(study, but=trial.number)

@@ -6,6 +6,7 @@ would have.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,15 @@ import numpy as np
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from attnsearch.core.trial import TrialResult
 from attnsearch.sample.domain import Codes, Domain, Floats
 
 CLAIM = "attnsearch:claim"  # system attribute: the codes of a proposal, before its parameters are written
+_STATES = {
+    "running": TrialState.RUNNING,
+    "complete": TrialState.COMPLETE,
+    "stopped": TrialState.PRUNED,
+}
 RUNG = "rung:"  # user attributes rung:0, rung:1: validation error at a rung
 
 
@@ -69,6 +76,49 @@ class Reader:
         complete = trial.state == TrialState.COMPLETE
         rungs = [value for name, value in sorted(trial.user_attrs.items()) if name.startswith(RUNG)]
         return Past(trial.number, codes, trial.state, trial.values[0] if complete else None, tuple(rungs))
+
+
+class MemoryReader:
+    """The same history from the rows that the one coordinator of a study keeps in memory.
+
+    Optuna reads every unfinished trial anew at each call, 0.8 to 1.5 ms a trial; with 100 workers that is most of an
+    ask.
+
+    Args:
+        rows: gives all trials of the study.
+        rungs: the epochs that rungs lie after in a training of so many epochs.
+    """
+
+    def __init__(
+        self,
+        domain: Domain,
+        rows: Callable[[], Iterable[TrialResult]],
+        rungs: Callable[[int], tuple[int, ...]],
+    ) -> None:
+        self._domain, self._rows, self._rungs = domain, rows, rungs
+        self._finished: dict[int, Past | None] = {}
+
+    def read(self, study: Study, *, but: int | None = None) -> list[Past]:
+        """See `Reader.read`; the study itself is not asked."""
+        past = []
+        for row in self._rows():
+            if row.number == but:
+                continue
+            entry = self._finished[row.number] if row.number in self._finished else self._past(row)
+            if row.state != "running":
+                self._finished[row.number] = entry
+            if entry is not None:
+                past.append(entry)
+        return past
+
+    def _past(self, row: TrialResult) -> Past | None:
+        if row.role != "search" or row.lost:
+            return None
+        codes = self._domain.encode(dict(row.sites))
+        if codes is None:
+            return None
+        rungs = tuple(row.curve[e - 1].val_error for e in self._rungs(row.epochs) if len(row.curve) >= e)
+        return Past(row.number, codes, _STATES.get(row.state, TrialState.FAIL), row.error, rungs)
 
 
 def imputed(past: list[Past]) -> dict[int, tuple[float, float]]:

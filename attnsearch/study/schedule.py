@@ -20,6 +20,7 @@ from attnsearch.core.settings import Settings
 from attnsearch.core.trial import Role, TrialResult
 from attnsearch.cost.cost_table import CostTable
 from attnsearch.sample import ArchSampler, PoolEHVI, default_sampler, make_sampler
+from attnsearch.sample.pruning import make_pruner
 from attnsearch.space.arch import Arch
 from attnsearch.space.space import Space
 from attnsearch.statistics import front
@@ -256,6 +257,7 @@ class SearchAgenda:
             initial=self.sampler_initial,
             seed=self.settings.seed,
         )
+        sampler.remember(self.book.results.values, make_pruner(self.settings.pruner).rungs)
         return sampler, name, reason
 
     def _enqueued(self, said: str, limits: Sequence[Limit]) -> dict[str, str]:
