@@ -1,7 +1,7 @@
 """Weights: somebody else's checkpoint in a model of ours, or of theirs, whatever names its trainer gave the tensors.
 
 Names are compared after three things have been taken off on both sides: what wraps a model (`module.`, `_orig_mod.`),
-the words that other libraries use (`RENAMED`), and the prefix under which most of the rest agrees (`backbone.`, `net.`).
+the words that other libraries use (`RENAMED`), and the prefix under which most of the rest agrees (`net.`).
 """
 
 from __future__ import annotations
