@@ -16,8 +16,9 @@ from PIL import Image
 
 from attnsearch.core.errors import DataError
 from attnsearch.data import open_data, open_test
-from attnsearch.data.dataset import BadImage
+from attnsearch.data.dataset import BadImage, Pool, in_memory
 from attnsearch.data.images import decode
+from attnsearch.data.scale import Scales
 
 
 @pytest.fixture(autouse=True)
@@ -418,18 +419,21 @@ DEEP = {
 }
 
 
+def scaled(numbers: Any) -> Any:
+    """A picture on the scale of a set that holds nothing else."""
+    pool = Pool(("a",), {"train": np.zeros(1, np.int64)}, in_memory({"train": numbers[None]}))
+    return Scales(pool).to_bytes("a.tif", numbers)
+
+
 @pytest.mark.parametrize("form", DEEP)
 def test_deep_pictures_are_scaled_not_clipped(form):
     data, row = DEEP[form]
-    pixels = decode("x", data)
-    assert not isinstance(pixels, BadImage)
-    np.testing.assert_array_equal(pixels[0], np.repeat(np.array(row)[:, None], 3, axis=1))
+    np.testing.assert_array_equal(scaled(decode("x", data))[0], row)
 
 
 def test_a_float_picture_with_nan_is_bad():
-    assert decode("a.tif", deep(np.array([[0, np.nan]], np.float32), "TIFF")) == BadImage(
-        "a.tif: holds NaN or infinity"
-    )
+    numbers = decode("a.tif", deep(np.array([[0, np.nan]], np.float32), "TIFF"))
+    assert scaled(numbers) == BadImage("a.tif: holds NaN or infinity")
 
 
 # Where the top left corner of the stored picture belongs, for each orientation of EXIF (its section 4.6.4)

@@ -68,10 +68,10 @@ def test_layers_that_variants_share_begin_bit_identical(seed):
 def test_a_seed_block_may_have_its_own_split():
     from attnsearch.core.trial import Recipe
     from attnsearch.data import open_data
-    from attnsearch.train.fit import device_data, redealt
+    from attnsearch.train.fit import device_data, resplit
 
     data = device_data(open_data("digits"), Recipe(resplit=True), "cpu")
-    block, again, other = (redealt(data, seed) for seed in (3, 3, 4))
+    block, again, other = (resplit(data, seed) for seed in (3, 3, 4))
     assert torch.equal(block.val_images, again.val_images)  # one split for all variants of a block
     assert torch.equal(block.train_labels, again.train_labels)
     assert not torch.equal(block.val_images, other.val_images)
@@ -87,7 +87,7 @@ def test_a_seed_block_may_have_its_own_split():
 def test_a_training_by_its_own_split_differs_from_one_by_the_first():
     from attnsearch.core.trial import Recipe
     from attnsearch.data import open_data
-    from attnsearch.train.fit import device_data, fit, redealt
+    from attnsearch.train.fit import device_data, fit, resplit
 
     recipe = Recipe(epochs=1, batch_size=64, train_images=128, resplit=True, precision="float32")
     data = device_data(open_data("digits"), recipe, "cpu")
@@ -96,14 +96,14 @@ def test_a_training_by_its_own_split_differs_from_one_by_the_first():
     def error(recipe, data):
         return fit(build(arch, classes=10, in_channels=1, seed=5), data, recipe, seed=5)[-1].val_error
 
-    assert error(recipe, data) == error(replace(recipe, resplit=False), redealt(data, 5))
+    assert error(recipe, data) == error(replace(recipe, resplit=False), resplit(data, 5))
 
 
-def test_images_that_share_a_digit_are_not_dealt_anew():
-    from attnsearch.data import check_redealable, open_data
+def test_images_that_share_a_digit_are_not_split_again():
+    from attnsearch.data import check_can_resplit, open_data
 
     with pytest.raises(UsageError, match="in train and val alike"):
-        check_redealable(open_data("cluttered-digits"))
+        check_can_resplit(open_data("cluttered-digits"))
 
 
 def test_order_and_augmentation_follow_the_seed_and_not_the_arch():

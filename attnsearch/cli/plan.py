@@ -50,7 +50,7 @@ def plan(
     controls: Annotated[str, option("null, width, frozen, by comma; or none.")] = "null,width",
     epochs: Annotated[int | None, option("Length of a proxy training.", "N", whole)] = None,
     train_images: Annotated[int | None, option("At most so many.", "N", whole)] = None,
-    resplit: Annotated[bool, typer.Option("--resplit", help="Deal train and val anew in each seed block.")] = False,
+    resplit: Annotated[bool, typer.Option("--resplit", help="Re-split train/val per seed.")] = False,
     workers: Annotated[int, option("Trainings side by side, for the hours.", "N", whole)] = 1,
     device: Annotated[str, option("auto, cpu or cuda, for --measure.")] = "auto",
     plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call

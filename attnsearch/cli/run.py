@@ -43,7 +43,7 @@ def run(
     batch_size: Annotated[int | None, _count("Images per step.")] = None,
     lr: Annotated[float | None, option("Peak of the one-cycle schedule.", "RATE", positive)] = None,
     train_images: Annotated[int | None, _count("At most so many, a fixed stratified part.")] = None,
-    resplit: Annotated[bool, typer.Option("--resplit", help="Deal train and val anew in each seed block.")] = False,
+    resplit: Annotated[bool, typer.Option("--resplit", help="Re-split train/val per seed.")] = False,
     seeds: Annotated[int | None, _count("Seed blocks of a design; most fresh seeds of one arch.")] = None,
     seed: Annotated[int, option("Of the study; every trial's seed follows from it.")] = 0,
     design: Annotated[str | None, option("search, or an ablation: loo, add, swap, factorial.")] = None,

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 
 def many(count: int, word: str) -> str:
     """`1 arch`, `1,200 archs`."""
     return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+
+
+def printable(text: str) -> str:
+    r"""Text that every terminal, file and database takes: line breaks, control codes and bytes that are no text
+    are written out, as in `caf\udce9`.
+    """
+    return "".join(
+        c.encode("unicode_escape").decode("ascii")
+        if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")
+        else c
+        for c in text
+    )

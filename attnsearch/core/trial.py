@@ -21,7 +21,7 @@ class Recipe:
         lr: peak of the one-cycle schedule; warmup: share of the steps that climb to it.
         augment: of `flip`, `crop` (pad 4 and crop), `cutout`; None takes what the data set states as safe.
         train_images: at most so many training images, a fixed stratified part; None takes all.
-        resplit: deal training and validation images anew by the trial's seed, so that a seed block has its own split.
+        resplit: split training and validation images by the trial's seed, so that each seed has its own split.
         ema: decay of averaged weights used in validation; 0 is off.
         precision: `auto` decides by the device's calibration (see `attnsearch doctor`).
     """

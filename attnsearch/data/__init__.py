@@ -7,6 +7,6 @@ from __future__ import annotations
 
 from attnsearch.data.dataset import Data, Split
 from attnsearch.data.open import open_data, open_test, subset
-from attnsearch.data.split import check_redealable
+from attnsearch.data.split import check_can_resplit
 
-__all__ = ["Data", "Split", "check_redealable", "open_data", "open_test", "subset"]
+__all__ = ["Data", "Split", "check_can_resplit", "open_data", "open_test", "subset"]

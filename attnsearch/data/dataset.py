@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from attnsearch.core.text import printable
+
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 Rows = NDArray[np.int64]
@@ -23,7 +25,8 @@ class BadImage:
     sentence: str
 
 
-Picture = bytes | Pixels | BadImage  # an encoded file, (H, W, C) uint8, or why there is none
+# An encoded file, numbers (H, W) or (H, W, C), or why there is no picture.
+Picture = bytes | NDArray[Any] | BadImage
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +77,7 @@ class Data:
         """Plain JSON values for a study's record: name, classes, image, split sizes, fingerprint, note."""
         sizes = {split: sum(per_class.values()) for split, per_class in self.counts.items()}
         return {
-            "name": self.name,
+            "name": printable(self.name),
             "classes": list(self.classes),
             "image": list(self.image),
             **sizes,
@@ -85,10 +88,12 @@ class Data:
     def summary(self) -> str:
         """One line: `pets: 3 classes, 3×32×32, 700 train + 150 val + 150 test images, 2 files ignored`."""
         size = "×".join(map(str, self.image))
-        splits = " + ".join(f"{sum(self.counts[split].values()):,} {split}" for split in SPLITS)
+        splits = " + ".join(
+            f"{sum(self.counts[split].values()):,} {split}" for split in SPLITS if split in self.counts
+        )
         files = "file" if self.ignored == 1 else "files"
         ignored = f", {self.ignored} {files} ignored" if self.ignored else ""
-        return f"{self.name}: {len(self.classes)} classes, {size}, {splits} images{ignored}"
+        return f"{printable(self.name)}: {len(self.classes)} classes, {size}, {splits} images{ignored}"
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ class Pool:
         labels: class of every row of each part. Parts are those of `SPLITS` that the owner made; one alone is
             split here.
         read: `read(part, rows)` yields `(path, picture)` for ascending rows; a picture is an encoded file
-            (bytes) or pixels (H, W, C) uint8.
+            (bytes) or numbers (H, W) or (H, W, C) of any type.
         channels: 3 for encoded files.
         named: False where class names are mere numbers given by us.
         note, warnings, ignored: see `Data`.
@@ -116,8 +121,8 @@ class Pool:
     ignored: int = 0
 
 
-def in_memory(pixels: Mapping[str, Pixels]) -> Callable[[str, Rows], Iterator[tuple[str, Picture]]]:
-    """`Pool.read` of pictures that are decoded already: pixels (N, H, W, C) of each part."""
+def in_memory(pixels: Mapping[str, NDArray[Any]]) -> Callable[[str, Rows], Iterator[tuple[str, Picture]]]:
+    """`Pool.read` of pictures that are decoded already: numbers (N, H, W, C) of each part."""
 
     def read(part: str, rows: Rows) -> Iterator[tuple[str, Picture]]:
         for row in rows:

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from attnsearch.core.errors import DataError
-from attnsearch.data.dataset import BadImage, Picture, Pool, Rows, Source
+from attnsearch.core.text import printable
+from attnsearch.data.dataset import BadImage, Labels, Picture, Pool, Rows, Source
 from attnsearch.data.files import content_digest
-from attnsearch.data.images import FOREIGN, SUFFIXES
+from attnsearch.data.images import FOREIGN, OTHER_SUFFIXES, SUFFIXES
+from attnsearch.data.names import is_split_word, split_of
 
-PART_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
+COLLECTED = frozenset(SUFFIXES + OTHER_SUFFIXES + FOREIGN)
 
 
 @dataclass
@@ -38,38 +33,79 @@ def folder_source(name: str, root: Path, cache: Path | None, *, follow_links: bo
     Raises:
         DataError: no images, or a link that loops or leads out of the folder.
     """
-    parts = find_images(root, follow_links=follow_links)
+    parts, warnings = find_images(root, follow_links=follow_links)
     files = [path for found in parts.values() for paths in found.classes.values() for path in paths]
     digest = content_digest("folder", root, files, cache)
-    return Source(name, digest, lambda: _pool(parts))
+    return Source(name, digest, lambda: _pool(parts, warnings))
 
 
-def find_images(root: Path, *, follow_links: bool = False) -> dict[str, Found]:
-    """{part: images by class}; the whole of `root/CLASS` is one part, `train`."""
+def find_images(root: Path, *, follow_links: bool = False) -> tuple[dict[str, Found], tuple[str, ...]]:
+    """({part: images by class}, warnings); the whole of `root/CLASS` is one part, `train`.
+
+    Raises:
+        DataError: no images, folders that are splits without saying which, links that lead astray.
+    """
     walk = _Walk(root, follow_links)
-    parts = {part: walk.classes(folder) for part, folder in _part_folders(root).items()}
-    parts = {part: found for part, found in parts.items() if found.classes}
+    folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not _hidden(entry))
+    splits = _split_folders(walk, folders)
+    if not splits:
+        whole = walk.classes(root)
+        _refuse_unnamed_splits(root, whole.classes)
+        parts: dict[str, Found] = {"train": whole} if whole.classes else {}
+    else:
+        parts = {split: walk.classes(folder) for split, folder in splits.items()}
+    empty = [splits[split].name for split, found in parts.items() if not found.classes]
+    others = [folder.name for folder in folders if splits and folder not in splits.values()]
+    parts = {split: found for split, found in parts.items() if found.classes}
     if "train" not in parts:
         looked = ", ".join(SUFFIXES)
         loose = any(path.suffix[1:].lower() in SUFFIXES for path in root.iterdir())
         hint = "; put its images into one folder per class" if loose else ""
         raise DataError(f"no class folders with images under {root} (looked for {looked}){hint}")
-    return parts
+    warnings = [f"left out, having no class folders with images: {printable(', '.join(empty))}"] * bool(empty)
+    warnings += [f"left out, being of no split: {printable(', '.join(others))}"] * bool(others)
+    return parts, tuple(warnings)
 
 
-def _part_folders(root: Path) -> dict[str, Path]:
-    """{part: folder} where `train` has another part beside it, or is alone; else the root is `train`.
+def _split_folders(walk: _Walk, folders: list[Path]) -> dict[str, Path]:
+    """{split: folder} where `train` has another split beside it, or is alone; else nothing.
 
-    A class may be called `train` too: next to `car` and `ship` it is one.
+    A class may be called `train` too: next to `car` and `ship` it is one. So may `bullet_train` and `test_tube`,
+    which are splits only where they hold class folders and no images.
     """
-    folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not _hidden(entry))
-    parts: dict[str, Path] = {}
+    splits: dict[str, Path] = {}
     for folder in folders:
-        if part := PART_FOLDERS.get(folder.name.lower()):
-            if part in parts:
-                raise DataError(f"{root}: {parts[part].name} and {folder.name} both mean the {part} split")
-            parts[part] = folder
-    return parts if "train" in parts and (len(parts) > 1 or len(folders) == 1) else {"train": root}
+        split = split_of(folder.name)
+        if split is None or not (is_split_word(folder.name) or walk.holds_classes(folder)):
+            continue
+        if split in splits:
+            raise DataError(
+                f"{walk.root}: {splits[split].name} and {folder.name} both mean the {split} split"
+            )
+        splits[split] = folder
+    return splits if "train" in splits and (len(splits) > 1 or len(folders) == 1) else {}
+
+
+def _refuse_unnamed_splits(root: Path, classes: Mapping[str, list[Path]]) -> None:
+    """Raise `DataError` where all folders hold the same folders: then those are the classes, or the splits."""
+    depth = len(root.parts) + 1
+    inner = [
+        {path.parts[depth] if len(path.parts) > depth + 1 else "" for path in files}
+        for files in classes.values()
+    ]
+    shared = set.intersection(*inner) if len(inner) > 1 else set()
+    if len(shared) < 2 or "" in set.union(*inner):
+        return
+    first, second = (printable(name) for name in list(classes)[:2])
+    names = ", ".join(f"'{printable(name)}'" for name in sorted(shared)[:3])
+    if any(split_of(name) for name in shared):
+        raise DataError(
+            f"{root}: each class folder holds the splits ({names}); put train, val and test above the classes"
+        )
+    raise DataError(
+        f"{root}: {first} and {second} hold the same class folders ({names}), so they are splits and no classes; "
+        "name them train, val and test, or give one of them"
+    )
 
 
 def _hidden(entry: Path) -> bool:
@@ -108,10 +144,15 @@ class _Walk:
                 found.ignored += 1
             elif self.allowed(entry).is_dir():
                 self.collect(entry, files, found, (*above, real))
-            elif entry.suffix[1:].lower() in SUFFIXES + FOREIGN:
+            elif entry.suffix[1:].lower() in COLLECTED and entry.is_file():  # a pipe would be read forever
                 files.append(entry)
             else:
                 found.ignored += 1
+
+    def holds_classes(self, folder: Path) -> bool:
+        """Whether a folder holds folders with images, and no images itself."""
+        own = any(entry.suffix[1:].lower() in COLLECTED for entry in folder.iterdir() if not _hidden(entry))
+        return not own and bool(self.classes(folder).classes)
 
     def allowed(self, entry: Path) -> Path:
         """The entry, unless it is a link that must not be followed."""
@@ -128,22 +169,22 @@ class _Walk:
         return entry
 
 
-def _pool(parts: dict[str, Found]) -> Pool:
+def _pool(parts: Mapping[str, Found], warnings: tuple[str, ...]) -> Pool:
     """Classes are those of the training images, in alphabetical order.
 
     Raises:
         DataError: a class in val or test that train does not have.
     """
-    classes = tuple(sorted(parts["train"].classes))
+    names = sorted(parts["train"].classes)
     for part, found in parts.items():
-        if unknown := sorted(set(found.classes) - set(classes)):
-            raise DataError(f"class '{unknown[0]}' is in {part} but not in train")
+        if unknown := sorted(set(found.classes) - set(names)):
+            raise DataError(f"class '{printable(unknown[0])}' is in {part} but not in train")
     files = {
-        part: [path for name in classes for path in found.classes.get(name, ())]
+        part: [path for name in names for path in found.classes.get(name, ())]
         for part, found in parts.items()
     }
-    labels = {
-        part: np.repeat(np.arange(len(classes)), [len(found.classes.get(name, ())) for name in classes])
+    labels: dict[str, Labels] = {
+        part: np.repeat(np.arange(len(names)), [len(found.classes.get(name, ())) for name in names])
         for part, found in parts.items()
     }
 
@@ -155,4 +196,7 @@ def _pool(parts: dict[str, Found]) -> Pool:
             except OSError as error:
                 yield str(path), BadImage(f"{path}: {error.strerror}")
 
-    return Pool(classes, labels, read, ignored=sum(found.ignored for found in parts.values()))
+    classes = tuple(map(printable, names))
+    return Pool(
+        classes, labels, read, warnings=warnings, ignored=sum(found.ignored for found in parts.values())
+    )

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from attnsearch.core.errors import DataError, EnvironmentFault
-from attnsearch.data.dataset import BadImage, Picture, Pool, Rows, Source
-from attnsearch.data.parquet import LABEL_COLUMNS, cell_bytes, number_classes
-
-PART_NAMES = {"train": "train", "validation": "val", "val": "val", "valid": "val", "test": "test"}
+from attnsearch.data.cells import choose_columns, picture_of
+from attnsearch.data.dataset import Picture, Pool, Rows, Source
+from attnsearch.data.labels import class_names, label_values, number_classes
+from attnsearch.data.names import by_split
 
 
 def hub_source(name: str) -> Source:
@@ -31,39 +28,38 @@ def hub_source(name: str) -> Source:
         loaded = datasets.load_dataset(path, config or None)
     except Exception as error:  # the library has no base class for what a name or a network can cause
         raise DataError(f"{name}: {str(error).splitlines()[0] if str(error) else error!r}") from None
-    parts = {PART_NAMES[split]: loaded[split] for split in loaded if split in PART_NAMES}
+    parts = {split: loaded[found] for split, found in by_split(map(str, loaded)).items()}
     if "train" not in parts:
-        raise DataError(f"{name}: has no split 'train'; it has: {', '.join(loaded)}")
+        raise DataError(f"{name}: has no split 'train'; it has: {', '.join(map(str, loaded))}")
     digest = " ".join(f"{part} {table._fingerprint}" for part, table in sorted(parts.items()))
     return Source(name, f"{name} {digest}", lambda: hub_pool(name, parts, datasets.Image(decode=False)))
 
 
-def hub_pool(name: str, parts: dict[str, Any], undecoded: Any) -> Pool:
+def hub_pool(name: str, parts: Mapping[Any, Any], undecoded: Any) -> Pool:
     """Images stay encoded until they are asked for, one at a time."""
     features = parts["train"].features
-    image = next((c for c, kind in features.items() if type(kind).__name__ == "Image"), None)
-    labels = [c for c, kind in features.items() if type(kind).__name__ == "ClassLabel" or c in LABEL_COLUMNS]
-    if image is None or not labels:
-        raise DataError(f"{name}: no image or no label column; it has: {', '.join(features)}")
-    label = next((c for c in LABEL_COLUMNS if c in labels), labels[0])
-    names = tuple(getattr(features[label], "names", None) or ())
-    raw = {part: np.asarray(table[label][:]) for part, table in parts.items()}
-    classes, numbers, named = number_classes(raw, names)
-    tables = {part: table.cast_column(image, undecoded) for part, table in parts.items()}
+    kinds = {column: type(kind).__name__ for column, kind in features.items()}
+    images = [column for column, kind in kinds.items() if kind == "Image"]
+    labels = [column for column, kind in kinds.items() if kind == "ClassLabel"]
+    columns = choose_columns(name, features, images, labels)
+    where = f"{name}: column {columns.label}"
+    raw = {part: label_values(list(table[columns.label]), where) for part, table in parts.items()}
+    feature = features[columns.label]
+    names = class_names(
+        getattr(feature, "names", None) or getattr(getattr(feature, "feature", None), "names", None)
+    )
+    classes, numbers, named = number_classes(raw, names, where)
+    tables = {
+        part: table.cast_column(columns.image, undecoded) if columns.image in images else table
+        for part, table in parts.items()
+    }
 
     def read(part: str, rows: Rows) -> Iterator[tuple[str, Picture]]:
         for row in rows:
-            yield _picture(f"{name} {part} row {row}", tables[part][int(row)][image])
+            place = f"{name} {part} row {row}"
+            yield (
+                place,
+                picture_of(tables[part][int(row)][columns.image], f"{place}, column {columns.image}", None),
+            )
 
     return Pool(classes, numbers, read, named=named)
-
-
-def _picture(where: str, cell: dict[str, Any]) -> tuple[str, Picture]:
-    """The encoded file of one cell; the library keeps some in its tables, some as files beside them."""
-    if cell.get("bytes") or not cell.get("path"):
-        return where, cell_bytes(cell)
-    path = Path(cell["path"])
-    try:
-        return str(path), path.read_bytes()
-    except OSError as error:
-        return str(path), BadImage(f"{path}: {error.strerror}")

@@ -1,10 +1,12 @@
-"""One encoded picture -> RGB pixels. Every way in which a picture can be bad has its sentence here."""
+"""One encoded picture -> its numbers. Every way in which a picture can be bad has its sentence here."""
 
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,24 +18,51 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 # Raster formats that Pillow decodes in itself; without the list a file could ask for Ghostscript (EPS).
-FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
-SUFFIXES = ("png", "jpg", "jpeg", "gif", "webp", "bmp", "tif", "tiff", "ppm", "pgm")
-# Not read, not ignored.
-FOREIGN = ("svg", "heic", "heif", "avif", "eps", "pdf", "psd", "jp2", "jxl", "raw", "dng", "dcm")
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+SUFFIXES = ("png", "jpg", "jpeg", "gif", "webp", "bmp", "tif", "tiff", "ppm", "pgm", "jp2", "avif")
+# Rarer spellings of these, and what is not read but not ignored either.
+OTHER_SUFFIXES = ("jpe", "jfif", "pbm", "pnm", "j2k", "jpx", "jpf", "dib", "apng")
+FOREIGN = ("svg", "heic", "heif", "eps", "pdf", "psd", "jxl", "raw", "dng", "dcm")
+# First bytes of formats that this Pillow may not read: place, bytes, name.
+SIGNATURES = (
+    (4, b"ftypheic", "HEIC"),
+    (4, b"ftypheix", "HEIC"),
+    (4, b"ftypmif1", "HEIF"),
+    (4, b"ftypavif", "AVIF"),
+    (4, b"ftypavis", "AVIF"),
+    (4, b"jP  \r\n", "JPEG 2000"),
+    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (128, b"DICM", "DICOM"),
+    (0, b"\xff\x0a", "JPEG XL"),
+    (4, b"JXL \r\n", "JPEG XL"),
+    (0, b"8BPS", "PSD"),
+    (0, b"%PDF", "PDF"),
+    (0, b"II*\0", "this kind of TIFF"),
+    (0, b"MM\0*", "this kind of TIFF"),
+)
+PNG_TEXT = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")  # chunks that are no pixels
+# Raw modes of sixteen bits per colour, of which Pillow keeps the upper byte -> the mode that keeps the lower.
+LOWER_BYTES = {"RGB;16B": "RGB;16L", "RGB;16L": "RGB;16B", "RGB;16N": "RGB;16B"}
 
 
-def decode(path: str, data: bytes) -> Pixels | BadImage:
-    """An encoded picture as (H, W, 3) uint8: upright by its EXIF tag, first frame, transparent parts white.
+def decode(path: str, data: bytes) -> NDArray[Any] | BadImage:
+    """An encoded picture upright by its EXIF tag, first frame, transparent parts white.
 
-    More than eight bits per channel are scaled, not clipped.
+    (H, W, 3) uint8, or the numbers as they are where they are wider: (H, W) grey, or (H, W, 3) uint16.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        # Pillow's warnings are of metadata, which is no part of the picture.
+        with warnings.catch_warnings(action="ignore"), _open(data) as image:
             image.load()
-            return _rgb(ImageOps.exif_transpose(image))
+            return _numbers(image, data)
     except UnidentifiedImageError:
+        known = [name for at, mark, name in SIGNATURES if data[at:].startswith(mark)]
+        if known:
+            return BadImage(
+                f"{path}: {known[0]} is not read by the installed Pillow; convert it, to PNG for instance"
+            )
         return BadImage(f"not an image: {path}")
     except Exception as error:  # Pillow raises many kinds on broken bytes; all of them are the file's fault
         reason = str(error).removeprefix("image file is ") or type(error).__name__
@@ -42,18 +71,87 @@ def decode(path: str, data: bytes) -> Pixels | BadImage:
 
 def size_of(picture: Picture) -> tuple[int, int] | None:
     """(H, W) by the header alone; None for a bad picture, which decoding will report."""
-    from PIL import Image
-
     if isinstance(picture, np.ndarray):
         return picture.shape[0], picture.shape[1]
     if isinstance(picture, BadImage):
         return None
     try:
-        with Image.open(io.BytesIO(picture), formats=FORMATS) as image:
+        with warnings.catch_warnings(action="ignore"), _open(picture) as image:
             turned = image.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 lie on their side
             return image.size if turned else image.size[::-1]
     except Exception:  # Pillow raises many kinds on broken bytes
         return None
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that the installed Pillow knows."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(form for form in FORMATS if form in Image.OPEN)
+
+
+def _open(data: bytes) -> Image:
+    from PIL import Image
+
+    try:
+        return Image.open(io.BytesIO(data), formats=_formats())
+    except ValueError as error:
+        if "large" not in str(error):  # Pillow's limit on compressed text, which says nothing of the pixels
+            raise
+        return Image.open(io.BytesIO(_without_text(data)), formats=_formats())
+
+
+def _without_text(png: bytes) -> bytes:
+    """A PNG without its texts and colour profile; its chunks are length, name, content and checksum."""
+    kept, at = [png[:8]], 8
+    while at < len(png):
+        end = at + 12 + int.from_bytes(png[at : at + 4], "big")
+        if png[at + 4 : at + 8] not in PNG_TEXT:
+            kept.append(png[at:end])
+        at = end
+    return b"".join(kept)
+
+
+def _numbers(image: Image, data: bytes) -> NDArray[Any]:
+    from PIL import Image, ImageOps
+
+    upright = ImageOps.exif_transpose(image)
+    if image.mode == "F" or image.mode.startswith("I"):
+        return np.asarray(upright)
+    if image.mode == "RGB" and (lower := _lower_bytes(data)):
+        upper = np.asarray(upright).astype(np.uint16)
+        return np.asarray(upper * 256 + np.asarray(ImageOps.exif_transpose(lower)))
+    if upright.has_transparency_data:
+        upright = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
+    return np.asarray(upright.convert("RGB"))
+
+
+def _lower_bytes(data: bytes) -> Image | None:
+    """The lower eight of sixteen bits per colour; None for pictures of eight.
+
+    Pillow has no such mode and keeps the upper byte; read in the other byte order it keeps the lower one.
+    """
+    image: Any = _open(data)  # its tiles: what is to be read, and by which raw mode
+    modes = {args if isinstance(args, str) else args[0] for _, _, _, args in image.tile if args}
+    mode = modes.pop() if len(modes) == 1 else ""
+    if mode not in LOWER_BYTES:
+        return None
+    other = LOWER_BYTES[mode]
+    image.tile = [
+        tile._replace(args=other if isinstance(tile.args, str) else (other, *tile.args[1:]))
+        for tile in image.tile
+    ]
+    image.load()
+    return cast("Image", image)
+
+
+def as_channels(pixels: Pixels, channels: int) -> Pixels:
+    """(H, W) or (H, W, C) -> (H, W, channels); grey is repeated."""
+    shaped = pixels[..., None] if pixels.ndim == 2 else pixels
+    return np.repeat(shaped, channels, axis=2) if shaped.shape[2] == 1 < channels else shaped
 
 
 def fit(pixels: Pixels, height: int, width: int) -> Pixels:
@@ -65,45 +163,6 @@ def fit(pixels: Pixels, height: int, width: int) -> Pixels:
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     fitted = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
     return np.asarray(fitted).reshape(height, width, pixels.shape[2])
-
-
-def _rgb(image: Image) -> Pixels:
-    from PIL import Image
-
-    if image.mode == "F" or image.mode.startswith("I"):
-        top = 65_535 if image.mode.startswith("I;16") else None
-        grey = scale_to_bytes(np.asarray(image), top=top)
-        return np.repeat(grey[..., None], 3, axis=2)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(image.convert("RGB"))
-
-
-def scale_to_bytes(
-    values: NDArray[np.generic], *, top: int | None = None, bounds: tuple[float, float] | None = None
-) -> Pixels:
-    """Numbers of any kind -> 0..255, none of them clipped.
-
-    Without `top`, white is the smallest of 1 (not for integers), 255 and 65535 that holds them all; negative
-    or larger numbers are stretched from their least to their greatest.
-
-    Args:
-        bounds: least and greatest of a whole set, which its parts have to share; None takes this array's own.
-
-    Raises:
-        ValueError: NaN or infinity.
-    """
-    numbers = np.asarray(values, np.float64)
-    low, high = bounds or (float(numbers.min()), float(numbers.max()))
-    if not np.isfinite([low, high]).all():
-        raise ValueError("holds NaN or infinity")
-    whites = (255, 65_535) if np.issubdtype(values.dtype, np.integer) else (1, 255, 65_535)
-    fitting = [white for white in whites if low >= 0 and high <= white]
-    if top is None and not fitting:
-        return np.rint((numbers - low) * (255 / (high - low))).astype(np.uint8)
-    scaled: Pixels = np.rint(numbers * (255 / (top or fitting[0]))).astype(np.uint8)
-    return scaled
 
 
 def raise_bad(bad: Iterable[str], images: int) -> None:

@@ -1,75 +1,152 @@
-"""Images in a NumPy `.npz`: `x` and `y` (or `images` and `labels`), also with `_train`, `_val`, `_test`."""
+"""Images in a NumPy `.npz`: an array of images and one of labels, for each split where there are several.
+
+Arrays are told apart by the words of their names: `x` and `y`, `X_train` and `y_train`, `train_images` and
+`train_labels`, `x_valid` ...; those that speak of no split are the training part.
+"""
 
 from __future__ import annotations
 
+import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from attnsearch.core.errors import DataError
-from attnsearch.data.dataset import SPLITS, Pixels, Pool, Source, in_memory
+from attnsearch.data.dataset import SPLITS, Pool, Source, in_memory
 from attnsearch.data.files import content_digest
-from attnsearch.data.images import scale_to_bytes
-from attnsearch.data.parquet import number_classes
+from attnsearch.data.labels import class_names, label_values, number_classes
+from attnsearch.data.names import SPLIT_WORDS, split_of, words
 
-PAIRS = (("x", "y"), ("images", "labels"))
+Array = np.ndarray[Any, Any]
+IMAGE_WORDS = ("x", "images", "image", "imgs", "img", "data", "inputs", "pixels")
+LABEL_WORDS = ("y", "labels", "label", "targets", "target")
+MEMORY_SHARE = 0.8  # of what is free, for the arrays
 
 
 def npz_source(name: str, path: Path, cache: Path | None) -> Source:
-    """One `.npz` file; arrays without a suffix beside `x_test` are the training part."""
+    """One `.npz` file."""
     return Source(name, content_digest("npz", path, [path], cache), lambda: open_npz(path))
 
 
 def open_npz(path: Path) -> Pool:
-    """All arrays of the file; names of the classes from an array `classes`, if there is one.
+    """All images and labels of the file; names of the classes from an array `classes`, if there is one.
 
     Raises:
         DataError: not an `.npz`, Python objects, or arrays that are not images with one label each.
     """
-    arrays = _arrays(path)
-    found: dict[str, tuple[str, str]] = {part: pair for part in SPLITS if (pair := _pair(arrays, part))}
-    if "train" not in found:
-        raise DataError(f"{path}: no arrays x and y (or images and labels); it has: {', '.join(arrays)}")
-    images = {part: _laid_out(f"{path}: {x}", arrays[x]) for part, (x, _) in found.items()}
-    pixels = _pixels(path, images)
-    raw = {part: arrays[y].reshape(-1) for part, (_, y) in found.items()}
-    for part, (x, y) in found.items():
-        if len(pixels[part]) != len(raw[part]):
-            raise DataError(f"{path}: {x} has {len(pixels[part])} images, {y} {len(raw[part])} labels")
-    if len({images.shape[3] for images in pixels.values()}) > 1:
+    with _opened(path) as file:
+        pairs, lonely = _pairs(path, file.files)
+        arrays = {name: _array(path, file, name) for pair in pairs.values() for name in pair}
+        names = _names(path, file)
+    images = {part: _laid_out(f"{path}: {x}", arrays[x]) for part, (x, _) in pairs.items()}
+    raw = {part: label_values(arrays[y], f"{path}: {y}") for part, (_, y) in pairs.items()}
+    for part, (x, y) in pairs.items():
+        if len(images[part]) != len(raw[part]):
+            raise DataError(f"{path}: {x} has {len(images[part])} images, {y} {len(raw[part])} labels")
+    if len({values.shape[3] for values in images.values()}) > 1:
         raise DataError(f"{path}: its parts differ in the number of channels")
-    names = tuple(map(str, arrays["classes"].tolist())) if "classes" in arrays else ()
-    classes, labels, named = number_classes(raw, names)
-    return Pool(classes, labels, in_memory(pixels), channels=pixels["train"].shape[3], named=named)
+    common = np.result_type(*images.values())  # one scale of brightness for all parts
+    images = {part: values.astype(common, copy=False) for part, values in images.items()}
+    classes, labels, named = number_classes(raw, names, str(path))
+    channels, warnings = images["train"].shape[3], tuple(f"{x} has no labels; left out" for x in lonely)
+    return Pool(classes, labels, in_memory(images), channels=channels, named=named, warnings=warnings)
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+def _opened(path: Path) -> Any:
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path}: not a readable .npz file")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except ValueError as error:
-        if "allow_pickle" in str(error):
-            raise DataError(f"{path}: holds Python objects, which are not read; save plain arrays") from None
-        raise DataError(f"{path}: not a readable .npz file ({error})") from None
-    except (OSError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        return np.load(path, allow_pickle=False)
+    except Exception as error:  # zipfile and NumPy raise many kinds on broken bytes
         raise DataError(f"{path}: not a readable .npz file ({error})") from None
 
 
-def _pair(arrays: dict[str, np.ndarray[Any, Any]], part: str) -> tuple[str, str] | None:
-    """Names of the images and labels of a part; training arrays may go without a suffix."""
-    for suffix in (f"_{part}", "") if part == "train" else (f"_{part}",):
-        for x, y in PAIRS:
-            if x + suffix in arrays and y + suffix in arrays:
-                return x + suffix, y + suffix
-    return None
+def _array(path: Path, file: Any, name: str) -> Array:
+    """One array, once its header and its place in the archive agree and it fits into memory."""
+    try:
+        _check_size(path, file.zip, name)
+        return np.asarray(file[name])
+    except DataError:
+        raise
+    except Exception as error:  # zipfile and NumPy raise many kinds on broken bytes
+        if "allow_pickle" in str(error) or "pickle" in str(error):
+            raise DataError(
+                f"{path}: {name} holds Python objects, which are not read; save plain arrays"
+            ) from None
+        raise DataError(f"{path}: not a readable .npz file ({error or type(error).__name__})") from None
 
 
-def _laid_out(where: str, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _check_size(path: Path, archive: zipfile.ZipFile, name: str) -> None:
+    import psutil
+
+    member = name if name in archive.namelist() else f"{name}.npy"
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = read(stream)
+    size, stored = math.prod(shape) * dtype.itemsize, archive.getinfo(member).file_size
+    if not dtype.hasobject and size > stored:
+        raise DataError(f"{path}: {name} claims {size:,} bytes, of which {stored:,} are there")
+    free = int(psutil.virtual_memory().available * MEMORY_SHARE)
+    if size > free:
+        raise DataError(f"{path}: {name} needs {size / 1e9:,.1f} GB of memory, {free / 1e9:,.1f} GB are free")
+
+
+def _names(path: Path, file: Any) -> tuple[str, ...]:
+    if "classes" not in file.files:
+        return ()
+    values = _array(path, file, "classes").reshape(-1)
+    if values.dtype.kind == "S":
+        values = label_values(values, f"{path}: classes")
+    return class_names([str(value) for value in values.tolist()])
+
+
+def _pairs(path: Path, names: Iterable[str]) -> tuple[dict[str, tuple[str, str]], list[str]]:
+    """({split: names of its images and labels}, images of splits without labels).
+
+    Raises:
+        DataError: no images with labels to train on.
+    """
+    names = list(names)
+    images, labels = _roles(names, IMAGE_WORDS), _roles(names, LABEL_WORDS)
+    pairs: dict[str, tuple[str, str]] = {
+        part: (images[part], labels[part]) for part in SPLITS if part in images and part in labels
+    }
+    if "train" not in pairs:
+        raise DataError(f"{path}: no arrays x and y (or images and labels); it has: {', '.join(names)}")
+    return pairs, [name for part, name in images.items() if part not in pairs]
+
+
+def _roles(names: Iterable[str], known: tuple[str, ...]) -> dict[str, str]:
+    """{split: array} of the arrays named by one of the known words, or by one and a split."""
+    found: dict[str, tuple[tuple[bool, int], str]] = {}
+    for name in names:
+        parts = _array_words(name)
+        others = [word for word in parts if word not in SPLIT_WORDS]
+        if len(others) != 1 or others[0] not in known or len(parts) > 2:
+            continue
+        split = split_of(" ".join(parts))
+        rank = (split is None, known.index(others[0]))  # `x_train` goes before `x`, `x` before `images`
+        if split or len(parts) == 1:
+            found[split or "train"] = min(found.get(split or "train", (rank, name)), (rank, name))
+    return {split: name for split, (_, name) in found.items()}
+
+
+def _array_words(name: str) -> list[str]:
+    """Words of an array's name; `xtrain` is x and train."""
+    parts: list[str] = []
+    for word in words(name):
+        glued = word[0] in "xy" and word[1:] in SPLIT_WORDS
+        parts += [word[0], word[1:]] if glued else [word]
+    return parts
+
+
+def _laid_out(where: str, images: Array) -> Array:
     """(N, H, W), (N, H, W, C) or (N, C, H, W) -> (N, H, W, C), C of 1 or 3."""
     if images.ndim == 3:
         images = images[..., None]
@@ -82,16 +159,3 @@ def _laid_out(where: str, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if images.dtype.kind not in "iufb":
         raise DataError(f"{where} holds {images.dtype}, not numbers")
     return images
-
-
-def _pixels(path: Path, images: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Pixels]:
-    """Numbers of any kind -> uint8, all parts on one scale."""
-    if all(values.dtype == np.uint8 for values in images.values()):
-        return dict(images)
-    top = 65_535 if all(values.dtype == np.uint16 for values in images.values()) else None
-    low = min(float(values.min()) for values in images.values())
-    high = max(float(values.max()) for values in images.values())
-    try:
-        return {part: scale_to_bytes(values, top=top, bounds=(low, high)) for part, values in images.items()}
-    except ValueError as error:
-        raise DataError(f"{path} {error}") from None

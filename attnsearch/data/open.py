@@ -14,7 +14,7 @@ from attnsearch.data.folder import folder_source
 from attnsearch.data.hub import hub_source
 from attnsearch.data.images import raise_bad
 from attnsearch.data.npz import npz_source
-from attnsearch.data.parquet import parquet_parts, parquet_source
+from attnsearch.data.parquet import parquet_files, parquet_source
 from attnsearch.data.prepare import FORMAT, Options, prepare
 from attnsearch.data.split import stratified
 from attnsearch.data.store import Prepared, cache_folder, fetch
@@ -151,18 +151,17 @@ def _find(name: str, options: Options, follow_links: bool, cache: Path) -> Sourc
     path = at_home(check_data(name))
     if path.is_dir():
         return _find_in_folder(name, path, follow_links, cache)
-    if path.suffix.lower() == ".parquet":
-        return parquet_source(name, {"train": [path]}, cache)
-    if path.suffix.lower() == ".npz":
+    if path.is_file() and path.suffix.lower() == ".parquet":
+        return parquet_source(name, [path], path.parent, cache)
+    if path.is_file() and path.suffix.lower() == ".npz":
         return npz_source(name, path, cache)
     raise DataError(f"{name}: not a folder, a .parquet or an .npz file")
 
 
 def _find_in_folder(name: str, path: Path, follow_links: bool, cache: Path) -> Source:
     try:
-        for place in (path, path / "data"):  # a data set cloned from the hub has its files in data/
-            if files := sorted(place.glob("*.parquet")):
-                return parquet_source(name, parquet_parts(files), cache)
+        if files := parquet_files(path):
+            return parquet_source(name, files, path, cache)
         if source := cifar.folder_source(name, path, cache):
             return source
         return folder_source(name, path, cache, follow_links=follow_links)

@@ -1,163 +1,236 @@
 """Images in parquet, in the column layout of the Hugging Face hub.
 
-Columns `img` or `image` (struct of bytes and path, or bytes) and `label` (number or text); class names come
-from the schema's feature description.
+Columns `img` or `image` (struct of bytes and path, bytes, paths, or rows of pixels) and `label` (number or
+text); class names come from the schema's feature description.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from attnsearch.core.errors import DataError
-from attnsearch.data.dataset import SPLITS, Labels, Picture, Pool, Rows, Source
+from attnsearch.core.text import many
+from attnsearch.data.cells import Columns, choose_columns, file_of, picture_of
+from attnsearch.data.dataset import Picture, Pool, Rows, Source
 from attnsearch.data.files import content_digest
+from attnsearch.data.labels import Array, class_names, label_values, number_classes
+from attnsearch.data.names import split_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-IMAGE_COLUMNS = ("img", "image", "images", "picture")
-LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target")
 BATCH = 512
+Parts = dict[str, list[Path]]  # {split: files}
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Which columns hold what, and the class names if the schema states them."""
+def parquet_source(name: str, files: list[Path], root: Path, cache: Path | None) -> Source:
+    """Parquet files as one data set, split by their names where these speak of splits.
 
-    image: str
-    label: str
-    names: tuple[str, ...] = ()
+    Args:
+        root: the folder that the files belong to; pictures named by path lie in it.
 
-
-def parquet_source(name: str, parts: Mapping[str, list[Path]], cache: Path | None) -> Source:
-    """`parts`: {split: files}; a single part is split by us."""
-    root = Path(name)
-    files = [path for paths in parts.values() for path in paths]
-    return Source(name, content_digest("parquet", root, files, cache), lambda: open_parquet(parts))
-
-
-def parquet_parts(files: list[Path]) -> dict[str, list[Path]]:
-    """Files by the split that their names begin with; without such names all are one part."""
-    parts = {part: [file for file in files if file.name.startswith(part)] for part in SPLITS}
-    found = {str(part): chosen for part, chosen in parts.items() if chosen}
-    return found if "train" in found else {"train": files}
+    Raises:
+        DataError: a file that is not parquet, has no images with labels, or splits without one to train on.
+    """
+    parts, left_out = parquet_parts(files, root)
+    used = [path for paths in parts.values() for path in paths]
+    columns = _columns(used[0])
+    pictures = [file for path in used for file in _named_files(path, columns.image)]
+    digest = content_digest("parquet", root, [*used, *pictures], cache)
+    return Source(name, digest, lambda: open_parquet(parts, left_out))
 
 
-def open_parquet(parts: Mapping[str, list[Path]]) -> Pool:
+def parquet_files(root: Path) -> list[Path]:
+    """Files of one data set in a folder: there or in `data/`, in folders of splits, or in one folder above these.
+
+    Raises:
+        DataError: several folders of that kind; they are different sets.
+    """
+    for place in (root, root / "data"):
+        if files := _files_and_splits(place):
+            return files
+    inner = {
+        folder: files
+        for folder in sorted(root.iterdir())
+        if folder.is_dir()
+        and not folder.name.startswith(".")
+        and (files := _files_and_splits(folder, direct=False))
+    }
+    if len(inner) > 1:
+        names = ", ".join(folder.name for folder in inner)
+        raise DataError(f"{root} holds several sets of parquet files: {names}; name one of these folders")
+    return next(iter(inner.values()), [])
+
+
+def _files_and_splits(place: Path, *, direct: bool = True) -> list[Path]:
+    """Parquet files of a folder, and of folders in it that are named for splits."""
+    if not place.is_dir():
+        return []
+    splits = [entry for entry in sorted(place.iterdir()) if split_of(entry.name) and entry.is_dir()]
+    files = [file for folder in ([place] if direct else []) + splits for file in sorted(folder.iterdir())]
+    return [file for file in files if file.suffix.lower() == ".parquet" and file.is_file()]
+
+
+def parquet_parts(files: list[Path], root: Path) -> tuple[Parts, list[str]]:
+    """({split: files}, names of files left out) by the files' names and their folders'.
+
+    Files that speak of no split are the training part where none is named so; alone they are one piece.
+    """
+    parts: Parts = {}
+    unnamed = []
+    for file in files:
+        folder = file.parent.name if file.parent not in (root, root / "data") else ""
+        if split := split_of(folder) or split_of(file.stem):
+            parts.setdefault(split, []).append(file)
+        else:
+            unnamed.append(file)
+    if "train" in parts:
+        return parts, [file.name for file in unnamed]
+    if len(parts) + bool(unnamed) <= 1:
+        return {"train": files}, []
+    if not unnamed:
+        names = ", ".join(parts)
+        raise DataError(f"{root}: parquet files of {names}, but none to train on")
+    return {"train": unnamed, **parts}, []
+
+
+def open_parquet(parts: Parts, left_out: list[str]) -> Pool:
     """Labels and names of all files; images are read batch by batch later.
 
     Raises:
         DataError: not parquet, or no columns of images and labels.
     """
-    columns = _columns(next(iter(parts.values()))[0])
-    raw = {part: np.concatenate([_labels(path, columns) for path in paths]) for part, paths in parts.items()}
-    classes, labels, named = number_classes(raw, columns.names)
+    first = parts["train"][0]
+    columns = _columns(first)
+    raw = {part: _joined([_labels(path, columns) for path in paths]) for part, paths in parts.items()}
+    where = f"{first}: column {columns.label}"
+    classes, labels, named = number_classes(raw, _class_names(first, columns.label), where)
 
     def read(part: str, rows: Rows) -> Iterator[tuple[str, Picture]]:
-        return _read(parts[part], columns, rows)
+        return _read(parts[part], columns.image, rows)
 
-    return Pool(classes, labels, read, named=named)
+    warnings = (f"left out, being of no split: {', '.join(left_out)}",) if left_out else ()
+    return Pool(classes, labels, read, named=named, warnings=warnings)
 
 
-def number_classes(
-    raw: Mapping[str, np.ndarray[Any, Any]], names: tuple[str, ...] = ()
-) -> tuple[tuple[str, ...], dict[str, Labels], bool]:
-    """(class names, numbers per part, whether the names are words) from labels as they were written.
+def _joined(arrays: list[Array]) -> Array:
+    """Labels of one part; files without rows have no say in what labels are."""
+    return np.concatenate([values for values in arrays if len(values)] or arrays[:1])
 
-    Text is numbered in alphabetical order. Numbers are kept where `names` has them, else ranked.
 
-    Raises:
-        DataError: a label that is neither, or one beyond the names.
-    """
-    together = np.concatenate(list(raw.values()))
-    if together.dtype.kind in "iub":
-        kinds = np.unique(together)
-        if names and len(kinds) and not 0 <= kinds[0] <= kinds[-1] < len(names):
-            raise DataError(
-                f"labels run from {kinds[0]} to {kinds[-1]}, but there are {len(names)} class names"
-            )
-        if names:
-            return names, {part: values.astype(np.int64) for part, values in raw.items()}, True
-    elif together.dtype.kind == "U":
-        kinds = np.unique(together)
-    else:
-        raise DataError(f"labels must be whole numbers or text, not {together.dtype}")
-    numbers = {part: np.searchsorted(kinds, values).astype(np.int64) for part, values in raw.items()}
-    return tuple(str(kind) for kind in kinds), numbers, together.dtype.kind == "U"
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """A sentence for whatever pyarrow raises on broken bytes: its own errors, OSError, ValueError and others."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path}: not a readable parquet file ({reason[:200]})") from None
 
 
 def _open(path: Path) -> Any:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        raise DataError(f"{path}: not a readable parquet file ({str(error).splitlines()[0]})") from None
+    return pq.ParquetFile(path)
 
 
 def _columns(path: Path) -> Columns:
-    schema: pa.Schema = _open(path).schema_arrow
-    features = _features(schema)
-    images = [c for c in schema.names if features.get(c, {}).get("_type") == "Image"]
-    images += [c for c in IMAGE_COLUMNS if c in schema.names]
-    labels = [c for c in schema.names if features.get(c, {}).get("_type") == "ClassLabel"]
-    labels += [c for c in LABEL_COLUMNS if c in schema.names]
-    if not images or not labels:
-        missing = "image" if not images else "label"
-        known = IMAGE_COLUMNS if not images else LABEL_COLUMNS
-        found = ", ".join(schema.names)
-        raise DataError(f"{path}: no {missing} column ({', '.join(known)}); it has: {found}")
-    label = next((c for c in LABEL_COLUMNS if c in labels), labels[0])
-    return Columns(images[0], label, tuple(features.get(label, {}).get("names") or ()))
+    with _reading(path):
+        schema: pa.Schema = _open(path).schema_arrow
+        kinds = {name: feature.get("_type") for name, feature in _features(schema).items()}
+        images = [c for c in schema.names if kinds.get(c) == "Image"]
+        labels = [c for c in schema.names if kinds.get(c) == "ClassLabel"]
+        return choose_columns(str(path), schema.names, images, labels)
 
 
 def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
-    """The hub's description of the columns; empty where there is none."""
-    text = (schema.metadata or {}).get(b"huggingface", b"{}")
+    """The hub's description of the columns; empty where there is none or it is none."""
     try:
-        features = json.loads(text)["info"]["features"]
-    except (ValueError, KeyError, TypeError):
+        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    if not isinstance(features, dict):
         return {}
     return {name: value for name, value in features.items() if isinstance(value, dict)}
 
 
-def _labels(path: Path, columns: Columns) -> np.ndarray[Any, Any]:
-    file = _open(path)
-    if missing := [name for name in (columns.image, columns.label) if name not in file.schema_arrow.names]:
-        raise DataError(f"{path}: no column '{missing[0]}', which the other files have")
-    column = file.read([columns.label]).column(0)
-    if column.null_count:
-        raise DataError(f"{path}: {column.null_count} rows have no {columns.label}")
-    values = np.asarray(column.to_pylist() or [], dtype=None if len(column) else np.int64)
-    return values
+def _class_names(path: Path, label: str) -> tuple[str, ...]:
+    with _reading(path):
+        feature = _features(_open(path).schema_arrow).get(label, {})
+    inner = feature.get("feature")  # of a list of labels
+    return class_names(feature.get("names") or (inner.get("names") if isinstance(inner, dict) else None))
 
 
-def _read(paths: list[Path], columns: Columns, rows: Rows) -> Iterator[tuple[str, Picture]]:
+def _labels(path: Path, columns: Columns) -> Array:
+    with _reading(path):
+        file = _open(path)
+        for name in (columns.image, columns.label):
+            if name not in file.schema_arrow.names:
+                raise DataError(f"{path}: no column '{name}', which the other files have")
+        column = file.read([columns.label]).column(0)
+        if column.null_count:
+            raise DataError(f"{path}: {many(column.null_count, 'row')} without {columns.label}")
+        return label_values(column.to_pylist(), f"{path}: column {columns.label}")
+
+
+def _named_files(path: Path, image: str) -> list[Path]:
+    """Picture files that a table names instead of holding them."""
+    with _reading(path):
+        file = _open(path)
+        if not _names_files(file, image):
+            return []
+        cells = file.read([image]).column(image).to_pylist()
+    paths = [cell["path"] if isinstance(cell, dict) else cell for cell in cells]
+    found = (file_of(name, path.parent) for name in paths if isinstance(name, str))
+    return [file for file in found if file]
+
+
+def _names_files(file: Any, image: str) -> bool:
+    """Whether the pictures are text, or structs whose bytes are all missing."""
+    import pyarrow as pa
+
+    if image not in file.schema_arrow.names:
+        return False  # said where labels are read
+    kind = file.schema_arrow.field(image).type
+    if not pa.types.is_struct(kind):
+        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    if not kind.get_field_index("path") >= 0:
+        return False
+    batches = file.iter_batches(1, columns=[image])  # the first picture stands for all
+    first = next(batches, None)
+    return first is not None and len(first) > 0 and not (first.column(0)[0].as_py() or {}).get("bytes")
+
+
+def _batches(path: Path, image: str) -> Iterator[Any]:
+    with _reading(path):
+        for batch in _open(path).iter_batches(BATCH, columns=[image]):
+            yield batch.column(0)
+
+
+def _read(paths: list[Path], image: str, rows: Rows) -> Iterator[tuple[str, Picture]]:
     """Ascending rows over the files one after another, a batch in memory at a time."""
     start = at = 0
     for path in paths:
         first = start
-        for batch in _open(path).iter_batches(BATCH, columns=[columns.image]):
-            stop = start + len(batch)
+        for column in _batches(path, image):
+            stop = start + len(column)
             end = int(np.searchsorted(rows, stop))
             if end > at:
-                wanted = batch.column(0).take((rows[at:end] - start).tolist())
-                for row, value in zip(rows[at:end], wanted.to_pylist(), strict=True):
-                    yield f"{path} row {row - first}", cell_bytes(value)
+                with _reading(path):
+                    cells = column.take((rows[at:end] - start).tolist()).to_pylist()
+                for row, value in zip(rows[at:end], cells, strict=True):
+                    where = f"{path} row {row - first}"
+                    yield where, picture_of(value, f"{where}, column {image}", path.parent)
             start, at = stop, end
             if at == len(rows):
                 return
-
-
-def cell_bytes(value: Any) -> bytes:
-    """The encoded picture of one cell; nothing where it is empty or only names a file elsewhere."""
-    if isinstance(value, dict):
-        value = value.get("bytes")
-    return value if isinstance(value, bytes) else b""
+    if at < len(rows):
+        raise DataError(f"{paths[-1]}: {len(rows) - at:,} pictures fewer than labels")

@@ -14,7 +14,8 @@ import numpy as np
 
 from attnsearch.core.text import many
 from attnsearch.data.dataset import BadImage, Labels, Pixels, Pool, Rows, class_counts
-from attnsearch.data.images import decode, fit, raise_bad, size_of
+from attnsearch.data.images import as_channels, decode, fit, raise_bad, size_of
+from attnsearch.data.scale import Scales
 from attnsearch.data.split import Plan, check_classes, plan_splits
 from attnsearch.data.store import Prepared
 
@@ -22,7 +23,7 @@ PROBED = 512  # images whose headers decide the common size
 KEPT_AS_IS = 96  # sides up to this are kept where all images share one size
 SMALLEST, LARGEST = 32, 64  # of the side chosen for images of mixed or large size
 STRIDE = 32  # of an ImageNet ResNet; smaller images carry no detail for it
-FORMAT = 1  # raise it when prepared arrays change; part of every fingerprint
+FORMAT = 2  # raise it when prepared arrays change; part of every fingerprint
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,11 @@ def prepare(pool: Pool, name: str, options: Options, *, skip_bad: bool, folder: 
     total = sum(len(rows) for _, rows in plan.values())
     arrays: dict[str, tuple[Pixels, Labels]] = {}
     bad: list[str] = []
+    scales = Scales(pool)
     for split, (part, rows) in plan.items():
         images = _allocate(folder, split, (len(rows), height, width, pool.channels))
         good = np.zeros(len(rows), bool)
-        for at, picture in enumerate(_decoded(pool, part, rows, height, width)):
+        for at, picture in enumerate(_decoded(pool, scales, part, rows, height, width)):
             if isinstance(picture, BadImage):
                 bad.append(picture.sentence)
             else:
@@ -65,7 +67,11 @@ def prepare(pool: Pool, name: str, options: Options, *, skip_bad: bool, folder: 
     if bad:
         check_classes(pool.classes, {split: labels for split, (_, labels) in arrays.items()}, name)
     meta = _facts(pool, arrays, (pool.channels, height, width), size_note)
-    meta |= {"bad": bad, "images": total, "warnings": [*pool.warnings, *warnings, *_copies(arrays)]}
+    meta |= {
+        "bad": bad,
+        "images": total,
+        "warnings": [*pool.warnings, *warnings, *scales.notes, *_copies(arrays)],
+    }
     return Prepared(meta, folder, {} if folder else arrays)
 
 
@@ -112,10 +118,15 @@ def _choose_size(pool: Pool, plan: Plan, side: int | None) -> tuple[tuple[int, i
     return (chosen, chosen), f"resized to {chosen}×{chosen} from {shape} (median)", warnings
 
 
-def _decoded(pool: Pool, part: str, rows: Rows, height: int, width: int) -> Iterator[Pixels | BadImage]:
+def _decoded(
+    pool: Pool, scales: Scales, part: str, rows: Rows, height: int, width: int
+) -> Iterator[Pixels | BadImage]:
     for path, picture in pool.read(part, rows):
-        pixels = decode(path, picture) if isinstance(picture, bytes) else picture
-        yield pixels if isinstance(pixels, BadImage) else fit(pixels, height, width)
+        numbers = decode(path, picture) if isinstance(picture, bytes) else picture
+        pixels = numbers if isinstance(numbers, BadImage) else scales.to_bytes(path, numbers)
+        yield (
+            pixels if isinstance(pixels, BadImage) else fit(as_channels(pixels, pool.channels), height, width)
+        )
 
 
 def _allocate(folder: Path | None, split: str, shape: tuple[int, ...]) -> Pixels:

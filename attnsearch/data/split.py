@@ -88,12 +88,12 @@ def stratified(labels: Labels, count: int, seed: int = 0) -> Rows:
     return np.sort(np.concatenate(rows))
 
 
-def check_redealable(data: Data) -> None:
-    """Raise `UsageError` where single images cannot be dealt anew without a copy of one on both sides."""
+def check_can_resplit(data: Data) -> None:
+    """Raise `UsageError` where a split by single images would put copies of one on both sides."""
     if data.name == "cluttered-digits":
         raise UsageError(
-            "--resplit: cluttered-digits shows each digit image on several canvases, and dealt one by one they would "
-            "stand in train and val alike; use it with digits, or with data whose images stand each for itself"
+            "--resplit: cluttered-digits shows each digit image on several canvases, which would be in train and val "
+            "alike; use it with digits, or with data where each image is of its own"
         )
 
 

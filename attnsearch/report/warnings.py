@@ -75,9 +75,9 @@ def images(report: Report) -> str:
             f"error is known to ±{half:.1f} points (95 %) and a difference between two archs to at most "
             f"±{half * math.sqrt(2):.1f}, less the more they err on the same images; more seeds do not lessen that."
         )
-    if isinstance(count, int) and count > 0 and report.baseline and _redealt(report):
+    if isinstance(count, int) and count > 0 and report.baseline and _resplit(report):
         return (
-            f"Each seed block has its own {count:,} validation images, dealt from the same pool, so that the intervals "
+            f"Each seed has its own {count:,} validation images, drawn from the same pool, so that the intervals "
             "take in most of what the choice of images does; all blocks share that pool, so not the whole of it."
         )
     return ""
@@ -86,11 +86,11 @@ def images(report: Report) -> str:
 def _image_limit(report: Report) -> float | None:
     """Half the 95 % interval of the baseline's error over images, in points; None where blocks have their own."""
     count, plain = (report.facts.get("data") or {}).get("val"), report.baseline
-    if not isinstance(count, int) or count < 1 or plain is None or _redealt(report):
+    if not isinstance(count, int) or count < 1 or plain is None or _resplit(report):
         return None
     share = plain.standing.mean / 100
     return 196 * math.sqrt(share * (1 - share) / count)
 
 
-def _redealt(report: Report) -> bool:
+def _resplit(report: Report) -> bool:
     return bool((report.facts.get("recipe") or {}).get("resplit"))

@@ -21,7 +21,7 @@ from attnsearch.core.limits import Limit, parse_limits
 from attnsearch.core.machine import cores, pick_devices, versions, worker_count
 from attnsearch.core.settings import Settings
 from attnsearch.cost.cost_table import CostTable
-from attnsearch.data import Data, check_redealable, open_data
+from attnsearch.data import Data, check_can_resplit, open_data
 from attnsearch.sample.rungs import Rungs
 from attnsearch.space.space import Space, load_space, shipped_spaces
 from attnsearch.store import database
@@ -67,7 +67,7 @@ class Run:
             devices = pick_devices(settings.device)
             data = open_data(settings.data, **settings.data_options())
             if self.space.recipe.resplit:
-                check_redealable(data)
+                check_can_resplit(data)
             for warning in data.warnings:
                 self.observer.note(warning)
             if data.ignored:

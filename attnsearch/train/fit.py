@@ -65,7 +65,7 @@ def fit(
         Diverged: a loss is NaN or infinite.
         Stopped: `on_epoch` returned False.
     """
-    data = redealt(data, seed) if recipe.resplit else data
+    data = resplit(data, seed) if recipe.resplit else data
     device = data.train_images.device
     dtype = precision(recipe, device)
     torch.manual_seed(_derived(seed, "network"))
@@ -117,8 +117,8 @@ def device_data(data: Data, recipe: Recipe, device: torch.device | str) -> Devic
     )
 
 
-def redealt(data: DeviceData, seed: int) -> DeviceData:
-    """The same images, dealt anew into training and validation: as many of each class in each as before.
+def resplit(data: DeviceData, seed: int) -> DeviceData:
+    """The same images, split again into training and validation by the seed: as many of each class in each as before.
 
     Mean and standard deviation stay those of the first split.
     """
