@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 from attnsearch.sample.ehvi import hypervolume
-from attnsearch.sample.pruning import MoAsha, NeverStop, ParetoAtRung, Pruner
+from attnsearch.sample.mo_asha import MoAsha
+from attnsearch.sample.pareto_at_rung import ParetoAtRung
+from attnsearch.sample.pruner_base import NeverStop, Pruner
 from attnsearch.statistics.front import pareto
 from benchmarks.replay import SAMPLERS, Curve, Search, Trace
 from benchmarks.tables import Floats, Table

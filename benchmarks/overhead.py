@@ -16,7 +16,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import create_trial
 
 from attnsearch.sample import Domain, PoolEHVI, Uniform
-from attnsearch.sample.pruning import ParetoAtRung
+from attnsearch.sample.pareto_at_rung import ParetoAtRung
 from attnsearch.statistics.false_stops import Run
 from benchmarks.replay import SAMPLERS, Problem, Search
 from benchmarks.tables import Attn6

@@ -17,7 +17,7 @@ from scipy.stats import kendalltau
 from attnsearch.core.errors import Exhausted
 from attnsearch.sample import Dedup, Domain, PoolEHVI, Uniform
 from attnsearch.sample.ehvi import hypervolume
-from attnsearch.sample.pruning import NeverStop, Pruner
+from attnsearch.sample.pruner_base import NeverStop, Pruner
 from attnsearch.statistics.false_stops import Run
 from benchmarks.tables import Codes, Floats, Sites
 

@@ -25,7 +25,9 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import t as student
 
-from attnsearch.sample.pruning import MoAsha, NeverStop, ParetoAtRung, Pruner
+from attnsearch.sample.mo_asha import MoAsha
+from attnsearch.sample.pareto_at_rung import ParetoAtRung
+from attnsearch.sample.pruner_base import NeverStop, Pruner
 from attnsearch.statistics.false_stops import audit
 from benchmarks import fresh, overhead
 from benchmarks.replay import SAMPLERS, Curve, Problem, Search, Trace

@@ -123,14 +123,14 @@ def _study_of(trials: int, folder: Path) -> None:
     from attnsearch.cost.cost_table import CostTable
     from attnsearch.space.space import load_space
     from attnsearch.store import database
-    from attnsearch.store.study_store import Book
+    from attnsearch.store.study_store import StudyStore
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = load_space("cbam_variants")
     table, rng = CostTable(space, (3, 32, 32), 10), np.random.default_rng(0)
     sites = {site: list(options) for site, options in space.sites.items()}
     opened = database.open_storage(f"sqlite:///{folder / 'attnsearch.db'}", create=True)
-    book = Book(
+    store = StudyStore(
         opened,
         "bench",
         {site: tuple(options) for site, options in sites.items()},
@@ -138,7 +138,7 @@ def _study_of(trials: int, folder: Path) -> None:
         ["macs"],
     )
     archs = [space.baseline(), *(space.sample(seed) for seed in range(trials))]
-    book.facts(costs_chosen=["macs"], cost="macs", sites=sites, size=space.size(), baseline=archs[0].key)
+    store.set_attrs(costs_chosen=["macs"], cost="macs", sites=sites, size=space.size(), baseline=archs[0].key)
     repeats = trials // 10
     plan = [(arch, 0, "search") for arch in archs[: trials - repeats]]
     plan += [(archs[i % 33], 900 + i // 33, "confirm") for i in range(repeats)]
@@ -146,7 +146,7 @@ def _study_of(trials: int, folder: Path) -> None:
     for arch, seed, role in plan:
         choice = space.choice(arch)
         costs = table.of(arch, choice)
-        row = book.begin(
+        row = store.start(
             TrialResult(
                 arch.key,
                 str(arch),
@@ -163,8 +163,8 @@ def _study_of(trials: int, folder: Path) -> None:
         error = float(means[archs.index(arch)] + rng.normal(0, 1))
         curve = tuple(Epoch(e + 1, 1.0, 1.0, error + 8 * (5 - e), 1.0) for e in range(6))
         for epoch in curve:
-            book.epoch(row.number, epoch, None)
-        book.finish(row.number, Outcome(row.number, "complete", curve))
+            store.add_epoch(row.number, epoch, None)
+        store.finish(row.number, Outcome(row.number, "complete", curve))
 
 
 def memory(args: argparse.Namespace) -> Figures:

@@ -22,7 +22,7 @@ from attnsearch.core.jobs import Outcome, Progress
 from attnsearch.core.settings import Settings
 from attnsearch.core.trial import Epoch
 from attnsearch.space.space import load_space
-from attnsearch.study.coordinator import Observer
+from attnsearch.study.observer import Observer
 from attnsearch.study.run import Run
 from attnsearch.study.study import open_study
 
@@ -93,7 +93,7 @@ def run(folder: Path, engine=None, **settings):
             "attnsearch.study.run.write_report", lambda *_, **__: ""
         ),  # pictures would take most of the time
     ):
-        return doing.go()
+        return doing.execute()
 
 
 def killed(folder: Path, commit: int, **settings) -> bool:

@@ -1,4 +1,4 @@
-"""The coordinator and its agendas on an engine that answers at once, so that hundreds of trials take seconds."""
+"""The coordinator and its schedules on an engine that answers at once, so that hundreds of trials take seconds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from attnsearch.core.jobs import Outcome, Progress
 from attnsearch.core.settings import Settings
 from attnsearch.core.trial import Epoch
 from attnsearch.space.space import load_space
-from attnsearch.study.coordinator import Observer
+from attnsearch.study.observer import Observer
 from attnsearch.study.run import Run
 from attnsearch.study.study import open_study
 
@@ -109,7 +109,7 @@ def question(tmp_path):
 def go(question, tmp_path, monkeypatch, oracle=None, **settings):
     monkeypatch.setattr("attnsearch.train.pool.LocalPool", lambda *given, **options: oracle or Oracle())
     wanted = Settings(**{"data": "digits", "out": tmp_path / "results", "device": "cpu", **settings}).check()
-    return Run(question, wanted, Observer()).go()
+    return Run(question, wanted, Observer()).execute()
 
 
 def test_the_baseline_comes_first_with_as_many_seeds_as_any_rival(question, tmp_path, monkeypatch):

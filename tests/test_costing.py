@@ -8,7 +8,7 @@ import torch
 from fvcore.nn import FlopCountAnalysis
 
 from attnsearch.build.resnet import build
-from attnsearch.core.limits import parse_limits
+from attnsearch.core.costs import parse_limits
 from attnsearch.cost.cost_table import CostTable, map_size
 from attnsearch.space.space import load_space
 

@@ -13,7 +13,7 @@ from attnsearch.core.errors import NoResultError, UsageError
 from attnsearch.core.settings import Settings
 from attnsearch.core.trial import StudyRecord, TrialResult
 from attnsearch.study import planning
-from attnsearch.study.coordinator import Observer
+from attnsearch.study.observer import Observer
 from tests.instant import instead_of_workers
 
 SPACE = """

@@ -10,7 +10,9 @@ from scipy.stats import norm
 
 from attnsearch.core.errors import UsageError
 from attnsearch.core.settings import PRUNERS
-from attnsearch.sample.pruning import ParetoAtRung, make_pruner, priorities, reservation
+from attnsearch.sample.mo_asha import priorities
+from attnsearch.sample.pareto_at_rung import ParetoAtRung, reservation
+from attnsearch.sample.pruners import make_pruner
 from attnsearch.statistics.false_stops import Run, Tally, audit
 
 PAR = ParetoAtRung(audited=0.0)

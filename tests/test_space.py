@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from attnsearch.core.costs import parse_limits
 from attnsearch.core.errors import AttnsearchError, SpaceError, UsageError
-from attnsearch.core.limits import parse_limits
 from attnsearch.space.arch import Arch, Stage
 from attnsearch.space.canonical import canonical
 from attnsearch.space.space import load_space, shipped_spaces

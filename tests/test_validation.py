@@ -10,7 +10,7 @@ import attnsearch
 from attnsearch.core.errors import UsageError
 from attnsearch.report.archs import audit_label
 from attnsearch.study import proxy_audit
-from attnsearch.study.coordinator import Observer
+from attnsearch.study.observer import Observer
 from tests.instant import instead_of_workers
 
 SPACE = """

@@ -6,7 +6,6 @@ put into a slot adds names (`layer1.0.attention.*`) and never changes one of the
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -17,6 +16,7 @@ from torch.overrides import handle_torch_function, has_torch_function, has_torch
 from attnsearch.blocks import registry
 from attnsearch.build.shortcuts import PadChannels
 from attnsearch.core.errors import BlockError, UsageError
+from attnsearch.core.seeds import derive
 from attnsearch.space.arch import Arch, Block, Host, Stage
 
 NECK_LEVELS = 3  # a neck reads the three deepest stages, as PMFSNet's does
@@ -341,7 +341,6 @@ def _seeded(seed: int | None, name: str) -> Iterator[None]:
     if seed is None:
         yield
         return
-    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int.from_bytes(digest[:7], "big"))
+        torch.manual_seed(derive(seed, name))
         yield

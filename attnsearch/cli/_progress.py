@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from attnsearch.core.jobs import Progress
 from attnsearch.core.text import many
 from attnsearch.core.trial import TrialResult
-from attnsearch.study.coordinator import Observer
+from attnsearch.study.observer import Observer
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

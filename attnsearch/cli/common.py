@@ -153,9 +153,9 @@ def add_plugins(files: list[Path]) -> None:
 def check_study(name: str | None, storage: str | None, out: Path) -> None:
     """Answer the name of a study that is not there, before anything heavy is imported to read one."""
     from attnsearch.core.settings import Settings
-    from attnsearch.store import glance
+    from attnsearch.store import sqlite
 
-    glance.check_study(name, Settings(storage=storage, out=out).url())
+    sqlite.check_study(name, Settings(storage=storage, out=out).url())
 
 
 def note(message: str) -> None:

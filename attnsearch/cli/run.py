@@ -78,7 +78,7 @@ def run(
     """
     from attnsearch.core.settings import Settings
     from attnsearch.space.space import load_space
-    from attnsearch.store import glance
+    from attnsearch.store import sqlite
 
     given = {name: value for name, value in locals().items() if name in Settings.__dataclass_fields__}
     given["enqueue"] = tuple(enqueue)
@@ -86,7 +86,7 @@ def run(
     add_plugins(plugin)
     question = load_space(space)
     if not resume:
-        glance.check_free(settings.study or question.name, settings.url())
+        sqlite.check_free(settings.study or question.name, settings.url())
     finished = _watched(question, settings)
     _show(finished, out / finished.name, json)
 
@@ -98,7 +98,7 @@ def _watched(question: Space, settings: Settings) -> Study:
 
     watcher = observer()
     try:
-        return Run(question, settings, watcher).go()
+        return Run(question, settings, watcher).execute()
     finally:
         watcher.close()
 

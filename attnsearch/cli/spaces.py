@@ -11,7 +11,7 @@ from attnsearch.cli.common import Json, Plugins, add_plugins, show_json, show_ta
 from attnsearch.core.text import many
 
 if TYPE_CHECKING:
-    from attnsearch.core.limits import Limit
+    from attnsearch.core.costs import Limit
     from attnsearch.report.table import Table
     from attnsearch.space.space import Space
 
@@ -33,7 +33,7 @@ def spaces(
 
     One by name or file: its choices, number of archs and range of costs, without training.
     """
-    from attnsearch.core.limits import parse_limits
+    from attnsearch.core.costs import parse_limits
     from attnsearch.space.space import load_space
 
     add_plugins(plugin)

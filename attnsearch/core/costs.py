@@ -1,9 +1,12 @@
-"""Names of the costs, each with its unit and the direction that is better. Plain values, no torch."""
+"""Costs: each with its unit and the direction that is better, and upper bounds on them. Plain values, no torch."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
+
+from attnsearch.core.errors import UsageError, unknown
 
 
 @dataclass(frozen=True)
@@ -34,3 +37,39 @@ COSTS: dict[str, CostInfo] = {
         CostInfo("memory_mb", "MB", "lower", "Peak memory of one pass; 1 MB is 10^6 bytes."),
     )
 }
+
+LIMITED = ("params", "macs", "flops", "activations", "bytes_moved")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """An upper bound on a cost; `relative` bounds are times the baseline's."""
+
+    cost: str
+    value: float
+    relative: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.cost}<={self.value:g}{'x' if self.relative else ''}"
+
+
+def parse_limits(text: str) -> tuple[Limit, ...]:
+    """`params<=1.2x,macs<=60M` as limits; raises `UsageError`."""
+    limits = []
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        match = re.fullmatch(r"(\w+)\s*<=\s*(\S+)", part)
+        if match is None:
+            raise UsageError(f"Cannot read the limit '{part}': write for example params<=1.2x,macs<=60M")
+        limits.append(read_limit(match[1], match[2]))
+    return tuple(limits)
+
+
+def read_limit(cost: str, text: str) -> Limit:
+    """The bound `1.2x`, `60M` or `250000` on a cost; raises `UsageError`."""
+    if cost not in LIMITED:
+        raise UsageError(unknown("cost of a limit", cost, LIMITED))
+    match = re.fullmatch(r"(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)([kKMGx]?)", str(text).strip())
+    if match is None or float(match[1]) <= 0:
+        raise UsageError(f"Cannot read the limit '{text}' of {cost}: write for example 1.2x, 60M or 250000")
+    scale = {"": 1, "x": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}[match[2]]
+    return Limit(cost, float(match[1]) * scale, relative=match[2] == "x")

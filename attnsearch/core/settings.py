@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from attnsearch.core.checks import check_data, check_side
+from attnsearch.core.costs import LIMITED, parse_limits
 from attnsearch.core.errors import UsageError, unknown
-from attnsearch.core.limits import LIMITED, parse_limits
 
 DESIGNS = ("search", "loo", "add", "swap", "factorial")
 CONTROLS = ("null", "width", "frozen", "none")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from attnsearch.build.resnet import StageMaker, build, stem_channels
-from attnsearch.core.limits import LIMITED, Limit
+from attnsearch.core.costs import LIMITED, Limit
 from attnsearch.cost.measure import COMPUTED, measure_made
 from attnsearch.space.arch import Arch, Block, Host, Stage, plain
 from attnsearch.space.space import Space

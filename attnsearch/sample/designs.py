@@ -25,7 +25,7 @@ from attnsearch.statistics import aliases
 Kind = Literal["loo", "add", "swap", "factorial"]
 Settings = Mapping[str, str]
 Sites = Mapping[str, Sequence[str]]
-Cell = tuple[str, int]
+VariantSeed = tuple[str, int]
 
 FULL = 5  # two-level sites up to which a factorial is full: 32 variants
 MOST = 15  # sites that 32 runs of resolution IV hold
@@ -59,16 +59,16 @@ class Design:
             raise UsageError(f"The design already has a variant '{taken[0]}'")
         return replace(self, variants={**self.variants, **{name: {} for name in names}})
 
-    def order(self, done: Collection[Cell] = (), *, seed: int = 0) -> list[Cell]:
-        """(variant, block) cells still to run: block after block, in an order random within each.
+    def order(self, done: Collection[VariantSeed] = (), *, seed: int = 0) -> list[VariantSeed]:
+        """(variant, block) runs still to run: block after block, in an order random within each.
 
         A block's order depends on `seed` and on the block alone, so that more blocks change no earlier one.
         """
-        cells: list[Cell] = []
+        runs: list[VariantSeed] = []
         for block in self.blocks:
             names = np.random.default_rng([seed, block]).permutation(list(self.variants))
-            cells += [(str(name), block) for name in names]
-        return [cell for cell in cells if cell not in done]
+            runs += [(str(name), block) for name in names]
+        return [run for run in runs if run not in done]
 
 
 def loo(sites: Sites, *, baseline: Settings, reference: Settings, seeds: Sequence[int]) -> Design:

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from attnsearch.core.trial import TrialResult
-from attnsearch.sample.pruning import Decision, make_pruner
+from attnsearch.sample.pruner_base import Decision
+from attnsearch.sample.pruners import make_pruner
 from attnsearch.statistics.false_stops import Run, audit
 from attnsearch.statistics.front import pooled_sd
 

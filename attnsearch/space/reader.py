@@ -10,8 +10,8 @@ from dataclasses import fields
 from typing import Any
 
 from attnsearch.blocks import registry
+from attnsearch.core.costs import Limit, read_limit
 from attnsearch.core.errors import BlockError, SpaceError, UsageError, did_you_mean, unknown
-from attnsearch.core.limits import Limit, read_limit
 from attnsearch.core.settings import DESIGNS
 from attnsearch.core.text import many
 from attnsearch.core.trial import Recipe

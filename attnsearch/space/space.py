@@ -31,8 +31,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from attnsearch.core.costs import Limit
 from attnsearch.core.errors import BlockError, SpaceError, UsageError, unknown
-from attnsearch.core.limits import Limit
 from attnsearch.core.trial import Recipe
 from attnsearch.space import yaml_file
 from attnsearch.space.arch import NONE, Arch, Block, Host, Stage, plain

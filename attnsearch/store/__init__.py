@@ -1,4 +1,4 @@
-"""Where studies are kept: `database` opens it, `book` writes them; `glance` and `reading` ask SQLite alone.
+"""Where studies are kept: `database` opens a storage, `study_store` writes a study, `sqlite` reads without Optuna.
 
-Nothing is imported here: a mistyped name is answered by `glance` alone, in milliseconds.
+Nothing is imported here: a mistyped name is answered by `sqlite` alone, in milliseconds.
 """

@@ -24,7 +24,7 @@ from optuna.storages import BaseStorage, RDBStorage
 
 from attnsearch.core.checks import check_url, masked
 from attnsearch.core.errors import EnvironmentFault
-from attnsearch.store.glance import check_is_there, read_only, sqlite_path
+from attnsearch.store.sqlite import check_is_there, read_only, sqlite_path
 
 BUSY = 60.0  # seconds: a dashboard or a backup may hold the file for a while, and no finished trial may be lost to it
 # SQLite's write-ahead log needs memory that all its processes share, which no network file system has.

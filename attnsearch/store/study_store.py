@@ -29,8 +29,7 @@ from sqlalchemy import delete, insert
 from attnsearch.core.errors import Exhausted, UsageError, unknown
 from attnsearch.core.jobs import Outcome
 from attnsearch.core.trial import Epoch, StudyRecord, TrialResult
-from attnsearch.store.glance import CURVES
-from attnsearch.store.sqlite import to_row
+from attnsearch.store.sqlite import CURVES, to_row
 
 
 class ArchSampler(Protocol):
@@ -55,7 +54,7 @@ def study_names(storage: BaseStorage) -> list[str]:
     return [study.study_name for study in storage.get_all_studies() if not study.study_name.endswith(CURVES)]
 
 
-class Book:
+class StudyStore:
     """The study as its one coordinator writes it; `results` is kept in memory, in step with the storage.
 
     Args:
@@ -92,20 +91,20 @@ class Book:
         }
 
     @classmethod
-    def reopen(cls, storage: Any, name: str) -> Book:
-        """The book of a study that exists, with the sites and objectives that it began with."""
+    def reopen(cls, storage: Any, name: str) -> StudyStore:
+        """The store of a study that exists, with the sites and objectives that it began with."""
         study = optuna.load_study(study_name=name, storage=storage)
         kept = study.user_attrs
         return cls(storage, name, kept["sites"], study.metric_names or [], kept["costs_chosen"])
 
-    def begin(self, row: TrialResult, sites: Mapping[str, str] | None) -> TrialResult:
+    def start(self, row: TrialResult, sites: Mapping[str, str] | None) -> TrialResult:
         """Write a trial as RUNNING with all that is known before training; gives it back with its number."""
         trial_id = self.storage.create_new_trial(self.study._study_id)
         number = self.storage.get_trial_number_from_id(trial_id)
-        return self.describe(replace(row, number=number), sites or {})
+        return self.write(replace(row, number=number), sites or {})
 
     def ask(self, sampler: ArchSampler) -> tuple[int, dict[str, str]]:
-        """A new trial from the sampler: its number and the option of each site. `describe` says the rest of it.
+        """A new trial from the sampler: its number and the option of each site. `write` adds the rest of it.
 
         Raises:
             Exhausted: nothing is left to propose.
@@ -122,8 +121,8 @@ class Book:
             raise
         return trial.number, choice
 
-    def describe(self, row: TrialResult, sites: Mapping[str, str]) -> TrialResult:
-        """Say of a trial that `ask` made what `begin` says of its own."""
+    def write(self, row: TrialResult, sites: Mapping[str, str]) -> TrialResult:
+        """Write all that is known before training of a trial that `ask` made."""
         self._attach(self._id(row.number), _attributes(row), sites)
         self.results[row.number] = row
         mirror = self.storage.create_new_trial(self._curves._study_id)
@@ -131,7 +130,7 @@ class Book:
         self._mirror[row.number] = mirror
         return row
 
-    def epoch(self, number: int, epoch: Epoch, rung: int | None = None) -> TrialResult:
+    def add_epoch(self, number: int, epoch: Epoch, rung: int | None = None) -> TrialResult:
         """Mirror one epoch; at a rung its error is also kept with the trial."""
         self.storage.set_trial_intermediate_value(self._mirror[number], epoch.epoch, epoch.val_error)
         if rung is not None:
@@ -172,19 +171,20 @@ class Book:
         self.results[number] = row
         return row
 
-    def note(self, number: int, **attributes: Any) -> None:
-        """Further attributes of a trial."""
+    def set_trial_attrs(self, number: int, **attributes: Any) -> None:
+        """Write further attributes of a trial."""
         self._attach(self._id(number), attributes)
 
-    def facts(self, **facts: Any) -> None:
-        """Keep facts of the study, as plain JSON values."""
-        for key, value in facts.items():
+    def set_attrs(self, **attrs: Any) -> None:
+        """Write attributes of the study, plain JSON values."""
+        for key, value in attrs.items():
             self.storage.set_study_user_attr(self.study._study_id, key, value)
 
-    def fact(self, key: str) -> Any:
+    def get_attr(self, key: str) -> Any:
+        """An attribute of the study; None where it has none of that name."""
         return self.study.user_attrs.get(key)
 
-    def close_dead(self, retries: int, *, released: bool) -> None:
+    def fail_stale_trials(self, retries: int, *, released: bool) -> None:
         """Close what is left RUNNING, by this run or by one that is gone, so that it may be run again.
 
         Args:
@@ -206,15 +206,15 @@ class Book:
         for trial in self._curves.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self._finish_mirror(trial._trial_id, self.results.get(trial.user_attrs.get("search_trial", -1)))
 
-    def unfinished(self) -> list[TrialResult]:
-        """The last row of each cell whose training was lost and has not been begun again."""
+    def to_retry(self) -> list[TrialResult]:
+        """The last row of each arch x seed x epochs whose training was lost and has not been begun again."""
         rows = [self.results[number] for number in sorted(self.results)]
         standing = {(row.key, row.seed, row.epochs) for row in rows if not row.lost}
         last = {(row.key, row.seed, row.epochs): row for row in rows if row.lost and row.spec}
-        return [row for cell, row in last.items() if cell not in standing]
+        return [row for run, row in last.items() if run not in standing]
 
-    def record(self) -> StudyRecord:
-        """Facts and trials as they stand."""
+    def snapshot(self) -> StudyRecord:
+        """The study as it stands."""
         return StudyRecord(self.study.study_name, dict(self.study.user_attrs), tuple(self.results.values()))
 
     def _id(self, number: int) -> int:

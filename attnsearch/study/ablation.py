@@ -11,14 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from attnsearch.core.errors import UsageError
+from attnsearch.core.seeds import trial_seed
 from attnsearch.core.settings import Settings
 from attnsearch.cost.cost_table import CostTable
 from attnsearch.sample import designs
 from attnsearch.space.arch import Arch, Host, plain
 from attnsearch.space.canonical import canonical
 from attnsearch.space.space import Space
-from attnsearch.store.study_store import Book
-from attnsearch.study.schedule import Cell, counted, seed_of
+from attnsearch.store.study_store import StudyStore
+from attnsearch.study.tasks import Task, counted
 
 BLOCKS = 6  # seed blocks by default: the least with which a sign test could reach p < 0.05 (2 / 2^6 = 0.031)
 MATCHES = 3  # width-matched hosts at most: one serves all variants within 5 % of its MACs
@@ -35,13 +36,13 @@ class Variant:
     control: str = ""
 
 
-class DesignAgenda:
+class AblationSchedule:
     """Works off a design in whole seed blocks, the order random within each."""
 
-    aside = False
+    is_audit = False
 
-    def __init__(self, space: Space, table: CostTable, book: Book, settings: Settings) -> None:
-        self.book, self.settings = book, settings
+    def __init__(self, space: Space, table: CostTable, store: StudyStore, settings: Settings) -> None:
+        self.store, self.settings = store, settings
         self.kind = settings.design or space.design
         self.design, self.variants = laid_out(space, table, settings)
         rows = len(self.variants) * len(self.design.blocks)
@@ -51,9 +52,9 @@ class DesignAgenda:
     def baseline(self) -> Arch:
         return self.variants[self.design.baseline].arch
 
-    def next(self) -> Cell | None:
+    def next(self) -> Task | None:
         names = {variant.arch.key: name for name, variant in self.variants.items()}
-        done = {(names[r.key], r.seed) for r in counted(self.book) if r.key in names}
+        done = {(names[r.key], r.seed) for r in counted(self.store) if r.key in names}
         if len(done) >= self.total:
             return None
         order = self.design.order(done, seed=self.settings.seed)
@@ -61,15 +62,15 @@ class DesignAgenda:
             return None
         name, seed = order[0]
         variant = self.variants[name]
-        return Cell(variant.arch, seed, "design", protected=True, choice=variant.choice)
+        return Task(variant.arch, seed, "design", protected=True, choice=variant.choice)
 
     @property
     def ended(self) -> str:
         whole = f"{len(self.variants)} variants x {len(self.design.blocks)} seed blocks"
-        done = len(counted(self.book))
+        done = len(counted(self.store))
         return f"all {self.total} trials of {whole} are done" if done >= self.total else ""
 
-    def facts(self) -> dict[str, object]:
+    def attrs(self) -> dict[str, object]:
         """What the study keeps of the design, for its report."""
         return {
             "design": {
@@ -86,7 +87,7 @@ class DesignAgenda:
 
 def laid_out(space: Space, table: CostTable, settings: Settings) -> tuple[designs.Design, dict[str, Variant]]:
     """The design that is asked for, with its controls, and its variants by name."""
-    blocks = [seed_of(settings.seed, repeat) for repeat in range(settings.seeds or BLOCKS)]
+    blocks = [trial_seed(settings.seed, repeat) for repeat in range(settings.seeds or BLOCKS)]
     design = plan_design(space, settings.design or space.design, settings.reference, blocks)
     variants = {name: Variant(name, space.arch(choice), choice) for name, choice in design.variants.items()}
     wanted = [] if settings.controls == "none" else settings.controls.split(",")
@@ -211,4 +212,4 @@ def widened(host: Host, macs: float, table: CostTable) -> Host:
     return min((scaled(low), scaled(high)), key=lambda pair: abs(pair[1] - macs))[0]
 
 
-__all__ = ["BLOCKS", "DesignAgenda", "Variant", "controlled", "controls", "plan_design", "widened"]
+__all__ = ["BLOCKS", "AblationSchedule", "Variant", "controlled", "controls", "plan_design", "widened"]

@@ -15,10 +15,10 @@ from attnsearch.data import Data
 from attnsearch.sample.rungs import Rungs
 from attnsearch.space.arch import Arch
 from attnsearch.space.space import Space
-from attnsearch.store.study_store import Book
+from attnsearch.store.study_store import StudyStore
 
 
-def replay(old: StudyRecord, book: Book, space: Space, data: Data, rungs: Rungs) -> int:
+def replay(old: StudyRecord, store: StudyStore, space: Space, data: Data, rungs: Rungs) -> int:
     """Take every finished trial of `old` whose arch the space has; the answer is their number.
 
     Raises:
@@ -37,10 +37,10 @@ def replay(old: StudyRecord, book: Book, space: Space, data: Data, rungs: Rungs)
         choice = space.choice(Arch.from_dict(row.spec))
         if choice is None and row.key != space.baseline().key:
             continue
-        begun = book.begin(replace(row, state="running", curve=(), error=None, sites=choice or {}), choice)
+        begun = store.start(replace(row, state="running", curve=(), error=None, sites=choice or {}), choice)
         reached = [epoch.val_error for epoch in row.curve if epoch.epoch in rungs.epochs]
         known = {f"rung:{i}": error for i, error in enumerate(reached)} | {"replayed_from": old.name}
         outcome = Outcome(begun.number, row.state, row.curve, row.reason, row.seconds, row.device)
-        book.finish(begun.number, outcome, known)
+        store.finish(begun.number, outcome, known)
         taken += 1
     return taken

@@ -15,6 +15,7 @@ from statistics import median
 
 from attnsearch.core.errors import NoResultError, UsageError
 from attnsearch.core.machine import pick_devices
+from attnsearch.core.seeds import trial_seed
 from attnsearch.core.settings import Settings
 from attnsearch.core.trial import StudyRecord, TrialResult
 from attnsearch.cost.cost_table import CostTable
@@ -25,8 +26,7 @@ from attnsearch.statistics import Table
 from attnsearch.statistics.front import pooled_sd
 from attnsearch.statistics.noise import seed_correlation
 from attnsearch.statistics.power import mde
-from attnsearch.study.ablation import DesignAgenda, Variant, laid_out
-from attnsearch.study.schedule import seed_of
+from attnsearch.study.ablation import AblationSchedule, Variant, laid_out
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def measured(space: Space, settings: Settings, runs: int, told: Callable[[str], 
     worker = Worker(DataSource(settings.data, settings.data_options()), pick_devices(settings.device)[0])
     errors, seconds = [], []
     for i in range(runs):
-        job = Job(i, space.baseline().to_dict(), seed_of(settings.seed, i), recipe)
+        job = Job(i, space.baseline().to_dict(), trial_seed(settings.seed, i), recipe)
         outcome = worker.run(job, lambda progress: True)
         if outcome.state != "complete":
             raise NoResultError(f"the baseline could not be trained: {outcome.reason}")
@@ -123,9 +123,9 @@ def measured(space: Space, settings: Settings, runs: int, told: Callable[[str], 
     return Noise(sd, degrees, 0.0, median(seconds))
 
 
-def outlook(agenda: DesignAgenda, record: StudyRecord) -> str:
+def outlook(schedule: AblationSchedule, record: StudyRecord) -> str:
     """What a design about to run can see: in points where the study knows its noise, else in run sds."""
-    variants, seeds = len(agenda.variants), len(agenda.design.blocks)
+    variants, seeds = len(schedule.variants), len(schedule.design.blocks)
     said = f"{variants} variants x {seeds} seed blocks see, with 80 % power, effects of"
     try:
         noise = known(record)

@@ -16,6 +16,7 @@ import numpy as np
 
 from attnsearch.core.errors import NoResultError, UsageError
 from attnsearch.core.machine import pick_devices, worker_count
+from attnsearch.core.seeds import Repeats, trial_seed
 from attnsearch.core.settings import Settings
 from attnsearch.core.trial import StudyRecord, TrialResult
 from attnsearch.cost.cost_table import CostTable
@@ -23,15 +24,16 @@ from attnsearch.space.arch import Arch
 from attnsearch.space.space import Space
 from attnsearch.statistics import proxy
 from attnsearch.store import database
-from attnsearch.store.study_store import Book
-from attnsearch.study.coordinator import Observer, stopping, train_all, write_report
-from attnsearch.study.schedule import Cell, seed_of
+from attnsearch.store.study_store import StudyStore
+from attnsearch.study.coordinator import train_all, write_report
+from attnsearch.study.observer import Observer
+from attnsearch.study.signals import stopping
 from attnsearch.study.study import Study, data_of, open_study, settings_of, space_of
+from attnsearch.study.tasks import Task
 
 ARCHS = 30  # with as many the interval of a good proxy's partial tau stays above 0.2 in nine of ten audits
 FACTOR = 4
 REPEATED = 8
-REPEAT = 950  # audits draw seeds from here on, which no search, report or design reaches
 
 
 @dataclass(frozen=True)
@@ -42,37 +44,38 @@ class Plan:
     epochs: int
 
 
-class AuditAgenda:
+class AuditSchedule:
     """Short trainings that are missing, then one long training of every arch, then a second of the first eight."""
 
-    aside = True
+    is_audit = True
 
-    def __init__(self, plan: Plan, space: Space, book: Book, seed: int) -> None:
-        self.book = book
+    def __init__(self, plan: Plan, space: Space, store: StudyStore, seed: int) -> None:
+        self.store = store
         archs = [Arch.from_dict(spec) for spec in plan.archs]
-        short = [arch for arch in archs if not _short(book, arch.key, space.recipe.epochs)]
+        short = [arch for arch in archs if not _short(store, arch.key, space.recipe.epochs)]
         # What is short shares the seed of the study's first block, or a seed would tell the new archs from the old.
+        first, second = Repeats.AUDIT.take(2)
         wanted = [
             *((arch, space.recipe.epochs, 0) for arch in short),
-            *((arch, plan.epochs, REPEAT) for arch in archs),
-            *((arch, plan.epochs, REPEAT + 1) for arch in archs[:REPEATED]),
+            *((arch, plan.epochs, first) for arch in archs),
+            *((arch, plan.epochs, second) for arch in archs[:REPEATED]),
         ]
-        self.cells = [
-            Cell(arch, seed_of(seed, repeat), "audit", True, space.choice(arch), epochs=epochs)
+        self.tasks = [
+            Task(arch, trial_seed(seed, repeat), "audit", True, space.choice(arch), epochs=epochs)
             for arch, epochs, repeat in wanted
         ]
-        self.total = sum(not self._begun(cell) for cell in self.cells)
+        self.total = sum(not self._begun(task) for task in self.tasks)
 
-    def next(self) -> Cell | None:
-        return next((cell for cell in self.cells if not self._begun(cell)), None)
+    def next(self) -> Task | None:
+        return next((task for task in self.tasks if not self._begun(task)), None)
 
     @property
     def ended(self) -> str:
         return "" if self.next() else "all trainings of the audit are done"
 
-    def _begun(self, cell: Cell) -> bool:
-        wanted = cell.arch.key, cell.seed, cell.epochs, "audit"
-        rows = self.book.results.values()
+    def _begun(self, task: Task) -> bool:
+        wanted = task.arch.key, task.seed, task.epochs, "audit"
+        rows = self.store.results.values()
         return any((r.key, r.seed, r.epochs, r.role) == wanted and not r.lost for r in rows)
 
 
@@ -105,23 +108,23 @@ def validate(
     wanted = settings_of(record, storage=storage, out=out, **settings)
     url = wanted.url()
     with stopping() as stop, database.owned(url, record.name), database.faults(url):
-        book = Book.reopen(database.open_storage(url, create=False), record.name)
+        store = StudyStore.reopen(database.open_storage(url, create=False), record.name)
         space, data = space_of(record), data_of(record.facts)
         table = CostTable(space, data.image, len(data.classes))
-        plan = _planned(book, table, archs, factor)
-        agenda = AuditAgenda(plan, space, book, wanted.seed)
-        _tell(observer, book, plan, agenda.total, wanted)
+        plan = _planned(store, table, archs, factor)
+        schedule = AuditSchedule(plan, space, store, wanted.seed)
+        _tell(observer, store, plan, schedule.total, wanted)
         devices = pick_devices(wanted.device)
-        why = train_all(agenda, book, table, space.recipe, wanted, observer, devices, stop)
-        book.facts(audit=_outcome(book.record(), plan, space.recipe.epochs))
-        if fault := write_report(book.record(), out):
+        why = train_all(schedule, store, table, space.recipe, wanted, observer, devices, stop)
+        store.set_attrs(audit=_outcome(store.snapshot(), plan, space.recipe.epochs))
+        if fault := write_report(store.snapshot(), out):
             observer.note(fault)
         observer.ended(why)
-        return Study(record.name, book.record())
+        return Study(record.name, store.snapshot())
 
 
-def _tell(observer: Observer, book: Book, plan: Plan, total: int, settings: Settings) -> None:
-    facts = dict(book.study.user_attrs)
+def _tell(observer: Observer, store: StudyStore, plan: Plan, total: int, settings: Settings) -> None:
+    facts = dict(store.study.user_attrs)
     short = facts["recipe"]["epochs"]
     question = f"Does a proxy of {short} epochs rank archs as {plan.epochs} epochs do?"
     longer = {**facts["recipe"], "epochs": plan.epochs}
@@ -138,15 +141,15 @@ def _outcome(record: StudyRecord, plan: Plan, epochs: int) -> dict[str, Any]:
     return {**asdict(found), "epochs": epochs, "long_epochs": plan.epochs}
 
 
-def _planned(book: Book, table: CostTable, archs: int, factor: int) -> Plan:
+def _planned(store: StudyStore, table: CostTable, archs: int, factor: int) -> Plan:
     """The plan that the study began with, if it is of this size; else a new one, which the study keeps."""
     epochs = factor * table.space.recipe.epochs
-    kept = book.fact("audit_plan") or {}
+    kept = store.get_attr("audit_plan") or {}
     if kept.get("asked") == [archs, factor]:
         return Plan(tuple(kept["archs"]), epochs)
-    chosen = draw(table, tuple(book.results.values()), archs, book.fact("cost"))
+    chosen = draw(table, tuple(store.results.values()), archs, store.get_attr("cost"))
     plan = Plan(tuple(arch.to_dict() for arch in chosen), epochs)
-    book.facts(audit_plan={"asked": [archs, factor], "archs": list(plan.archs)})
+    store.set_attrs(audit_plan={"asked": [archs, factor], "archs": list(plan.archs)})
     return plan
 
 
@@ -180,9 +183,9 @@ def draw(table: CostTable, rows: Sequence[TrialResult], count: int, cost: str) -
     return sorted(dear, key=lambda arch: arch.key not in spread)
 
 
-def _short(book: Book, key: str, epochs: int) -> bool:
+def _short(store: StudyStore, key: str, epochs: int) -> bool:
     """Whether the study itself trained the arch to the proxy's end."""
-    rows = book.results.values()
+    rows = store.results.values()
     return any(
         r.key == key and r.epochs == epochs and r.error is not None and r.role != "audit" for r in rows
     )

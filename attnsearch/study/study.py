@@ -12,8 +12,7 @@ from attnsearch.core.errors import DataError, UsageError
 from attnsearch.core.settings import Settings
 from attnsearch.core.trial import Recipe, StudyRecord
 from attnsearch.space.space import Space, read_space
-from attnsearch.store.glance import sqlite_path
-from attnsearch.store.sqlite import read_sqlite
+from attnsearch.store.sqlite import read_sqlite, sqlite_path
 
 if TYPE_CHECKING:
     import pandas as pd

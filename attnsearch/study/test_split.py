@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnsearch.core.errors import DataError, NoResultError, UsageError
 from attnsearch.core.machine import pick_devices, versions
+from attnsearch.core.seeds import Repeats, trial_seed
 from attnsearch.core.settings import Settings
 from attnsearch.core.trial import Recipe, StudyRecord
 from attnsearch.data import open_test
@@ -25,16 +26,14 @@ from attnsearch.report.archs import cost_axes, finished, proxy_epochs
 from attnsearch.space.arch import Arch
 from attnsearch.statistics import front
 from attnsearch.store import database
-from attnsearch.store.study_store import Book
-from attnsearch.study.coordinator import stopping
-from attnsearch.study.schedule import seed_of
+from attnsearch.store.study_store import StudyStore
+from attnsearch.study.signals import stopping
 from attnsearch.study.study import data_of, open_study, settings_of
 
 if TYPE_CHECKING:
     from attnsearch.data import Data
 
 SEEDS = 3
-FROM = 980  # seed blocks from here on are kept for the test
 LEDGER = "test_ledger.jsonl"
 
 Told = Callable[[str], None]
@@ -73,14 +72,14 @@ def open_test_split(
     settings = settings_of(record, storage=storage, out=out, device=device)
     url = settings.url()
     with stopping(), database.owned(url, record.name), database.faults(url):
-        book = Book.reopen(database.open_storage(url, create=False), record.name)
-        frozen = freeze(book.record(), seeds)
-        entries = list(book.fact("test") or [])
+        store = StudyStore.reopen(database.open_storage(url, create=False), record.name)
+        frozen = freeze(store.snapshot(), seeds)
+        entries = list(store.get_attr("test") or [])
         if old := next((e for e in entries if e["frozen"] == frozen.digest and e.get("errors")), None):
             return dict(old)
-        opening = _Opening(book, out / record.name / LEDGER, frozen, entries)
+        opening = _Opening(store, out / record.name / LEDGER, frozen, entries)
         opening.announce(told)
-        return opening.close(evaluate_all(book.record(), frozen, settings, told, before=opening.begin))
+        return opening.close(evaluate_all(store.snapshot(), frozen, settings, told, before=opening.begin))
 
 
 def freeze(record: StudyRecord, seeds: int = SEEDS) -> Frozen:
@@ -100,7 +99,8 @@ def freeze(record: StudyRecord, seeds: int = SEEDS) -> Frozen:
     chosen = [row.candidate.key for row in standing if row.observed or row.status == "confirmed"]
     specs = {trial.key: trial.spec for trial in done}
     keys = list(dict.fromkeys([baseline, *sorted(chosen)]))
-    numbers = tuple(seed_of(int(record.facts.get("seed", 0)), FROM + i) for i in range(seeds))
+    study_seed = int(record.facts.get("seed", 0))
+    numbers = tuple(trial_seed(study_seed, repeat) for repeat in Repeats.TEST.take(seeds))
     decides = [keys, numbers, record.facts["recipe"], record.facts["data"]["fingerprint"]]
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
     return Frozen({key: Arch.from_dict(specs[key]) for key in keys}, numbers, digest)
@@ -153,8 +153,10 @@ def _trained(arch: Arch, seed: int, data: Data, images: Any, recipe: Recipe) -> 
 class _Opening:
     """One opening of the test split, in the study's fact `test` and in the ledger."""
 
-    def __init__(self, book: Book, ledger: Path, frozen: Frozen, entries: Sequence[dict[str, Any]]) -> None:
-        self.book, self.ledger, self.before = book, ledger, list(entries)
+    def __init__(
+        self, store: StudyStore, ledger: Path, frozen: Frozen, entries: Sequence[dict[str, Any]]
+    ) -> None:
+        self.store, self.ledger, self.before = store, ledger, list(entries)
         self.entry: dict[str, Any] = {
             "opening": len(entries) + 1,
             "frozen": frozen.digest,
@@ -181,7 +183,7 @@ class _Opening:
         return self.entry
 
     def _write(self) -> None:
-        self.book.facts(test=[*self.before, self.entry])
+        self.store.set_attrs(test=[*self.before, self.entry])
         self.ledger.parent.mkdir(parents=True, exist_ok=True)
         with open(self.ledger, "a", encoding="utf-8") as file:
             file.write(json.dumps(self.entry, sort_keys=True) + "\n")

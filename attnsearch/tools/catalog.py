@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from attnsearch.blocks import registry
 from attnsearch.blocks.registry import BlockInfo
-from attnsearch.core.costs import COSTS
+from attnsearch.core.costs import COSTS, LIMITED, Limit
 from attnsearch.core.errors import BlockError, CostError
-from attnsearch.core.limits import LIMITED, Limit
 from attnsearch.report.table import Column, Table, Value
 from attnsearch.space.arch import Block, Stage, spell
 from attnsearch.space.space import Space

@@ -19,7 +19,7 @@ from typing import Literal
 from attnsearch.core.checks import masked
 from attnsearch.core.errors import AttnsearchError, EnvironmentFault
 from attnsearch.core.settings import Settings
-from attnsearch.store.glance import sqlite_path
+from attnsearch.store.sqlite import sqlite_path
 
 EXTRAS = {  # extra -> module that it brings
     "dashboard": "optuna_dashboard",

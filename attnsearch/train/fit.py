@@ -7,7 +7,6 @@ itself (drop-out) comes from torch's own generator, seeded here as well.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnsearch.core.errors import AttnsearchError
+from attnsearch.core.seeds import derive
 from attnsearch.core.trial import Epoch, Recipe
 from attnsearch.data import Data, subset
 from attnsearch.data.batches import augment, normalise, on_device
@@ -68,7 +68,7 @@ def fit(
     data = resplit(data, seed) if recipe.resplit else data
     device = data.train_images.device
     dtype = precision(recipe, device)
-    torch.manual_seed(_derived(seed, "network"))
+    torch.manual_seed(derive(seed, "network"))
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = make_optimizer(model, recipe)
     batches = _Batches(data, recipe, seed, dtype)
@@ -124,7 +124,7 @@ def resplit(data: DeviceData, seed: int) -> DeviceData:
     """
     images = torch.cat([data.train_images, data.val_images]).permute(0, 2, 3, 1)  # rows stay whole in memory
     labels = torch.cat([data.train_labels, data.val_labels])
-    generator = torch.Generator().manual_seed(_derived(seed, "split"))
+    generator = torch.Generator().manual_seed(derive(seed, "split"))
     order = torch.randperm(len(labels), generator=generator).to(labels.device)
     chosen = torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
     for kind, count in enumerate(data.val_labels.bincount().tolist()):
@@ -190,8 +190,8 @@ class _Batches:
     def __init__(self, data: DeviceData, recipe: Recipe, seed: int, dtype: torch.dtype) -> None:
         self.data, self.dtype, self.device = data, dtype, data.train_images.device
         self.size = min(recipe.batch_size, len(data.train_labels))
-        self.order = torch.Generator().manual_seed(_derived(seed, "order"))
-        self.noise = torch.Generator(device=self.device).manual_seed(_derived(seed, "augment"))
+        self.order = torch.Generator().manual_seed(derive(seed, "order"))
+        self.noise = torch.Generator(device=self.device).manual_seed(derive(seed, "augment"))
 
     def __len__(self) -> int:
         return len(self.data.train_labels) // self.size
@@ -237,11 +237,6 @@ def _one_cycle(recipe: Recipe, steps: int) -> Iterator[float]:
             yield recipe.lr * (step + 1) / climb
         else:
             yield recipe.lr * 0.5 * (1 + math.cos(math.pi * (step + 1 - climb) / (steps - climb + 1)))
-
-
-def _derived(seed: int, word: str) -> int:
-    """A generator's seed from a trial's seed and a purpose, unrelated for unequal words."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{word}".encode()).digest()[:7], "big")
 
 
 def _autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:

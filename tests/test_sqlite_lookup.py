@@ -7,7 +7,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from attnsearch.core.errors import EnvironmentFault, UsageError
-from attnsearch.store import glance
+from attnsearch.store import sqlite
 
 
 @pytest.fixture
@@ -25,27 +25,27 @@ def url(tmp_path):
 
 
 def test_three_trainings_ended_and_two_did_not(url):
-    path = glance.sqlite_path(url)
+    path = sqlite.sqlite_path(url)
     assert path is not None
-    assert glance.trainings(path) == {"mine": 3, "empty": 0}
+    assert sqlite.trainings(path) == {"mine": 3, "empty": 0}
 
 
 def test_what_a_user_is_told(url, tmp_path):
     with pytest.raises(UsageError, match=r"Unknown study 'mien'\. Did you mean 'mine'\? Known: mine, empty"):
-        glance.check_study("mien", url)
+        sqlite.check_study("mien", url)
     with pytest.raises(UsageError, match=r"study 'mine' exists \(3 trials\)\. Use --resume"):
-        glance.check_free("mine", url)
+        sqlite.check_free("mine", url)
     with pytest.raises(EnvironmentFault, match="No study database"):
-        glance.check_study(None, f"sqlite:///{tmp_path / 'nothing.db'}")
+        sqlite.check_study(None, f"sqlite:///{tmp_path / 'nothing.db'}")
     for name in ("mine", "empty", None):
-        glance.check_study(name, url)
+        sqlite.check_study(name, url)
     for name in ("empty", "another"):
-        glance.check_free(name, url)
+        sqlite.check_free(name, url)
 
 
 def test_what_cannot_be_read_passes(tmp_path):
     """Whoever opens it says what is wrong with it."""
     (tmp_path / "damaged.db").write_bytes(b"SQLite format 3\0" + bytes(100))
     for url in (f"sqlite:///{tmp_path / 'damaged.db'}", "postgresql://host/db"):
-        glance.check_study("mine", url)
-        glance.check_free("mine", url)
+        sqlite.check_study("mine", url)
+        sqlite.check_free("mine", url)

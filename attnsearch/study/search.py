@@ -1,95 +1,47 @@
-"""Agendas say which cell (arch x seed) is trained next; the coordinator asks one whenever a worker is free.
-
-`SearchAgenda` lets a sampler propose and then spends fresh seeds where the front is undecided; `DesignAgenda` works off
-the rows of an ablation, block by block.
-"""
+"""The schedule of a search: a sampler proposes, then fresh seeds go where the front is uncertain."""
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from attnsearch.core.costs import Limit
 from attnsearch.core.errors import Exhausted, UsageError
-from attnsearch.core.limits import Limit
+from attnsearch.core.seeds import Repeats, repeat_of, trial_seed
 from attnsearch.core.settings import Settings
 from attnsearch.core.trial import Role, TrialResult
 from attnsearch.cost.cost_table import CostTable
 from attnsearch.sample import ArchSampler, PoolEHVI, default_sampler, make_sampler
-from attnsearch.sample.pruning import make_pruner
+from attnsearch.sample.pruners import make_pruner
 from attnsearch.space.arch import Arch
 from attnsearch.space.space import Space
 from attnsearch.statistics import front
-from attnsearch.store.study_store import Book
+from attnsearch.store.study_store import StudyStore
+from attnsearch.study.tasks import Task, counted
 
 TRIALS = 32  # the baseline and 20 others or more; with the embedded data, four minutes on two cores
 # Of the search's trials at most: with many options "each one everywhere" would eat them all.
 HOMOGENEOUS_SHARE = 0.25
 REPORT_SEEDS = 3  # of the last block, which alone is claimed: the runs that settled the front flatter it
 REPORT_ARCHS = 3  # that trials are kept for: the baseline and two others, more where more are confirmed
-REPORT_FROM = 900  # seed blocks from here on are kept for it
 BASELINE_SEEDS = 2  # trained at once: their spread is the noise that everything else is held against
 LEAST_PROMISE = 0.01  # of the hypervolume: below it the rest of the budget buys certainty instead of archs
 DRAWS = 4000  # for a decision between archs, not for a printed probability
 LEAST_BEFORE_EARLY_END = 20  # archs known before "no improvement left" is believed
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One training to do.
-
-    Args:
-        epochs: where they are not the recipe's.
-        number: set where the trial is already in the study (a sampler asked for it).
-    """
-
-    arch: Arch
-    seed: int
-    role: Role
-    protected: bool = False
-    choice: Mapping[str, str] | None = None
-    number: int | None = None
-    attempt: int = 0
-    epochs: int | None = None
-
-
-class Agenda(Protocol):
-    """What the coordinator drives; one that is `aside` answers another question than the study's, and ends nothing."""
-
-    total: int
-    aside: bool
-
-    def next(self) -> Cell | None:
-        """The next cell; None when there is none now, or ever: then `ended` says why once nothing runs."""
-
-    @property
-    def ended(self) -> str:
-        """Why there is nothing more to do, in words; empty while there is."""
-
-
-def seed_of(study_seed: int, repeat: int) -> int:
-    """Seed of the repeat-th seed block: 0 is the one that searches, all later ones are fresh."""
-    return 1000 * study_seed + repeat
-
-
-def counted(book: Book) -> list[TrialResult]:
-    """Trainings that count for a run: those of an audit come on top, lost ones are run again."""
-    return [row for row in book.results.values() if not row.lost and row.role != "audit"]
-
-
-class SearchAgenda:
+class SearchSchedule:
     """Baseline, then what the sampler proposes on one common seed, then fresh seeds for undecided archs."""
 
-    aside = False
+    is_audit = False
 
     def __init__(
-        self, space: Space, table: CostTable, book: Book, settings: Settings, limits: Sequence[Limit]
+        self, space: Space, table: CostTable, store: StudyStore, settings: Settings, limits: Sequence[Limit]
     ) -> None:
-        self.space, self.table, self.book, self.settings = space, table, book, settings
+        self.space, self.table, self.store, self.settings = space, table, store, settings
         self.baseline = space.baseline()
         self.total = settings.trials or TRIALS
         self.feasible = feasible(table, limits)
@@ -100,15 +52,15 @@ class SearchAgenda:
         self._exhausted = ""
         self._sure = False
 
-    def next(self) -> Cell | None:
-        done = counted(self.book)
+    def next(self) -> Task | None:
+        done = counted(self.store)
         if len(done) >= self.total:
             return None
         for repeat in range(
             BASELINE_SEEDS if self.settings.confirm and self.total > BASELINE_SEEDS + 2 else 1
         ):
             if not self._has(self.baseline.key, repeat):
-                return self._cell(
+                return self._task(
                     self.baseline, repeat, "search" if repeat == 0 else "confirm", protected=True
                 )
         if not self._exhausted and sum(row.role == "search" for row in done) < self.search_trials:
@@ -124,25 +76,25 @@ class SearchAgenda:
 
     @property
     def ended(self) -> str:
-        if len(counted(self.book)) >= self.total:
+        if len(counted(self.store)) >= self.total:
             return f"all {self.total} trials are done"
         if self._sure and self._exhausted:
             return f"{self._exhausted}; the front is decided as far as fresh seeds can decide it"
         if self._exhausted and not self.settings.confirm:
             return self._exhausted
-        if any(row.role == "report" for row in self.book.results.values()):
-            left = self.total - len(counted(self.book))
+        if any(row.role == "report" for row in self.store.results.values()):
+            left = self.total - len(counted(self.store))
             return f"the last block of seeds is done; {left} of {self.total} trials are too few for another"
         return ""
 
-    def _propose(self) -> Cell | None:
-        if isinstance(self.sampler, PoolEHVI) and len(counted(self.book)) >= LEAST_BEFORE_EARLY_END:
-            outlook = self.sampler.outlook(self.book.study)
+    def _propose(self) -> Task | None:
+        if isinstance(self.sampler, PoolEHVI) and len(counted(self.store)) >= LEAST_BEFORE_EARLY_END:
+            outlook = self.sampler.outlook(self.store.study)
             if outlook is not None and outlook.share < LEAST_PROMISE:
                 self._exhausted = "no arch left promises 1 % more hypervolume"
                 return None
         try:
-            number, choice = self.book.ask(self.sampler)
+            number, choice = self.store.ask(self.sampler)
         except Exhausted:
             self._exhausted = f"all {self.feasible:,} archs of the space within budget were tried"
             return None
@@ -152,10 +104,10 @@ class SearchAgenda:
         while self._has(arch.key, repeat, but=number):  # a known arch gets its next seed
             repeat += 1
         role: Role = "search" if repeat == 0 else "confirm"
-        return replace(self._cell(arch, repeat, role, protected), choice=choice, number=number)
+        return replace(self._task(arch, repeat, role, protected), choice=choice, number=number)
 
-    def _confirm(self) -> Cell | None:
-        rows = counted(self.book)
+    def _confirm(self) -> Task | None:
+        rows = counted(self.store)
         pick = self._least_certain(rows)
         self._sure = pick is None and not any(row.state == "running" for row in rows)
         if pick is None:
@@ -166,50 +118,48 @@ class SearchAgenda:
         spec = next(row.spec for row in rows if row.key == pick)
         if not self._has(self.baseline.key, repeat):
             # the same seeds as its rivals
-            return self._cell(self.baseline, repeat, "confirm", protected=True)
-        return self._cell(Arch.from_dict(spec), repeat, "confirm")
+            return self._task(self.baseline, repeat, "confirm", protected=True)
+        return self._task(Arch.from_dict(spec), repeat, "confirm")
 
     def _last_block_is_due(self) -> bool:
         """When the trials left are what the last block needs, and are enough for the baseline and one arch."""
-        if self.book.fact("frozen"):
+        if self.store.get_attr("frozen"):
             return True
-        left = self.total - len(counted(self.book))
+        left = self.total - len(counted(self.store))
         archs = max(REPORT_ARCHS, 1 + sum(p >= front.CONFIRMED for p in self._chances().values()))
         return 2 * REPORT_SEEDS <= left <= REPORT_SEEDS * archs
 
-    def _spare(self) -> Cell | None:
+    def _spare(self) -> Task | None:
         """A further seed for the least certain arch, while the trials left are more than whole seeds of the block."""
-        left = self.total - len(counted(self.book))
-        return None if self.book.fact("frozen") or left % REPORT_SEEDS == 0 else self._confirm()
+        left = self.total - len(counted(self.store))
+        return None if self.store.get_attr("frozen") or left % REPORT_SEEDS == 0 else self._confirm()
 
-    def _last_block(self) -> Cell | None:
+    def _last_block(self) -> Task | None:
         """The frozen archs, each once in every seed of a block that had no say in choosing them."""
-        if not self.book.fact("frozen"):
-            if any(row.state == "running" for row in self.book.results.values()):
+        if not self.store.get_attr("frozen"):
+            if any(row.state == "running" for row in self.store.results.values()):
                 return None  # what is running may still change the front
             self._freeze()
-        specs = {row.key: row.spec for row in self.book.results.values()}
-        for repeat in self.book.fact("report_blocks"):
-            for key in self.book.fact("frozen"):
+        specs = {row.key: row.spec for row in self.store.results.values()}
+        for repeat in self.store.get_attr("report_blocks"):
+            for key in self.store.get_attr("frozen"):
                 if not self._has(key, repeat):
-                    return self._cell(Arch.from_dict(specs[key]), repeat, "report", protected=True)
-        self.book.facts(frozen=[])  # done; a resumed study with more trials may settle on other archs
+                    return self._task(Arch.from_dict(specs[key]), repeat, "report", protected=True)
+        self.store.set_attrs(frozen=[])  # done; a resumed study with more trials may settle on other archs
         return None
 
     def _freeze(self) -> None:
         """Settle on the baseline and the archs likeliest on the front, as many as get every seed of the block."""
-        room = (self.total - len(counted(self.book))) // REPORT_SEEDS - 1
+        room = (self.total - len(counted(self.store))) // REPORT_SEEDS - 1
         chances = self._chances()
         likeliest = sorted(chances, key=lambda key: -chances[key])[:room]
-        used = {row.seed for row in self.book.results.values()}
-        fresh = (repeat for repeat in itertools.count(REPORT_FROM) if self._seed(repeat) not in used)
-        self.book.facts(
-            frozen=[self.baseline.key, *likeliest], report_blocks=[next(fresh) for _ in range(REPORT_SEEDS)]
-        )
+        used = {repeat_of(row.seed) for row in self.store.results.values()}
+        fresh = Repeats.REPORT.take(REPORT_SEEDS, used)
+        self.store.set_attrs(frozen=[self.baseline.key, *likeliest], report_blocks=list(fresh))
 
     def _chances(self) -> dict[str, float]:
         """P(front) of every arch but the baseline that has any."""
-        done = [row for row in counted(self.book) if row.state == "complete"]
+        done = [row for row in counted(self.store) if row.state == "complete"]
         standing = front.assess(front.candidates(done, [self.settings.costs[0]]), draws=DRAWS)
         chances = {row.candidate.key: row.p_front or 0.0 for row in standing.standings}
         return {key: p for key, p in chances.items() if p > front.DOMINATED and key != self.baseline.key}
@@ -221,18 +171,18 @@ class SearchAgenda:
         standing = front.assess(front.candidates(done, [self.settings.costs[0]]), draws=DRAWS)
         most = self.settings.seeds or self.total
         runs = {row.candidate.key: len(row.candidate.errors) for row in standing.standings}
-        cells = [key for key, _ in front.next_cells(standing, len(waiting) + 1)]
-        return next((key for key in cells if key not in waiting and runs[key] <= most), None)
+        tasks = [key for key, _ in front.next_cells(standing, len(waiting) + 1)]
+        return next((key for key in tasks if key not in waiting and runs[key] <= most), None)
 
-    def _cell(self, arch: Arch, repeat: int, role: Role, protected: bool = False) -> Cell:
-        return Cell(arch, self._seed(repeat), role, protected, choice=self.space.choice(arch))
+    def _task(self, arch: Arch, repeat: int, role: Role, protected: bool = False) -> Task:
+        return Task(arch, self._seed(repeat), role, protected, choice=self.space.choice(arch))
 
     def _has(self, key: str, repeat: int, but: int | None = None) -> bool:
         seed = self._seed(repeat)
-        return any(r.key == key and r.seed == seed and r.number != but for r in counted(self.book))
+        return any(r.key == key and r.seed == seed and r.number != but for r in counted(self.store))
 
     def _seed(self, repeat: int) -> int:
-        return seed_of(self.settings.seed, repeat)
+        return trial_seed(self.settings.seed, repeat)
 
     def _sampler(self, limits: Sequence[Limit]) -> tuple[ArchSampler, str, str]:
         name, reason = self.settings.sampler, "chosen by --sampler"
@@ -257,7 +207,7 @@ class SearchAgenda:
             initial=self.sampler_initial,
             seed=self.settings.seed,
         )
-        sampler.remember(self.book.results.values, make_pruner(self.settings.pruner).rungs)
+        sampler.remember(self.store.results.values, make_pruner(self.settings.pruner).rungs)
         return sampler, name, reason
 
     def _enqueued(self, said: str, limits: Sequence[Limit]) -> dict[str, str]:

@@ -1,0 +1,89 @@
+"""Whether a study that exists may be gone on with: is it still the same question, on the same images?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attnsearch.core.errors import DataError, UsageError
+from attnsearch.core.machine import versions
+from attnsearch.core.settings import Settings
+from attnsearch.data import Data
+from attnsearch.space.space import Space
+from attnsearch.store.study_store import read_record, study_names
+from attnsearch.study.observer import Observer
+
+
+class Resume:
+    """The checks of one run before it opens a study for writing."""
+
+    def __init__(self, name: str, space: Space, settings: Settings, observer: Observer) -> None:
+        self.name, self.space, self.settings, self.observer = name, space, settings, observer
+
+    def check(self, opened: Any, data: Data) -> None:
+        if self.name not in study_names(opened):
+            if self.settings.resume and self.settings.study:
+                self.observer.note(f"no study '{self.name}' to resume; beginning it")
+            return
+        record = read_record(opened, self.name)
+        done = sum(row.state != "running" and not row.lost for row in record.trials)
+        if not self.settings.resume and done:
+            raise UsageError(f"study '{self.name}' exists ({done} trials). Use --resume or another --study")
+        self._check_same_question(record.facts)
+        self._check_same_settings(record.facts)
+        self._check_same_data(record.facts, data)
+        if (was := record.facts.get("versions")) and was != versions():
+            moved = ", ".join(f"{k} {was.get(k)} -> {v}" for k, v in versions().items() if was.get(k) != v)
+            self.observer.note(f"versions have changed since this study began: {moved}")
+
+    def _check_same_question(self, facts: Mapping[str, Any]) -> None:
+        """Space and recipe as they were when the study began."""
+        if (had := facts.get("fingerprint")) and had != self.space.fingerprint():
+            diff = _site_diff(facts.get("sites", {}), {s: list(o) for s, o in self.space.sites.items()})
+            raise UsageError(
+                f"the space has changed since study '{self.name}' began: {diff}. Use another --study"
+            )
+        then, now = facts.get("recipe"), self.space.recipe.to_dict()
+        if then and then != now:
+            changed = [name for name, value in now.items() if then.get(name) != value]
+            raise UsageError(
+                f"the recipe has changed since study '{self.name}' began ({', '.join(changed)}). Use another --study"
+            )
+
+    def _check_same_data(self, facts: Mapping[str, Any], data: Data) -> None:
+        before = (facts.get("data") or {}).get("fingerprint")
+        if before and before != data.fingerprint and not self.settings.allow_changed_data:
+            raise DataError(
+                f"the images of '{data.name}' have changed since study '{self.name}' began; "
+                "--allow-changed-data goes on all the same"
+            )
+
+    def _check_same_settings(self, facts: Mapping[str, Any]) -> None:
+        """What a study cannot change halfway: its seed, its costs, and what is asked of it."""
+        now = {
+            "seed": self.settings.seed,
+            "cost": ",".join(self.settings.costs),
+            "design": self.settings.design or self.space.design,
+        }
+        then = {
+            "seed": facts.get("seed", now["seed"]),
+            "cost": ",".join(facts.get("costs_chosen", self.settings.costs)),
+            "design": (facts.get("design") or {"kind": "search"})["kind"]
+            if "ended" in facts
+            else now["design"],
+        }
+        for name, value in now.items():
+            if then[name] != value:
+                raise UsageError(
+                    f"study '{self.name}' began with --{name} {then[name]}, not {value}. Use another --study"
+                )
+
+
+def _site_diff(old: dict[str, list[str]], new: dict[str, list[str]]) -> str:
+    parts = []
+    for site in [*old, *(s for s in new if s not in old)]:
+        gone = [o for o in old.get(site, []) if o not in new.get(site, [])]
+        come = [o for o in new.get(site, []) if o not in old.get(site, [])]
+        if gone or come:
+            parts.append(f"{site}: {' '.join([*(f'-{o}' for o in gone[:4]), *(f'+{o}' for o in come[:4])])}")
+    return "; ".join(parts) or "host or order of options"
