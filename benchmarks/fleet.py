@@ -30,7 +30,8 @@ from attnsearch.core.machine import device_name, versions
 from attnsearch.core.settings import Settings
 from attnsearch.core.trial import Epoch
 from attnsearch.space.space import load_space
-from attnsearch.study.coordinator import Coordinator, Observer
+from attnsearch.study.coordinator import Coordinator
+from attnsearch.study.observer import Observer
 from attnsearch.study.run import Run
 
 EPOCHS = 9
@@ -152,7 +153,7 @@ def _curve(job: Job, epochs: int) -> tuple[Epoch, ...]:
 @contextmanager
 def _clocked(spent: dict[str, list[float]]) -> Iterator[None]:
     """Count the CPU seconds of the coordinator's two sides: giving out a job, hearing a message."""
-    sides = {"ask": "_begin_next", "hear": "_hear"}
+    sides = {"ask": "_dispatch_next", "hear": "_handle"}
     originals = {name: getattr(Coordinator, method) for name, method in sides.items()}
 
     def clocked(name: str) -> Any:
@@ -187,7 +188,7 @@ def simulate(
         quiet_too = patch("attnsearch.study.run.write_report", lambda *_, **__: "")
         engine = patch("attnsearch.train.pool.LocalPool", lambda *_, **__: fleet)
         with quiet, quiet_too, engine, _clocked(spent):
-            run.go()
+            run.execute()
     asked = sorted(spent["ask"])
     return {
         "workers": workers,

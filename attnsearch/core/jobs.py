@@ -11,10 +11,15 @@ from attnsearch.core.trial import Epoch, Recipe, State
 
 @dataclass(frozen=True)
 class DataSource:
-    """What a worker opens: a data set's name and the options of `data.open_data`."""
+    """What a worker opens: a data set's name and the options of `data.open_data`.
+
+    Args:
+        shipped: fingerprint of images that were sent to the worker's machine, which are opened instead.
+    """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    shipped: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,4 +74,11 @@ class Outcome:
     blameless: bool = False
 
 
-Message = Began | Progress | Outcome
+@dataclass(frozen=True)
+class Notice:
+    """News of the engine itself, as one sentence for the user."""
+
+    sentence: str
+
+
+Message = Began | Progress | Outcome | Notice

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     import torch
 
 
-def pick_devices(wanted: str) -> list[str]:
-    """`auto`, `cpu`, `cuda` or a list like `cuda:0,cuda:1` as torch device names.
+def pick_devices(wanted: str, engine: str = "local") -> list[str]:
+    """`auto`, `cpu`, `cuda` or a list like `cuda:0,cuda:1` as torch device names; a cluster's nodes pick their own.
 
     Raises `UsageError` for any other word, `EnvironmentFault` for a device that is not there.
     """
+    if engine != "local":
+        if wanted not in ("auto", "cpu", "cuda"):
+            raise UsageError(f"--device on a cluster is auto, cpu or cuda, got '{wanted}'")
+        return [f"{engine}: {wanted}"]
     import torch
 
     if wanted == "auto":

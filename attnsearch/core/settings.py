@@ -14,6 +14,7 @@ from attnsearch.core.errors import UsageError, unknown
 
 DESIGNS = ("search", "loo", "add", "swap", "factorial")
 CONTROLS = ("null", "width", "frozen", "none")
+ENGINES = ("local", "ray")
 SAMPLERS = ("auto", "exhaustive", "pool", "tpe", "nsga2", "random", "gp")
 PRUNERS = ("par", "none", "moasha", "one-epoch")
 
@@ -38,6 +39,8 @@ class Settings:
         confirm: share of the trials kept for fresh seeds of the arch that may be on the front.
         costs: cost axes beside the error, the first of them drawn.
         retries: how often a training is begun again whose worker died.
+        engine: `local` trains in processes of this machine, `ray` on the nodes of the cluster at `address`.
+        patience: seconds without a node that is ready after which a run on a cluster ends.
     """
 
     data: str = "cluttered-digits"
@@ -73,6 +76,9 @@ class Settings:
     margin: float | None = None
     workers: int | None = None
     device: str = "auto"
+    engine: Literal["local", "ray"] = "local"
+    address: str = ""
+    patience: float = 600.0
     retries: int = 2
     allow_changed_data: bool = False
 
@@ -92,7 +98,7 @@ class Settings:
             "min_per_class",
         ):
             _whole(name, getattr(self, name))
-        for name in ("lr", "timeout", "trial_timeout", "margin"):
+        for name in ("lr", "timeout", "trial_timeout", "margin", "patience"):
             _positive(name, getattr(self, name))
         if not 0 <= self.confirm < 1:
             raise UsageError(f"--confirm must be at least 0 and below 1, got {self.confirm:g}")
@@ -104,6 +110,11 @@ class Settings:
             raise UsageError(
                 f"--cost takes one cost or more, none of them twice, got '{','.join(self.costs)}'"
             )
+        _word("engine", self.engine, ENGINES)
+        if self.engine == "ray" and not self.address:
+            raise UsageError("--engine ray needs --address HOST:PORT of a running Ray cluster")
+        if self.address and self.engine != "ray":
+            raise UsageError("--address is of a Ray cluster: add --engine ray")
         _word("sampler", self.sampler, SAMPLERS)
         _word("pruner", self.pruner, PRUNERS)
         _word("answer to a bad image", self.bad_images, ("fail", "skip"))

@@ -59,7 +59,7 @@ def open_data(
         limit=limit,
         cache=cache,
     )
-    return _data(name, prepared, key)
+    return data_of(name, prepared, key)
 
 
 def open_test(name: str, **options: Any) -> Split:
@@ -82,7 +82,8 @@ def subset(split: Split, count: int | None) -> Split:
     return Split(split.images.transpose(0, 2, 3, 1)[rows].transpose(0, 3, 1, 2), split.labels[rows])
 
 
-def _data(name: str, prepared: Prepared, key: str) -> Data:
+def data_of(name: str, prepared: Prepared, key: str) -> Data:
+    """A prepared data set under the name that its user wrote."""
     meta = prepared.meta
     bad = [f"left out: {sentence}" for sentence in meta["bad"]]
     return Data(

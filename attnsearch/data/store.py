@@ -63,6 +63,11 @@ def cache_folder(cache: str | Path | None = None) -> tuple[Path, bool]:
     return folder, bool(chosen)
 
 
+def cached(key: str, cache: str | Path | None = None) -> Prepared | None:
+    """The data set of this fingerprint if the cache holds a whole one."""
+    return _read(cache_folder(cache)[0] / "images" / key)
+
+
 def fetch(key: str, make: Callable[[Path | None], Prepared], cache: str | Path | None) -> Prepared:
     """The data set of this fingerprint from the cache, or made now and kept there.
 

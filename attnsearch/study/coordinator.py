@@ -13,8 +13,8 @@ from pathlib import Path
 
 from attnsearch.blocks import registry
 from attnsearch.core.errors import EnvironmentFault, Interrupted, NoResultError
-from attnsearch.core.jobs import Began, DataSource, Job, Message, Outcome
-from attnsearch.core.machine import versions, worker_count
+from attnsearch.core.jobs import Began, Job, Message, Notice, Outcome
+from attnsearch.core.machine import versions
 from attnsearch.core.settings import Settings
 from attnsearch.core.trial import Recipe, StudyRecord, TrialResult
 from attnsearch.cost.cost_table import CostTable
@@ -25,7 +25,7 @@ from attnsearch.store.study_store import StudyStore
 from attnsearch.study.observer import Observer
 from attnsearch.study.signals import Stop
 from attnsearch.study.tasks import Schedule, Task
-from attnsearch.train.engine import Engine
+from attnsearch.train.engine import Engine, start_engine
 
 FAILURES_LOOKED_AT = 10  # if more than half of the first ten trainings fail, the fault is not the archs'
 
@@ -41,13 +41,9 @@ def train_all(
     stop: Stop,
 ) -> str:
     """Work off a schedule on an engine of its own; however that ends, no worker and no running trial is left behind."""
-    from attnsearch.train.pool import LocalPool
-
     url = settings.url()
     store.fail_stale_trials(settings.retries, released=False)
-    source = DataSource(settings.data, settings.data_options())
-    workers = worker_count(settings, schedule.total)
-    engine: Engine = LocalPool(source, workers=workers, devices=devices, plugins=registry.plugins())
+    engine = start_engine(settings, schedule.total, devices=devices, plugins=registry.plugins())
     try:
         coordinator = Coordinator(recipe, settings, schedule, store, table, engine, observer)
         ended = coordinator.run(stop)
@@ -164,6 +160,9 @@ class Coordinator:
         self.engine.submit(Job(row.number, row.spec, row.seed, recipe, rungs))
 
     def _handle(self, message: Message) -> None:
+        if isinstance(message, Notice):
+            self.observer.note(message.sentence)
+            return
         if message.number not in self.running:
             return  # a trial that was given up: its late message counts no more
         if isinstance(message, Began):

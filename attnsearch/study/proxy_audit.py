@@ -114,7 +114,7 @@ def validate(
         plan = _planned(store, table, archs, factor)
         schedule = AuditSchedule(plan, space, store, wanted.seed)
         _tell(observer, store, plan, schedule.total, wanted)
-        devices = pick_devices(wanted.device)
+        devices = pick_devices(wanted.device, wanted.engine)
         why = train_all(schedule, store, table, space.recipe, wanted, observer, devices, stop)
         store.set_attrs(audit=_outcome(store.snapshot(), plan, space.recipe.epochs))
         if fault := write_report(store.snapshot(), out):

@@ -66,7 +66,7 @@ class Run:
     def execute(self) -> Study:
         with stopping() as stop:
             settings, url = self.settings, self.settings.url()
-            devices = pick_devices(settings.device)
+            devices = pick_devices(settings.device, settings.engine)
             data = open_data(settings.data, **settings.data_options())
             if self.space.recipe.resplit:
                 check_can_resplit(data)

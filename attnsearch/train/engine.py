@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
-from attnsearch.core.jobs import Job, Message
+from attnsearch.core.jobs import DataSource, Job, Message
+from attnsearch.core.machine import worker_count
+from attnsearch.core.settings import Settings
 
 
 class Engine(Protocol):
@@ -34,3 +38,28 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release everything; running jobs are dropped."""
+
+
+def start_engine(
+    settings: Settings, trainings: int, *, devices: Sequence[str], plugins: Sequence[Path]
+) -> Engine:
+    """The engine that the settings name, with the study's images.
+
+    Raises:
+        EnvironmentFault: no cluster at the address, or no Ray installed.
+    """
+    source = DataSource(settings.data, settings.data_options())
+    if settings.engine == "local":
+        from attnsearch.train.pool import LocalPool
+
+        return LocalPool(source, workers=worker_count(settings, trainings), devices=devices, plugins=plugins)
+    from attnsearch.train.ray_engine import RayNodes
+
+    return RayNodes(
+        source,
+        address=settings.address,
+        workers=settings.workers,
+        use_gpu={"auto": None, "cpu": False}.get(settings.device, True),
+        plugins=plugins,
+        patience=settings.patience,
+    )

@@ -129,10 +129,12 @@ class LocalPool:
         place.job, place.began = job, False
         self._send(place, job)
 
-    def wait(self, seconds: float) -> list[Message]:
+    def wait(self, seconds: float, wake: Connection | None = None) -> list[Message]:
+        """What happened; a byte on `wake` ends the waiting."""
         self._kill_silent()
         places = [(i, place) for i, place in enumerate(self._places) if not place.retired]
-        ready = set(wait([p.pipe for _, p in places] + [p.process.sentinel for _, p in places], seconds))
+        sources = [p.pipe for _, p in places] + [p.process.sentinel for _, p in places]
+        ready = set(wait([*sources, wake] if wake else sources, seconds))
         messages: list[Message] = []
         for i, place in places:
             if place.pipe in ready or place.process.sentinel in ready:

@@ -13,7 +13,7 @@ from attnsearch.build.resnet import build
 from attnsearch.core.jobs import DataSource, Job, Outcome, Progress
 from attnsearch.core.text import many
 from attnsearch.core.trial import Epoch, Recipe
-from attnsearch.data import Data, open_data
+from attnsearch.data import Data, open_data, open_shipped
 from attnsearch.space.arch import Arch
 from attnsearch.train.fit import DeviceData, Diverged, Stopped, device_data, fit
 
@@ -30,7 +30,11 @@ class Worker:
     """
 
     def __init__(self, source: DataSource, device: str) -> None:
-        self.data: Data = open_data(source.name, **source.options)
+        self.data: Data = (
+            open_shipped(source.name, source.shipped)
+            if source.shipped
+            else open_data(source.name, **source.options)
+        )
         self.device = torch.device(device)
         self.device_name = _described(self.device)
         self.poisoned = False  # an error of CUDA that every later job on this context would meet
