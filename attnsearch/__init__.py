@@ -43,6 +43,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return importlib.import_module("attnsearch.errors")
     if name not in _LAZY:
         raise AttributeError(f"module 'attnsearch' has no attribute '{name}'")
     return getattr(importlib.import_module(f"attnsearch.{_LAZY[name]}"), name)

@@ -159,6 +159,17 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
         ({"block": "cbam", "init": "identiti"}, "Did you mean 'identity'"),
         ({"block": "cbam", "units": "frist"}, "Did you mean 'first'"),
         ({"block": "cbam", "units": [-1]}, "indices from 0"),
+        ({"block": "cbam", "units": [7]}, "layer1 has 2 units, 0 to 1; there is no unit 7"),
+        ({"block": "cbam", "units": []}, "units is empty"),
+        ({"block": "cbam", "units": 3}, "indices from 0 or one of all, first, last, alternate, got 3"),
+        (
+            {"block": "cbam", "units": "first", "position": "after_stage"},
+            "once, behind the stage's last unit",
+        ),
+        ({"block": "cbam", "stages": []}, "stages is empty"),
+        ({"block": "cbam", "stages": 1.0}, "from 1 to 4 .*got 1.0"),
+        ({"block": "cbam", "stages": "1"}, "from 1 to 4 .*got '1'"),
+        ({"block": "cbam", "stages": None, "position": 3}, "unknown position '3'"),
         ({"block": "cbam", "stages": (0,)}, "from 1 to 4"),
         ({"block": "cbam", "stages": 5}, "from 1 to 4"),
         ({"block": "pmfs"}, "neck"),
@@ -181,12 +192,102 @@ def test_a_block_that_fits_nowhere_changes_nothing() -> None:
     assert list(model.state_dict()) == before
 
 
+@pytest.mark.parametrize("position", POSITIONS)
+def test_a_conv_block_may_come_after_a_gate(position: str) -> None:
+    both = []
+    for first in ("se", "dsconv"):
+        model = network()
+        for block in (first, "dsconv" if first == "se" else "se"):
+            insert(model, block, **({"position": position} if block == "se" else {}))
+        both.append(model.eval())
+    both[1].load_state_dict(both[0].state_dict())
+    torch.testing.assert_close(both[0](images()), both[1](images()))
+
+
+def test_all_means_all() -> None:
+    """A gate in every residual unit of the model, wherever it stands, once."""
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.colour, self.depth = network(), network()
+
+    def changed(**parts: nn.Module) -> nn.Module:
+        model = network()
+        for name, part in parts.items():
+            setattr(model, name, part)
+        return model
+
+    one, two, three = (network() for _ in range(3))
+    shared = TorchvisionUnit(8, 8, 1, expansion=1)
+    for model, units in (
+        (Two(), 16),
+        (changed(layer2=nn.Sequential(one.layer2, nn.Dropout2d(0.1))), 8),
+        (changed(layer1=nn.Sequential(nn.Sequential(two.layer1[0], nn.Dropout2d(0.1)), two.layer1[1])), 8),
+        (changed(layer2=nn.Identity()), 6),
+        (changed(layer1=nn.ModuleList(three.layer1)), 8),
+        (changed(layer1=nn.Sequential(shared, shared)), 7),
+    ):
+        insert(model, "se")
+        assert sum(name.endswith(".attention") for name, _ in model.named_modules()) == units
+    calls = []
+    shared.attention.register_forward_hook(lambda *_: calls.append(1))
+    model.layer1(torch.randn(1, 8, 8, 8))
+    assert calls == [1, 1]  # one unit used twice, once a pass
+
+
+def test_a_module_list_has_its_gate_behind_its_last_unit() -> None:
+    class Listed(ForeignResNet):
+        def __init__(self) -> None:
+            super().__init__(TorchvisionUnit)
+            self.layer2 = nn.ModuleList(self.layer2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(x)))))
+            for i in range(2):
+                x = self.layer2[i](x)
+            return self.layer4(self.layer3(x)).mean((2, 3))
+
+    plain = Listed().eval()
+    wanted = plain(images())
+    assert not torch.allclose(
+        insert(copy.deepcopy(plain), "se", stages=2, position="after_stage")(images()), wanted
+    )
+    started = insert(plain, "se", stages=2, position="after_stage", init="identity")
+    torch.testing.assert_close(started(images()), wanted)
+    assert started.layer2[1].attention is not None
+
+
+def test_what_would_be_left_out_is_named() -> None:
+    model = network()
+    model.neck = TorchvisionUnit(8, 8, 1, expansion=1)
+    with pytest.raises(UsageError, match=r"left out: neck \(TorchvisionUnit\)"):
+        insert(model, "se")
+    insert(model, "se", stages=1)  # named, so the rest is left as asked
+    model = network()
+    model.layer3[1] = nn.Sequential(nn.Conv2d(32, 32, 3), nn.Conv2d(32, 32, 3))
+    with pytest.raises(UsageError, match=r"left out: layer3\.1 \(Sequential\), which lacks conv1, bn1"):
+        insert(model, "se")
+    shared = TorchvisionUnit(8, 8, 1, expansion=1)
+    model = network()
+    model.layer1 = nn.Sequential(shared, shared)
+    with pytest.raises(UsageError, match=r"layer1\.0 and layer1\.1 are one module"):
+        insert(model, "se", units=[0])
+    model.layer2 = nn.Identity()
+    with pytest.raises(UsageError, match="layer2 has no residual unit: it is a Identity"):
+        insert(model, "se", stages=2)
+    odd = nn.Sequential()
+    odd.layer1 = nn.Sequential(nn.Sequential(nn.Conv2d(3, 3, 1)))
+    with pytest.raises(
+        UsageError, match=r"layer1 is a Sequential of 1: its Sequential lacks conv1, bn1, conv2, bn2"
+    ):
+        insert(odd, "se")
+
+
 def test_a_place_taken_and_a_model_of_another_make() -> None:
     model = insert(network(), "se", position="after_conv")
     with pytest.raises(UsageError, match="already"):
         insert(model, "eca")
-    with pytest.raises(UsageError, match="before gates"):
-        insert(model, "dsconv")
     with pytest.raises(
         UsageError, match=r"No ResNet found in Sequential: looked for children layer1, layer2"
     ):

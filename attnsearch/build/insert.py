@@ -5,25 +5,38 @@
     insert(model, "cbam", stages=(3, 4), init="identity")       # starts as the network it was
 
 A ResNet is known by its layout, torchvision's and timm's alike: children layer1, layer2, ... made of residual units
-with conv1, bn1, conv2, bn2 and, in bottlenecks, conv3, bn3. A gate is a new child `attention` of its unit (or of the
-stage), reached by a forward hook where the unit's own code cannot be changed; a conv block takes the place of `conv2`.
+with conv1, bn1, conv2, bn2 and, in bottlenecks, conv3, bn3 (`attnsearch.build.layers`). A gate is a new child
+`attention` of its unit (or of the stage), called by the unit's own `forward`, whose class becomes a generated subclass
+(`attnsearch.build.position`, `attnsearch.build.rewrite`); a conv block takes the place of `conv2`.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from functools import partial
+from typing import Any, TypeVar
 
-from torch import Tensor, nn
+from torch import nn
 
 from attnsearch.blocks import registry
+from attnsearch.build import position as positions
+from attnsearch.build import probe
 from attnsearch.build.create import create_block
+from attnsearch.build.layers import (
+    Layer,
+    Unit,
+    check_nothing_left_out,
+    check_shared,
+    choose_layers,
+    choose_units,
+    find_layers,
+)
 from attnsearch.build.resnet import IdentityStart
 from attnsearch.core.errors import BlockError, UsageError, did_you_mean
-from attnsearch.space.arch import INITS, POSITIONS, UNITS, Stage
+from attnsearch.space.arch import INITS, POSITIONS
 
 Model = TypeVar("Model", bound=nn.Module)
-_UNIT = ("conv1", "bn1", "conv2", "bn2")
 
 
 def insert(
@@ -39,7 +52,7 @@ def insert(
     """Put a block into a ResNet, in place, and return it; nothing is changed where an error is raised.
 
     Args:
-        model: has the layout named at the head of this file, itself or in a child.
+        model: has the layout named at the head of this file, itself or in a child, in one backbone or several.
         block: of the attention or conv slot, or one of its presets: `"cbam"`, `"se.timm"`, `"psa"`.
         stages: numbers from 1 (layer1); all when None.
         units: `all`, `first`, `last`, `alternate` or indices from 0, in each of these stages.
@@ -47,32 +60,38 @@ def insert(
         init: of a gate: `identity` leaves the network's output as it was until training moves the gate.
         options: the block's.
 
-    A conv block stands for conv2 with its widths and stride; one that ends in a norm and an activation of its own
-    (splat, sk) takes bn2 of a bottleneck with it. New parameters are on conv2's device, in its dtype.
+    `before_add` is the end of the residual branch, before the addition, whatever the order of norm and convolution.
+    Where a unit has a gate of its own there (timm's `se`), that comes first and the inserted one reads what it gives;
+    a warning names it. A conv block stands for conv2 with its widths, stride and groups; one that ends in a norm and
+    an activation of its own (splat, sk) takes bn2 of a bottleneck with it. New parameters are on the unit's device, in
+    its dtype.
 
     Raises:
-        UsageError: an unknown word, or no such layout in the model.
+        UsageError: an unknown word; no such layout in the model; a unit in which the position cannot be told or no
+            call can be written; a residual unit that would be left out.
         BlockError: the block does not fit a stage's width.
     """
     name, _ = registry.expand(block)
     slot = registry.info(name).slot
-    _check(name, slot, position, init)
-    layers = _find_layers(model)
-    chosen = _chosen_stages(stages, len(layers))
+    _check(name, slot, position, init, units)
+    found = find_layers(model)
+    layers = choose_layers(found, stages)
     make = _Gates(block, position, init, options) if slot == "attention" else _Convs(block, options)
-    attach: list[Callable[[], None]] = []
-    for number in chosen:
-        layer = layers[number - 1]
-        try:
-            if position == "after_stage":
-                attach.append(make.stage(layer))
-            else:
-                found = _units(layer)
-                attach.extend(make.unit(found[i]) for i in _chosen_units(units, len(found)))
-        except BlockError as error:
-            raise BlockError(f"layer{number}: {error}") from None
-    for act in attach:
+    attach: dict[int, Callable[[], None]] = {}
+    if position == "after_stage":
+        for layer in layers:
+            if id(layer.module) not in attach:
+                attach[id(layer.module)] = _named(layer.path, partial(make.stage, layer))
+    else:
+        check_nothing_left_out(found, layers, everywhere=stages is None)
+        chosen = [unit for layer in layers for unit in choose_units(layer, units)]
+        check_shared(found.layers, chosen)
+        for unit in chosen:
+            if id(unit.module) not in attach:
+                attach[id(unit.module)] = _named(unit, partial(make.unit, unit.module))
+    for act in attach.values():
         act()
+    make.tell()
     return model
 
 
@@ -81,32 +100,56 @@ class _Gates:
 
     def __init__(self, block: str, position: str, init: str | None, options: Mapping[str, Any]) -> None:
         self.block, self.position, self.init, self.options = block, position, init, options
+        self.gates_before: list[tuple[str, ...]] = []
 
     def unit(self, unit: nn.Module) -> Callable[[], None]:
-        conv2, last_norm = unit.get_submodule("conv2"), _last(unit)[1]
-        place = {"before_add": last_norm, "after_conv": conv2, "after_add": unit}[self.position]
-        inner = self.position == "after_conv" and hasattr(unit, "conv3")
-        channels = _in_channels(unit, "conv3") if inner else _channels(unit)
-        gate = self.gate(unit, channels, unit)
+        return self.module(unit, self.position, unit)
+
+    def stage(self, layer: Layer) -> Callable[[], None]:
+        last = layer.units[-1].module
+        if isinstance(layer.module, nn.ModuleList):  # has no output of its own; its last unit's is the stage's
+            return self.module(last, "after_add", last)
+        if type(layer.module).forward is not nn.Sequential.forward:
+            return self.module(layer.module, "after_add", layer.units[0].module)
+        positions.refuse_without_forward(last)
+        gate = self.gate(layer.module, positions.out_channels(last, probe.in_channels(last)), last)
+        return lambda: layer.module.add_module("attention", gate)
+
+    def module(self, owner: nn.Module, position: str, first: nn.Module) -> Callable[[], None]:
+        positions.refuse_without_forward(owner)
+        self.free(owner)
+        place = positions.find(owner, position, probe.in_channels(first))
+        gate = self.gate(owner, place.channels, first)
+        self.gates_before.append(place.gates_before)
 
         def attach() -> None:
-            unit.attention = gate
-            place.register_forward_hook(_ThroughAttention(unit))
+            owner.__class__ = place.cls
+            owner.attention = gate
 
         return attach
 
-    def stage(self, layer: nn.Sequential) -> Callable[[], None]:
-        unit = _units(layer)[-1]
-        gate = self.gate(layer, _channels(unit), unit)
-        return lambda: layer.add_module("attention", gate)
-
     def gate(self, owner: nn.Module, channels: int, unit: nn.Module) -> nn.Module:
-        if getattr(owner, "attention", None) is not None:
-            raise UsageError("There is an attention block in this place already; insert into a fresh model")
+        self.free(owner)
         gate = create_block(self.block, channels, **self.options)
         if self.init == "identity" and not getattr(gate, "starts_as_identity", False):
             gate = IdentityStart(gate)
         return _like(gate, unit)
+
+    @staticmethod
+    def free(owner: nn.Module) -> None:
+        if getattr(owner, "attention", None) is not None:
+            raise UsageError("There is an attention block in this place already; insert into a fresh model")
+
+    def tell(self) -> None:
+        """Warn of units that weigh their branch already."""
+        own = [names for names in self.gates_before if names]
+        if own:
+            names = ", ".join(dict.fromkeys(name for names in own for name in names))
+            warnings.warn(
+                f"{len(own)} units have a gate of their own ({names}): it comes first, the inserted {self.block} reads "
+                "what it gives",
+                stacklevel=3,
+            )
 
 
 class _Convs:
@@ -116,20 +159,27 @@ class _Convs:
         self.block, self.options = block, options
 
     def unit(self, unit: nn.Module) -> Callable[[], None]:
-        conv = unit.conv2
+        positions.refuse_without_forward(unit)
+        conv = unit.get_submodule("conv2")
         if not isinstance(conv, nn.Conv2d):
             raise UsageError(
                 f"conv2 is a {type(conv).__name__}, not a convolution that a block could replace"
             )
-        if conv._forward_hooks:
-            raise UsageError("conv2 carries a hook that would go with it; insert conv blocks before gates")
+        if conv._forward_hooks or conv._forward_pre_hooks:
+            raise UsageError("conv2 carries a hook that would go with it; insert conv blocks before hooks")
         if conv.dilation != (1, 1) or conv.stride[0] != conv.stride[1]:
             raise UsageError(
                 f"conv2 has dilation {conv.dilation} and stride {conv.stride}; blocks have neither"
             )
         shape = {"out_channels": conv.out_channels, "stride": conv.stride[0]}
-        block = _like(create_block(self.block, conv.in_channels, **shape, **self.options), unit)
-        inner = hasattr(unit, "conv3") and getattr(block, "normalized", False)
+        options = {**self.groups(conv), **self.options}
+        block = _like(create_block(self.block, conv.in_channels, **shape, **options), unit)
+        inner = "conv3" in probe.children(unit) and getattr(block, "normalized", False)
+        if inner and not positions.norm_follows(unit, probe.in_channels(unit)):
+            raise UsageError(
+                f"'{self.block}' ends in a norm and an activation of its own, which stand for bn2 after conv2; here "
+                "bn2 does not follow conv2"
+            )
 
         def attach() -> None:
             unit.conv2 = block
@@ -140,91 +190,51 @@ class _Convs:
 
         return attach
 
-    def stage(self, layer: nn.Sequential) -> Callable[[], None]:
+    def groups(self, conv: nn.Conv2d) -> dict[str, int]:
+        """The option that keeps the groups of a grouped convolution; `UsageError` where the block has none."""
+        if conv.groups == 1 or "groups" in self.options:
+            return {}
+        name, preset = registry.expand(self.block)
+        has = {option.name: option for option in registry.info(name).options}
+        for option in ("groups", "cardinality"):
+            if option in has and "tuple" not in has[option].type and option not in preset:
+                return {} if option in self.options else {option: conv.groups}
+        choice = ", or say groups=... yourself" if "groups" in has else ""
+        raise UsageError(
+            f"conv2 has {conv.groups} groups, which '{self.block}' cannot keep: it would read every channel in every "
+            f"group; choose a block with one number of groups (splat, sk){choice}"
+        )
+
+    def stage(self, layer: Layer) -> Callable[[], None]:
         raise UsageError("a conv block stands in units, not after a stage")
 
-
-class _ThroughAttention:
-    """A forward hook: the output goes through the unit's `attention`. An object, so that deepcopy copies its unit."""
-
-    def __init__(self, unit: nn.Module) -> None:
-        self.unit = unit
-
-    def __call__(self, module: nn.Module, args: Any, output: Tensor) -> Tensor:
-        return self.unit.get_submodule("attention")(output)  # type: ignore[no-any-return]
+    def tell(self) -> None:
+        """Nothing to warn of."""
 
 
-def _check(name: str, slot: str, position: str, init: str | None) -> None:
+def _named(where: Unit | str, make: Callable[[], Callable[[], None]]) -> Callable[[], None]:
+    """What `make` gives; its errors say where they arose."""
+    try:
+        return make()
+    except (BlockError, UsageError) as error:
+        raise type(error)(f"{where}: {error}") from None
+
+
+def _check(name: str, slot: str, position: str, init: str | None, units: str | Sequence[int]) -> None:
     if slot == "neck":
         raise UsageError(
             f"'{name}' is a neck, which reads several stages; insert takes gates and conv blocks"
         )
     for what, value, known in (("position", position, POSITIONS), ("init", init or "default", INITS)):
         if value not in known:
-            near = did_you_mean(value, known)
+            near = did_you_mean(str(value), known)
             raise UsageError(f"unknown {what} '{value}'.{near} Known: {', '.join(known)}")
     if slot == "conv" and (position != "before_add" or init is not None):
         raise UsageError(f"'{name}' is a conv block: it stands for conv2 and has neither position nor init")
-
-
-def _find_layers(model: nn.Module) -> list[nn.Sequential]:
-    for module in model.modules():
-        layers: list[nn.Sequential] = []
-        while isinstance(layer := getattr(module, f"layer{len(layers) + 1}", None), nn.Sequential):
-            if not _units(layer):
-                break
-            layers.append(layer)
-        if layers:
-            return layers
-    children = ", ".join(name for name, _ in model.named_children()) or "no children"
-    raise UsageError(
-        f"No ResNet found in {type(model).__name__}: looked for children layer1, layer2, ... made of residual units "
-        f"with {', '.join(_UNIT)} (and conv3, bn3), as torchvision and timm name them; it has {children}"
-    )
-
-
-def _units(layer: nn.Sequential) -> list[nn.Module]:
-    """The residual units of a stage; an inserted gate may stand beside them."""
-    return [unit for unit in layer if all(isinstance(getattr(unit, name, None), nn.Module) for name in _UNIT)]
-
-
-def _last(unit: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """The last convolution of the residual branch, and its norm."""
-    number = 3 if hasattr(unit, "conv3") and hasattr(unit, "bn3") else 2
-    return unit.get_submodule(f"conv{number}"), unit.get_submodule(f"bn{number}")
-
-
-def _channels(unit: nn.Module) -> int:
-    """Channels that a unit puts out."""
-    conv, norm = _last(unit)
-    weight = getattr(norm, "weight", None)
-    return weight.numel() if isinstance(weight, Tensor) else cast(nn.Conv2d, conv).out_channels
-
-
-def _in_channels(unit: nn.Module, name: str) -> int:
-    return cast(nn.Conv2d, unit.get_submodule(name)).in_channels
+    if position == "after_stage" and units not in ("all", "last"):
+        raise UsageError(f"a gate after_stage stands once, behind the stage's last unit; leave units={units!r} out")
 
 
 def _like(block: nn.Module, unit: nn.Module) -> nn.Module:
     reference = next(unit.parameters())
     return block.to(device=reference.device, dtype=reference.dtype).train(unit.training)
-
-
-def _chosen_stages(stages: int | Sequence[int] | None, count: int) -> list[int]:
-    wanted = range(1, count + 1) if stages is None else [stages] if isinstance(stages, int) else stages
-    for number in wanted:
-        if type(number) is not int or not 1 <= number <= count:
-            raise UsageError(f"stages are numbers from 1 to {count} (layer1 to layer{count}), got {number!r}")
-    return sorted(set(wanted))
-
-
-def _chosen_units(units: str | Sequence[int], count: int) -> tuple[int, ...]:
-    if isinstance(units, str) and units not in UNITS:
-        near = did_you_mean(units, UNITS)
-        raise UsageError(f"unknown units '{units}'.{near} Known: {', '.join(UNITS)}, or indices from 0")
-    if not isinstance(units, str) and not all(type(i) is int and i >= 0 for i in units):
-        raise UsageError(f"units are indices from 0 or one of {', '.join(UNITS)}, got {units!r}")
-    return Stage(units=units if isinstance(units, str) else tuple(units)).indices(count)
-
-
-__all__ = ["insert"]
