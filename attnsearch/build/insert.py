@@ -107,7 +107,9 @@ class _Gates:
 
     def stage(self, layer: Layer) -> Callable[[], None]:
         last = layer.units[-1].module
-        if isinstance(layer.module, nn.ModuleList):  # has no output of its own; its last unit's is the stage's
+        if isinstance(
+            layer.module, nn.ModuleList
+        ):  # has no output of its own; its last unit's is the stage's
             return self.module(last, "after_add", last)
         if type(layer.module).forward is not nn.Sequential.forward:
             return self.module(layer.module, "after_add", layer.units[0].module)
@@ -232,7 +234,9 @@ def _check(name: str, slot: str, position: str, init: str | None, units: str | S
     if slot == "conv" and (position != "before_add" or init is not None):
         raise UsageError(f"'{name}' is a conv block: it stands for conv2 and has neither position nor init")
     if position == "after_stage" and units not in ("all", "last"):
-        raise UsageError(f"a gate after_stage stands once, behind the stage's last unit; leave units={units!r} out")
+        raise UsageError(
+            f"a gate after_stage stands once, behind the stage's last unit; leave units={units!r} out"
+        )
 
 
 def _like(block: nn.Module, unit: nn.Module) -> nn.Module:

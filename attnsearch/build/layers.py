@@ -67,7 +67,13 @@ def choose_layers(found: Found, stages: int | Sequence[int] | None) -> list[Laye
     known = sorted({layer.number for layer in found.layers})
     if stages is None:
         return found.layers
-    wanted = [stages] if isinstance(stages, int | float) else list(stages) if isinstance(stages, Iterable) else [stages]
+    wanted = (
+        [stages]
+        if isinstance(stages, int | float)
+        else list(stages)
+        if isinstance(stages, Iterable)
+        else [stages]
+    )
     span = f"from {known[0]} to {known[-1]} (layer{known[0]} to layer{known[-1]})"
     if known != list(range(known[0], known[-1] + 1)):
         span = f"among {', '.join(map(str, known))}"
@@ -104,7 +110,9 @@ def check_nothing_left_out(found: Found, layers: Sequence[Layer], everywhere: bo
     """Raise `UsageError` for what seems to be a residual unit and would get no block without a word."""
     left = [unit for layer in layers for unit in layer.others]
     if everywhere:
-        left += found.strays + [unit for empty in found.empty.values() for unit in _others(empty.path, empty.module)]
+        left += found.strays + [
+            unit for empty in found.empty.values() for unit in _others(empty.path, empty.module)
+        ]
     if left:
         names = ", ".join(f"{unit}, which {_lacks(unit.module)}" for unit in left[:5])
         more = f", and {len(left) - 5} more" if len(left) > 5 else ""
@@ -173,4 +181,12 @@ def _lacks(module: nn.Module) -> str:
     return f"lacks {', '.join(missing)}" if own and missing else f"is a {type(module).__name__}"
 
 
-__all__ = ["Found", "Layer", "Unit", "check_nothing_left_out", "check_shared", "choose_layers", "choose_units"]
+__all__ = [
+    "Found",
+    "Layer",
+    "Unit",
+    "check_nothing_left_out",
+    "check_shared",
+    "choose_layers",
+    "choose_units",
+]

@@ -1,9 +1,9 @@
 """Where in a foreign unit a gate stands: the calls to write into its methods, found by a run and proved by another.
 
-    before_add  the end of the residual branch, before the addition, whatever the order of norm and convolution;
-                after a gate that the unit has already, and before stochastic depth, which drops the branch as a whole
-    after_conv  after conv2, before whatever reads it
-    after_add   what the unit returns
+before_add  the end of the residual branch, before the addition, whatever the order of norm and convolution;
+after a gate that the unit has already, and before stochastic depth, which drops the branch as a whole
+after_conv  after conv2, before whatever reads it
+after_add   what the unit returns
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def refuse_without_forward(unit: nn.Module) -> None:
     if isinstance(unit, torch.jit.ScriptModule):
         raise UsageError("it is scripted already; insert first, then script")
     if type(unit).forward is nn.Module.forward:
-        raise UsageError("it has no forward of its own, as in a model traced by torch.fx; insert first, then trace")
+        raise UsageError(
+            "it has no forward of its own, as in a model traced by torch.fx; insert first, then trace"
+        )
     if "forward" in vars(unit):
         raise UsageError("its forward was replaced on the instance, where no call can be written into it")
 
@@ -114,7 +116,9 @@ def _reads(unit: nn.Module, run: Run, position: str) -> _Reading:
     branch, total = _map(addition.branch), _map(addition.result)
     if branch.shape != total.shape:
         widths = f"{tuple(branch.shape[1:])} and {tuple(total.shape[1:])}"
-        raise UsageError(f"branch and sum differ in shape, {widths}, so the end of the branch is not of its width")
+        raise UsageError(
+            f"branch and sum differ in shape, {widths}, so the end of the branch is not of its width"
+        )
     drop = _drop(unit, addition)
     return _Reading(branch, addition.where if drop is None else drop.where, _own_gates(unit, addition))
 
@@ -128,7 +132,9 @@ def _drop(unit: nn.Module, addition: Addition) -> Call | None:
 
 def _own_gates(unit: nn.Module, addition: Addition) -> tuple[str, ...]:
     """Children with parameters that the branch passes after its last convolution, but for norms."""
-    named = {call.child: unit.get_submodule(call.child) for call in addition.before if call.child != "attention"}
+    named = {
+        call.child: unit.get_submodule(call.child) for call in addition.before if call.child != "attention"
+    }
     return tuple(
         name
         for name, child in named.items()
@@ -158,9 +164,17 @@ def _edits(unit: nn.Module, position: str, where: Expression | None) -> list[tup
     ways: list[tuple[Edit, ...]]
     if position == "after_conv":
         ways = [] if isinstance(node, ast.AugAssign) else [rewrite.wrap(where.method, method, node)]
-        return [*ways, rewrite.wrap_if(where.method, method, node, "conv2")] if isinstance(node, ast.Call) else ways
+        return (
+            [*ways, rewrite.wrap_if(where.method, method, node, "conv2")]
+            if isinstance(node, ast.Call)
+            else ways
+        )
     ways = [rewrite.wrap(where.method, method, operand) for operand in _operands(node)]
-    return [*ways, rewrite.assign_before(where.method, method, node)] if isinstance(node, ast.AugAssign) else ways
+    return (
+        [*ways, rewrite.assign_before(where.method, method, node)]
+        if isinstance(node, ast.AugAssign)
+        else ways
+    )
 
 
 def _operands(node: ast.expr | ast.AugAssign) -> list[ast.expr]:

@@ -22,7 +22,12 @@ from attnsearch.build import rewrite
 from attnsearch.build.rewrite import Expression
 from attnsearch.core.errors import UsageError
 
-UNIT = ("conv1", "bn1", "conv2", "bn2")  # the children by which a residual unit is known; bottlenecks add conv3, bn3
+UNIT = (
+    "conv1",
+    "bn1",
+    "conv2",
+    "bn2",
+)  # the children by which a residual unit is known; bottlenecks add conv3, bn3
 _SIZES = (8, 7, 14, 16, 28, 32, 56)  # of the map that a unit is run on; some units are built for one size
 _ADDITIONS = frozenset({"add", "add_", "__add__", "__iadd__", "__radd__"})
 
@@ -105,7 +110,10 @@ def run(unit: nn.Module, width: int) -> Run:
                 output = unit(x)
             return Run(tuple(recorder.calls), tuple(recorder.additions), output)
         except Exception as error:  # a foreign forward may raise anything
-            problem = problem or f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+            problem = (
+                problem
+                or f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+            )
         finally:
             recorder.close()
     raise UsageError(f"it does not run on a map of {width} channels ({problem})")
@@ -134,14 +142,17 @@ class _Recorder(TorchFunctionMode):
         self.calls: list[Call] = []
         self.additions: list[Addition] = []
         self.handles = [
-            child.register_forward_hook(self._hook(name), with_kwargs=True) for name, child in children(unit).items()
+            child.register_forward_hook(self._hook(name), with_kwargs=True)
+            for name, child in children(unit).items()
         ]
 
     def close(self) -> None:
         for handle in self.handles:
             handle.remove()
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         operands = list(_tensors((args, kwargs or {})))
         sources = [self._of(tensor) for tensor in operands]
         out = func(*args, **(kwargs or {}))
@@ -177,7 +188,11 @@ class _Recorder(TorchFunctionMode):
         while frame is not None:
             if frame.f_code in self.methods:
                 name, function = self.methods[frame.f_code]
-                owner = frame.f_locals.get(function.__code__.co_varnames[0]) if function.__code__.co_varnames else None
+                owner = (
+                    frame.f_locals.get(function.__code__.co_varnames[0])
+                    if function.__code__.co_varnames
+                    else None
+                )
                 if owner is self.unit or frame.f_code is not function.__code__:
                     return rewrite.expression_of(frame, name, function)
             frame = frame.f_back
@@ -201,4 +216,15 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(item)
 
 
-__all__ = ["UNIT", "Addition", "Call", "Run", "children", "convolutions", "in_channels", "is_unit", "run", "twin"]
+__all__ = [
+    "UNIT",
+    "Addition",
+    "Call",
+    "Run",
+    "children",
+    "convolutions",
+    "in_channels",
+    "is_unit",
+    "run",
+    "twin",
+]

@@ -2,13 +2,12 @@
 
 A gate in the middle of a foreign unit has to be called by the unit's own `forward`: hooks are lost where a module is
 replaced, replicated, traced, scripted or compiled. So the source of the method is read, the calls are written
-into it, and the result becomes a method of a generated subclass. An instance takes that class and keeps its children and
+into it, and the result becomes a method of a generated subclass. An instance takes that class, keeps its children and
 their names. `torch.fx`, `torch.jit.script`, `torch.compile`, `nn.DataParallel` and `copy.deepcopy` then meet an
 ordinary module; the new source is in `linecache`, where `inspect`, the debugger and TorchScript read it.
 """
 
 from __future__ import annotations
-
 import __future__
 
 import ast
@@ -26,7 +25,9 @@ from torch import nn
 
 from attnsearch.core.errors import UsageError
 
-_FUTURES = reduce(int.__or__, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names))
+_FUTURES = reduce(
+    int.__or__, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
+)
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,9 @@ def source(function: FunctionType) -> Source:
     except (OSError, TypeError, SyntaxError, IndexError):
         node = None
     if not isinstance(node, ast.FunctionDef):
-        raise UsageError(f"the source of {function.__qualname__} cannot be read, so no call can be written into it")
+        raise UsageError(
+            f"the source of {function.__qualname__} cannot be read, so no call can be written into it"
+        )
     return Source(function, text, node, int(indented))
 
 
@@ -181,7 +184,11 @@ def _subclass(base: type, edits: tuple[Edit, ...], digests: tuple[tuple[str, str
             return made
         return (_blank, (base, edits, digests), *made[2:])
 
-    names: dict[str, Any] = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
+    names: dict[str, Any] = {
+        "__module__": base.__module__,
+        "__qualname__": base.__qualname__,
+        "__doc__": base.__doc__,
+    }
     cls: type[Any] = type(base)(base.__name__, (base,), {**names, **changed, "__reduce_ex__": reduce_ex})
     return cls
 
@@ -227,7 +234,9 @@ def resolved(base: type, name: str) -> FunctionType:
     """The function behind a method of `base`, whatever decorates it."""
     function = inspect.unwrap(inspect.getattr_static(base, name))
     if not isinstance(function, FunctionType):
-        raise UsageError(f"{base.__qualname__}.{name} is not a plain method, so no call can be written into it")
+        raise UsageError(
+            f"{base.__qualname__}.{name} is not a plain method, so no call can be written into it"
+        )
     return function
 
 
