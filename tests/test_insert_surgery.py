@@ -10,6 +10,7 @@ import inspect
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 import torch
@@ -151,8 +152,12 @@ def test_a_replica_of_data_parallel_runs_its_own_gates(position: str) -> None:
 
 
 @positions
-def test_distributed_training_reaches_every_gate(position: str, tmp_path: object) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+def test_distributed_training_reaches_every_gate(position: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group(
+        "gloo", store=store, rank=0, world_size=1, timeout=timedelta(seconds=30)
+    )
     try:
         network = model(position)
         wanted = network(images())
