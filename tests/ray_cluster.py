@@ -29,25 +29,25 @@ TINY = """
 question: Does a tiny host want a gate?
 host: {name: resnet8, width: 4}
 stages: {attention: [none, se, eca, gct, simam]}
-recipe: {epochs: 2, lr: 0.1, batch_size: 32, train_images: 64}
+recipe: {epochs: 30, lr: 0.1, batch_size: 32, train_images: 256}
 """
-TRIALS, KILLS = 40, 3
+TRIALS, KILLS = 24, 3
 MEMORY = 80 * 2**20
 
 
 class Killer(Observer):
-    """Kills a node after every eighth finished trial and starts another, on the main thread as Ray wants it."""
+    """Kills a node after every fourth finished trial and starts another, on the main thread as Ray wants it."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self.cluster, self.kills, self.ended = cluster, 0, 0
+        self.cluster, self.kills, self.complete = cluster, 0, 0
         self.nodes = [self.add(), self.add()]
 
     def add(self):
         return self.cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
 
     def trial_ended(self, row) -> None:
-        self.ended += row.state == "complete"
-        if self.kills < KILLS and self.ended >= 8 * (self.kills + 1):
+        self.complete += row.state == "complete"
+        if self.kills < KILLS and self.complete >= 4 * (self.kills + 1):
             self.kills += 1
             self.cluster.remove_node(self.nodes.pop(0), allow_graceful=False)
             self.nodes.append(self.add())

@@ -23,7 +23,7 @@ from attnsearch.train import fused
 from attnsearch.train.fit import DeviceData, fit
 
 pytest.importorskip("numba")
-from attnsearch.train.fused import Fast, dispatch, spare
+from attnsearch.train.fused import Fast, dispatch
 
 
 @pytest.fixture(autouse=True)
@@ -205,29 +205,6 @@ def test_a_gradient_that_a_hook_keeps_is_not_written_over() -> None:
     y.register_hook(kept.append)
     (y * y).sum().backward()
     torch.testing.assert_close(kept, [2 * y.detach()])
-
-
-def test_a_gradient_that_nobody_else_holds_is_written_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A residual addition writes one map backward, a norm with an addition two, a norm one: all find room."""
-    new: list[Tensor] = []
-    empty_like = torch.empty_like
-    with Fast():
-        y = Residual()(feature_map(3, 6, 5, 4))
-    monkeypatch.setattr(torch, "empty_like", lambda x: new.append(x) or empty_like(x))
-    (y * y).sum().backward()
-    assert not new
-
-
-def test_where_torch_counts_no_holders_nothing_is_written_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same numbers, only elsewhere in memory."""
-    expected = values_and_gradients(Residual(), feature_map(5, 6, 7, 4), fast=True)
-    monkeypatch.delattr(torch._C, "_storage_Use_Count")
-    spare._holders_of_one_that_is_alone.cache_clear()
-    try:
-        found = values_and_gradients(Residual(), feature_map(5, 6, 7, 4), fast=True)
-    finally:
-        spare._holders_of_one_that_is_alone.cache_clear()
-    torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("compiled", [False, True])

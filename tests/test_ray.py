@@ -287,6 +287,7 @@ def test_nodes_killed_in_mid_run_lose_nothing(tmp_path):
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["kills"] == 3
     assert result["finished"] == result["trials"]
+    assert result["lost"] >= 1, "a node is killed while it trains"
     assert result["twice"] == 0
     assert result["other_errors"] == 0
     assert result["common"] > 0

@@ -8,7 +8,6 @@ written as their formulas; values agree with torch's to rounding.
     mode    what is taken over, and when
     gates   pools and products of one map: what waits, and what is owed backward
     passes  norms, additions, convolutions: autograd functions, one for each pass
-    spare   gradients that a backward pass may write over
     arrays  maps as the kernels see them
     kernels the loops, compiled by Numba
 """

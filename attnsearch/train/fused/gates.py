@@ -22,7 +22,6 @@ from torch import Tensor
 
 from attnsearch.train.fused.arrays import both, grid, optional_grid, optional_rows, rows
 from attnsearch.train.fused.passes import LinePools
-from attnsearch.train.fused.spare import spare_maps
 
 F32 = np.float32
 
@@ -276,7 +275,7 @@ class _ProductAddRelu(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        d = next(spare_maps(gradients, ctx.saved_tensors[0]))
+        d = torch.empty_like(ctx.saved_tensors[0])
         g, more = both(gradients)
         return None, *_gate_gradients(ctx, g, more, ctx.saved_tensors[1], d), d, None, None
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from attnsearch.train.fused.arrays import both, columns, lines, optional_rows, planes, rows
-from attnsearch.train.fused.spare import spare_maps
 
 
 class Norm(torch.autograd.Function):
@@ -42,9 +41,8 @@ class Norm(torch.autograd.Function):
         from attnsearch.train.fused import kernels
 
         x, *y = ctx.saved_tensors
-        free = spare_maps(gradients, x)
         g, more = both(gradients)
-        d, out = next(free) if ctx.added else None, next(free)
+        d, out = torch.empty_like(x) if ctx.added else None, torch.empty_like(x)
         sums = rows(g), optional_rows(more), rows(x), optional_rows(y[0] if y else None)
         parameters = torch.from_numpy(
             kernels.norm_back(*sums, ctx.stats, ctx.relu, optional_rows(d), rows(out))
@@ -91,7 +89,7 @@ class AddRelu(torch.autograd.Function):
         from attnsearch.train.fused import kernels
 
         (y,) = ctx.saved_tensors
-        out = next(spare_maps(gradients, y))
+        out = torch.empty_like(y)
         g, more = both(gradients)
         kernels.add_relu_back(rows(g), optional_rows(more), rows(y), rows(out))
         return out, out
