@@ -19,7 +19,8 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.throughput $(ARGS)
 
 simulate: $(VENV)/installed-dev
-	$(BIN)/python -m benchmarks.simulate $(ARGS)
+	$(BIN)/python -m benchmarks.statistics.simulate $(ARGS)
+	$(BIN)/python -m benchmarks.statistics.searches
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("attnsearch needs Python 3.11 or newer, this is %s: make PYTHON=python3.11" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'

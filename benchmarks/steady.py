@@ -1,4 +1,4 @@
-"""A block that helps by construction, on images made for it: see `benchmarks.verdicts`."""
+"""A block that helps by construction, on images made for it: see `benchmarks.statistics.verdicts`."""
 
 from __future__ import annotations
 

@@ -11,10 +11,13 @@ from pathlib import Path
 import optuna
 import pytest
 
+from attnsearch import report as reports
 from attnsearch.core.errors import Interrupted, NoResultError, UsageError
 from attnsearch.core.jobs import Outcome, Progress
 from attnsearch.core.settings import Settings
 from attnsearch.core.trial import Epoch
+from attnsearch.data import open_data
+from attnsearch.report import summary
 from attnsearch.space.space import load_space
 from attnsearch.study.observer import Observer
 from attnsearch.study.run import Run
@@ -303,9 +306,35 @@ def test_the_last_block_is_whole_and_had_no_say(question, tmp_path, monkeypatch)
     rows = go(question, tmp_path, monkeypatch, trials=36).record.trials
     last = [row for row in rows if row.role == "report"]
     seeds = {row.seed for row in last}
-    assert len(seeds) == 3
+    assert len(seeds) == 6
     assert not seeds & {row.seed for row in rows if row.role != "report"}
     keys = {row.key for row in last}
     assert rows[0].key in keys
     assert {(row.key, row.seed) for row in last} == {(key, seed) for key in keys for seed in seeds}
     assert len(keys) >= 2
+
+
+@pytest.mark.parametrize(
+    ("own_val", "by_role"),
+    [
+        (False, {"search": (False, None), "confirm": (False, None), "report": (True, None)}),
+        (True, {"search": (False, "first"), "confirm": (False, "first"), "report": (False, "second")}),
+    ],
+)
+def test_the_last_block_is_judged_on_images_that_had_no_say(
+    question, tmp_path, monkeypatch, own_val, by_role
+):
+    opened = open_data("digits")
+    monkeypatch.setattr("attnsearch.study.run.open_data", lambda *a, **o: replace(opened, own_val=own_val))
+    oracle = Oracle()
+    rows = go(question, tmp_path, monkeypatch, oracle, trials=36).record.trials
+    for row in rows:
+        job = oracle.jobs[row.number]
+        assert (job.recipe.resplit, job.val_half) == by_role[row.role], row.role
+
+
+def test_a_search_ends_in_a_verdict(question, tmp_path, monkeypatch):
+    found = go(question, tmp_path, monkeypatch, trials=32).record
+    said = " ".join(summary.answer(reports.build(found)))
+    assert "Verdict: gain." in said  # 2 points a block by construction, noise of half a point at most
+    assert "rests on the last" in said

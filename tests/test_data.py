@@ -102,7 +102,8 @@ def test_a_canvas_without_clutter_would_show_the_digit_it_is_labelled_with(monke
     ink, kinds = bunch.images.astype(np.int64), bunch.target.astype(np.int64)
     for kind in range(10):  # the whole ink of a class is its number
         ink[kinds == kind] = kind + 1
-    _, labels = clutter(ink, kinds, 40, 32, np.random.default_rng(0))
+    _, labels, shown = clutter(ink, kinds, 40, 32, np.random.default_rng(0))
+    assert kinds[shown].tolist() == labels.tolist()
     whole = painted[6::7]
     assert [int(patch.max()) // 16 - 1 for patch in whole] == labels.tolist()
     assert {patch.shape[0] for patch in whole} <= set(range(12, 19))

@@ -201,7 +201,7 @@ def test_the_difference_is_paired_over_the_seeds_that_both_had():
     assert (cbam["over_baseline_points"], cbam["over_baseline_points_low"]) == (pytest.approx(-1.0), None)
 
 
-def test_a_search_claims_no_gain_however_large():
+def test_a_search_without_a_last_block_claims_no_gain_however_large():
     fresh = [trial("good", 100 + s, 2.0 + 0.1 * s, role="confirm", costs={"macs": 45e6}) for s in (0, 1)]
     more = [trial("se", 102, 12.0, role="confirm"), trial("plain", 102, 13.0, role="confirm")]
     said = " ".join(
@@ -209,7 +209,30 @@ def test_a_search_claims_no_gain_however_large():
     )
     assert "leaves out zero" in said
     assert "picked out of many" in said
-    assert "A search makes no verdict" in said
+    assert "No verdict: the study has no last block" in said
+
+
+def test_the_last_block_of_a_search_gives_a_verdict_of_its_own():
+    # plain 13 14 12 and se 12 12.5 11.2 in three new seeds: gaps 1, 1.5, .8, mean 1.1, sd .3606, standard error .2082,
+    # t(.975; 2) 4.3027: 1.1 +- .896
+    last = [
+        trial(arch, 900 + s, e, role="report")
+        for arch, errors in DESIGN.items()
+        for s, e in enumerate(errors)
+    ]
+    facts = {"report_blocks": [900, 901, 902], "confirmed_on": "new splits"}
+    said = " ".join(summary.answer(reports.build(record(*last, **facts))))
+    assert (
+        "Verdict: gain. se is 1.10 points better than the baseline (simultaneous 95 % interval +0.20" in said
+    )
+    assert "to +2.00, 3 seeds)" in said
+    assert (
+        "the last 3 seeds alone, run after the 1 finalist had been chosen, each seed with a training" in said
+    )
+    assert "No verdict" not in said
+    # seeds of an earlier block chose these finalists and do not count
+    early = summary.answer(reports.build(record(*last, report_blocks=[903, 904, 905])))
+    assert "No verdict" in " ".join(early)
 
 
 def test_bold_are_the_archs_that_cannot_be_told_from_the_best():

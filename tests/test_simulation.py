@@ -1,4 +1,4 @@
-"""T1 to T7 of the statistics in small; `python -m benchmarks.simulate` is the full form.
+"""T1 to T7 of the statistics in small; `python -m benchmarks.statistics.simulate` is the full form.
 
 Few repetitions measure roughly: each bound is widened by three standard errors of the figure, and by no more.
 """
@@ -11,7 +11,7 @@ import pytest
 
 from attnsearch.statistics import compare
 from attnsearch.statistics.power import detectable, mde
-from benchmarks import simulate
+from benchmarks.statistics import simulate
 
 
 def check(rows, repetitions: int, at_least: int = 1) -> None:

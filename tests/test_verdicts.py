@@ -1,6 +1,7 @@
 """Verdicts on real trainings, packed: nothing against nothing, and an effect that was put there.
 
-The runs are those of `python -m benchmarks.verdicts runs aa` and `runs planted`; their files say where and when.
+The runs are those of `python -m benchmarks.statistics.verdicts runs aa` and `runs planted`; their files say where and
+when.
 """
 
 from __future__ import annotations
@@ -12,11 +13,10 @@ import pytest
 import torch
 
 from attnsearch.build.resnet import build
-from attnsearch.core.errors import UsageError
 from attnsearch.space.space import load_space
 from attnsearch.statistics import compare
 from attnsearch.statistics.noise import seed_correlation
-from benchmarks import verdicts
+from benchmarks.statistics import verdicts
 
 
 def test_the_plain_host_under_ten_names_is_never_told_from_itself():
@@ -99,11 +99,42 @@ def test_a_training_by_its_own_split_differs_from_one_by_the_first():
     assert error(recipe, data) == error(replace(recipe, resplit=False), resplit(data, 5))
 
 
-def test_images_that_share_a_digit_are_not_split_again():
-    from attnsearch.data import check_can_resplit, open_data
+def test_images_that_share_a_digit_stay_on_one_side_of_a_new_split():
+    from attnsearch.core.trial import Recipe
+    from attnsearch.data import open_data
+    from attnsearch.train.fit import device_data, resplit
 
-    with pytest.raises(UsageError, match="in train and val alike"):
-        check_can_resplit(open_data("cluttered-digits"))
+    opened = open_data("cluttered-digits", limit=600)
+    data = device_data(opened, Recipe(), "cpu")
+    assert opened.groups is not None
+    of = {
+        bytes(image.flatten().tolist()): int(group)
+        for split in ("train", "val")
+        for image, group in zip(getattr(opened, split).images, opened.groups[split], strict=True)
+    }
+    new = resplit(data, 3)
+    train, val = (
+        {of[bytes(image.flatten().tolist())] for image in images}
+        for images in (new.train_images, new.val_images)
+    )
+    assert not train & val
+    assert torch.equal(new.val_labels.bincount(), data.val_labels.bincount())
+    lost = len(data.train_labels) + len(data.val_labels) - len(new.train_labels) - len(new.val_labels)
+    assert 0 <= lost < 0.05 * len(data.train_labels)  # of each class's last group, what was too many
+
+
+def test_the_halves_of_the_validation_images_are_all_of_them_once():
+    from attnsearch.core.trial import Recipe
+    from attnsearch.data import open_data
+    from attnsearch.train.fit import device_data, with_half_of_val
+
+    data = device_data(open_data("digits"), Recipe(), "cpu")
+    halves = [with_half_of_val(data, which) for which in ("first", "second")]
+    rows = [bytes(image.flatten().tolist()) for half in halves for image in half.val_images]
+    assert sorted(rows) == sorted(bytes(image.flatten().tolist()) for image in data.val_images)
+    counts = [half.val_labels.bincount() for half in halves]
+    assert (counts[0] - counts[1]).abs().max() <= 1 + len(data.val_labels) % 2
+    assert all(torch.equal(half.train_images, data.train_images) for half in halves)
 
 
 def test_order_and_augmentation_follow_the_seed_and_not_the_arch():

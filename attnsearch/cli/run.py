@@ -53,7 +53,7 @@ def run(
     enqueue: Annotated[list[str], option("Train this arch first, to the end; may be repeated.", "OPTION|...")] = [],  # noqa: B006
     sampler: Annotated[str, option("auto, exhaustive, pool, tpe, nsga2, random or gp.")] = "auto",
     pruner: Annotated[str, option("par, none, moasha or one-epoch.")] = "par",
-    confirm: Annotated[float, option("Share of the trials for fresh seeds on the front.", "SHARE")] = 0.3,
+    confirm: Annotated[float, option("Share of the trials for fresh seeds and verdicts.", "SHARE")] = 0.5,
     cost: Annotated[str, option("Cost axis: macs, params, flops, bytes_moved, ...")] = "macs",
     budget: Annotated[str, option('Limits before training, as "params<=1.2x,macs<=60M".', "LIMITS")] = "",
     workers: Annotated[int | None, option("Processes, or gpus.", "N", worker_count)] = None,

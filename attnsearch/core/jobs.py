@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from attnsearch.core.trial import Epoch, Recipe, State
+
+ValHalf = Literal["first", "second"]  # of the validation images: one to choose by, one to confirm by
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Job:
     """One training: plain values that travel to a worker.
 
     Args:
+        val_half: the half of the validation images to judge by; None for all of them.
         number: of the trial in the study; a training that is run again has a new one, so a late message is known by it.
         spec: `Arch.to_dict()`.
         rungs: epochs after which the worker waits for the word to go on.
@@ -37,6 +40,7 @@ class Job:
     seed: int
     recipe: Recipe
     rungs: tuple[int, ...] = ()
+    val_half: ValHalf | None = None
 
 
 @dataclass(frozen=True)

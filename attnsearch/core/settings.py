@@ -36,7 +36,8 @@ class Settings:
         seeds: seed blocks of a design; in a search, fresh seeds that a confirmed arch may get at most.
         seed: of the study; trials use seeds derived from it.
         enqueue: archs that a search trains first and to the end, written as `Space.named` reads them.
-        confirm: share of the trials kept for fresh seeds of the arch that may be on the front.
+        confirm: share of the trials kept for fresh seeds: of archs that may be on the front, then of the finalists,
+            whose last block gives the verdicts; 0 searches only.
         costs: cost axes beside the error, the first of them drawn.
         retries: how often a training is begun again whose worker died.
         engine: `local` trains in processes of this machine, `ray` on the nodes of the cluster at `address`.
@@ -70,7 +71,7 @@ class Settings:
     enqueue: tuple[str, ...] = ()
     sampler: str = "auto"
     pruner: str = "par"
-    confirm: float = 0.3
+    confirm: float = 0.5
     budget: str = ""
     costs: tuple[str, ...] = ("macs",)
     margin: float | None = None

@@ -123,7 +123,8 @@ class StudyRecord:
     "image", "train", "val", "test", "fingerprint", "note"}), `data_options`.
     Costs: `cost` (the axis drawn), `costs_chosen`, `cost_range` ([least, most]), `units` ({cost: {"unit": ...,
     "better": "lower"}}), `over_budget` (archs refused before training).
-    A search: `sampler`, `pruner`, `frozen` (keys settled on for the last seed blocks, `report_blocks`), `false_stops`.
+    A search: `sampler`, `pruner`, `frozen` (keys settled on for the last seed blocks, `report_blocks`), `confirmed_on`
+    ("new splits" | "other half": the images of these blocks), `false_stops`.
     A design: `design`, `controls` ({key: "null gate" | "width-matched" | "frozen gate"}), `margin` (points).
     What came after: `audit_plan`, `audit` (outcome of `validate`), `test` (ledger of the test split).
     How it went: `trials_wanted`, `ended` (why), `started`, `command`, `device`, `machine`, `versions`.

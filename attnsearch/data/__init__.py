@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 from attnsearch.data.dataset import Data, Split
-from attnsearch.data.open import open_data, open_test, subset
+from attnsearch.data.open import open_data, open_test, rows_of, subset
 from attnsearch.data.shipping import open_shipped
-from attnsearch.data.split import check_can_resplit
 
-__all__ = ["Data", "Split", "check_can_resplit", "open_data", "open_shipped", "open_test", "subset"]
+__all__ = ["Data", "Split", "open_data", "open_shipped", "open_test", "rows_of", "subset"]

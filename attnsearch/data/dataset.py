@@ -55,6 +55,9 @@ class Data:
         mean, std: per channel over the train split, images scaled to 0..1.
         fingerprint: changes with the content of any file and with options that change an image or a split.
         counts: {split: {class: images}}, test included.
+        own_val: the validation images were set apart by the data set's owner, so they are not mixed with train.
+        groups: {split: (N,)} where several images show one thing, such as canvases of one handwritten digit: its
+            number; a group never stands in two splits. None where each image stands for itself.
         note: one sentence on where the images come from and what was done to them.
         warnings: sentences a user should see; ignored: files passed over, such as `.DS_Store`.
     """
@@ -69,6 +72,8 @@ class Data:
     std: tuple[float, ...]
     fingerprint: str
     counts: Mapping[str, Mapping[str, int]]
+    own_val: bool = True
+    groups: Mapping[str, Rows] | None = None
     note: str = ""
     warnings: tuple[str, ...] = ()
     ignored: int = 0
@@ -108,6 +113,7 @@ class Pool:
             (bytes) or numbers (H, W) or (H, W, C) of any type.
         channels: 3 for encoded files.
         named: False where class names are mere numbers given by us.
+        groups: {part: (N,)} where several images show one thing, see `Data`.
         note, warnings, ignored: see `Data`.
     """
 
@@ -116,6 +122,7 @@ class Pool:
     read: Callable[[str, Rows], Iterator[tuple[str, Picture]]]
     channels: int = 3
     named: bool = True
+    groups: Mapping[str, Rows] | None = None
     note: str = ""
     warnings: tuple[str, ...] = ()
     ignored: int = 0

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from attnsearch.data.dataset import SPLITS, Labels, Pixels, Pool, Source, in_memory
+from attnsearch.data.dataset import SPLITS, Labels, Pixels, Pool, Rows, Source, in_memory
 from attnsearch.data.split import split_three
 
 IMAGES = 8_000
@@ -45,19 +45,21 @@ def _open_cluttered(images: int, side: int, seed: int) -> Pool:
     ink, kinds = _handwritten()
     pixels: dict[str, Pixels] = {}
     labels: dict[str, Labels] = {}
+    groups: dict[str, Rows] = {}
     share = {"val": images * 15 // 100, "test": images * 15 // 100}
     share["train"] = images - sum(share.values())
     for stream, (split, rows) in enumerate(zip(SPLITS, split_three(kinds, seed), strict=True)):
         rng = np.random.default_rng([seed, stream])
-        pixels[split], labels[split] = clutter(ink[rows], kinds[rows], share[split], side, rng)
+        pixels[split], labels[split], shown = clutter(ink[rows], kinds[rows], share[split], side, rng)
+        groups[split] = rows[shown]
     note = "scikit-learn's handwritten digits on cluttered canvases; no digit image is in two splits"
-    return Pool(CLASSES, labels, in_memory(pixels), note=note)
+    return Pool(CLASSES, labels, in_memory(pixels), groups=groups, note=note)
 
 
 def clutter(
     ink: Ints, kinds: Labels, images: int, side: int, rng: np.random.Generator
-) -> tuple[Pixels, Labels]:
-    """So many canvases (images, side, side, 3) from digits (N, 8, 8) of 0..16, and the class of each.
+) -> tuple[Pixels, Labels, Ints]:
+    """So many canvases (images, side, side, 3) from digits (N, 8, 8) of 0..16, the class and the digit of each.
 
     A coloured background of low frequency, halves of six digits 1/4 to 3/8 of the canvas high, then one whole
     digit 3/8 to 9/16 high, each in a colour of its own, then noise. Classes are balanced to one image.
@@ -78,7 +80,7 @@ def clutter(
             _paint(canvas[image], patch, colours[image, at], top, left)
     for amplitude in (12, 12):
         canvas += rng.integers(-amplitude, amplitude + 1, canvas.shape, dtype=np.int16)
-    return canvas.clip(0, 255).astype(np.uint8), labels
+    return canvas.clip(0, 255).astype(np.uint8), labels, chosen
 
 
 def _one_of_each(labels: Labels, kinds: Labels, rng: np.random.Generator) -> Ints:

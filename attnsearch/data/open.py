@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from attnsearch.core.checks import at_home, check_data, check_side
 from attnsearch.core.errors import DataError, UsageError
 from attnsearch.data import cifar, digits
-from attnsearch.data.dataset import Data, Source, Split, safe_augmentations
+from attnsearch.data.dataset import Data, Rows, Source, Split, safe_augmentations
 from attnsearch.data.files import digest
 from attnsearch.data.folder import folder_source
 from attnsearch.data.hub import hub_source
@@ -78,8 +80,15 @@ def subset(split: Split, count: int | None) -> Split:
     """A fixed stratified part of at most so many images, in their old order; None is all of them."""
     if count is None or count >= len(split):
         return split
-    rows = stratified(split.labels, count)
+    rows = rows_of(split, count)
     return Split(split.images.transpose(0, 2, 3, 1)[rows].transpose(0, 3, 1, 2), split.labels[rows])
+
+
+def rows_of(split: Split, count: int | None) -> Rows:
+    """The rows of the images that `subset` takes."""
+    if count is None or count >= len(split):
+        return np.arange(len(split))
+    return stratified(split.labels, count)
 
 
 def data_of(name: str, prepared: Prepared, key: str) -> Data:
@@ -97,6 +106,8 @@ def data_of(name: str, prepared: Prepared, key: str) -> Data:
         std=tuple(meta["std"]),
         fingerprint=key,
         counts=meta["counts"],
+        own_val=meta["own_val"],
+        groups=meta["groups"] and {split: np.array(rows) for split, rows in meta["groups"].items()},
         note=meta["note"],
         warnings=(*meta["warnings"], *bad),
         ignored=meta["ignored"],

@@ -23,7 +23,7 @@ PROBED = 512  # images whose headers decide the common size
 KEPT_AS_IS = 96  # sides up to this are kept where all images share one size
 SMALLEST, LARGEST = 32, 64  # of the side chosen for images of mixed or large size
 STRIDE = 32  # of an ImageNet ResNet; smaller images carry no detail for it
-FORMAT = 2  # raise it when prepared arrays change; part of every fingerprint
+FORMAT = 3  # raise it when prepared arrays change; part of every fingerprint
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ def prepare(pool: Pool, name: str, options: Options, *, skip_bad: bool, folder: 
     (height, width), size_note, warnings = _choose_size(pool, plan, options.image_size)
     total = sum(len(rows) for _, rows in plan.values())
     arrays: dict[str, tuple[Pixels, Labels]] = {}
+    groups: dict[str, list[int]] = {}
     bad: list[str] = []
     scales = Scales(pool)
     for split, (part, rows) in plan.items():
@@ -62,6 +63,8 @@ def prepare(pool: Pool, name: str, options: Options, *, skip_bad: bool, folder: 
                 images[int(good.sum()) if bad else at] = picture
                 good[at] = True
         arrays[split] = _keep(folder, split, images, pool.labels[part][rows][good])
+        if pool.groups is not None:
+            groups[split] = pool.groups[part][rows][good].tolist()
     if not skip_bad:
         raise_bad(bad, total)
     if bad:
@@ -70,6 +73,8 @@ def prepare(pool: Pool, name: str, options: Options, *, skip_bad: bool, folder: 
     meta |= {
         "bad": bad,
         "images": total,
+        "groups": groups or None,
+        "own_val": "val" in pool.labels and not groups,
         "warnings": [*pool.warnings, *warnings, *scales.notes, *_copies(arrays)],
     }
     return Prepared(meta, folder, {} if folder else arrays)
@@ -93,6 +98,7 @@ def _without_small_classes(pool: Pool, least: int | None) -> Pool:
         classes=tuple(pool.classes[kind] for kind in kept),
         labels={part: number[labels[rows[part]]] for part, labels in pool.labels.items()},
         read=lambda part, chosen: pool.read(part, rows[part][chosen]),
+        groups=pool.groups and {part: numbers[rows[part]] for part, numbers in pool.groups.items()},
         warnings=(*pool.warnings, f"left out for having fewer than {many(least, 'image')}: {names}"),
     )
 

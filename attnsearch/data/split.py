@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from attnsearch.core.errors import DataError, UsageError
+from attnsearch.core.errors import DataError
 from attnsearch.core.text import many
-from attnsearch.data.dataset import SPLITS, Data, Labels, Rows, SplitName
+from attnsearch.data.dataset import SPLITS, Labels, Rows, SplitName
 
 VAL_SHARE = TEST_SHARE = 0.15  # of a data set that comes in one piece
 VAL_OF_TRAIN = 0.1  # where the owner set test images apart; the custom on CIFAR: 45,000 + 5,000 + 10,000
@@ -86,15 +86,6 @@ def stratified(labels: Labels, count: int, seed: int = 0) -> Rows:
     order = np.random.default_rng([seed, 2]).permutation(len(labels))
     rows = [order[labels[order] == kind][:n] for kind, n in zip(kinds, quota, strict=True)]
     return np.sort(np.concatenate(rows))
-
-
-def check_can_resplit(data: Data) -> None:
-    """Raise `UsageError` where a split by single images would put copies of one on both sides."""
-    if data.name == "cluttered-digits":
-        raise UsageError(
-            "--resplit: cluttered-digits shows each digit image on several canvases, which would be in train and val "
-            "alike; use it with digits, or with data where each image is of its own"
-        )
 
 
 def check_classes(classes: tuple[str, ...], labels: Mapping[str, Labels], where: str) -> None:

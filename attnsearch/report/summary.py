@@ -1,6 +1,6 @@
 """Sentences of a report: what was asked, what is known and how surely, what the study cannot tell.
 
-No sentence says more than the tables' numbers do. A gain is claimed by a verdict, never by a search.
+No sentence says more than the tables' numbers do. A gain is claimed by a verdict alone.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from attnsearch.core.checks import masked
 from attnsearch.core.text import many
-from attnsearch.report import design, warnings
+from attnsearch.report import design, finalists, warnings
 from attnsearch.report.archs import NOT_AUDITED, STATUSES, ArchRow, Counts, cost_name
 from attnsearch.report.table import Estimate, Tile, number, probability, quantity
 from attnsearch.report.tables import Report
@@ -28,6 +28,7 @@ def answer(report: Report) -> tuple[str, ...]:
     else:
         found = [
             report.judged or "",
+            *([] if report.judged else verdicts(report)),
             best(report),
             compared(report),
             front_sentence(report),
@@ -38,8 +39,18 @@ def answer(report: Report) -> tuple[str, ...]:
     return tuple(line for line in (*found, proxy(report), audited(report.facts)) if line)
 
 
+def verdicts(report: Report) -> list[str]:
+    """What the last block of seeds says of the finalists."""
+    return finalists.sentences(report.final, {row.trial.key: row.label for row in report.rows}, report.record)
+
+
 def chosen(report: Report) -> ArchRow | None:
-    """The arch of least mean error beside the baseline; search values do not compete with fresh means."""
+    """The finalist that the verdict is on; without one the arch of least mean error beside the baseline, where search
+    values do not compete with fresh means.
+    """
+    if report.final is not None:
+        lead = finalists.headline(report.final).variant
+        return next(row for row in report.rows if row.trial.key == lead)
     rows = [row for row in report.rows if not row.baseline and not row.control]
     fresh = [row for row in rows if row.standing.fresh]
     return min(fresh or rows, key=lambda row: row.standing.mean, default=None)
@@ -71,7 +82,7 @@ def compared(report: Report) -> str:
     if plain is None:
         return "The baseline has no finished trial, so nothing can be said of gains."
     said = f"Baseline: {plain.trial.arch}, {_error(plain)}, {_price(report, plain)}."
-    if row is None:
+    if row is None or report.final is not None:  # then the verdict has said it
         return said
     if row.difference is None:
         return f"{said} The two share no seed, so their difference is not stated."
@@ -90,10 +101,7 @@ def difference(row: ArchRow) -> str:
     interval = f"{said} (95 % interval {number(given.low, 2, True)} to {number(given.high, 2, True)})"
     if given.low <= 0 <= given.high:
         return f"{interval}: that takes in zero, so there is no evidence of a gain or a harm."
-    return f"{interval}: that leaves out zero, but this arch was picked out of many. {CLAIM}"
-
-
-CLAIM = "A search makes no verdict; `attnsearch run --design add` tests it."
+    return f"{interval}: that leaves out zero, but this arch was picked out of many, so no gain is claimed."
 
 
 def front_sentence(report: Report) -> str:
@@ -124,7 +132,12 @@ def _arch_tiles(report: Report, row: ArchRow) -> list[Tile]:
         interval = "one seed: no interval"
         if given.low is not None and given.high is not None:
             interval = f"95 % interval {number(given.low, 2, True)} to {number(given.high, 2, True)}"
-        detail = f"{interval}; {many(given.n, 'seed')} shared with {plain.trial.arch}. Not a verdict."
+        final = (
+            "Not a verdict."
+            if report.final is None
+            else f"Verdict: {finalists.headline(report.final).outcome}."
+        )
+        detail = f"{interval}; {many(given.n, 'seed')} shared with {plain.trial.arch}. {final}"
         over = Tile("over the baseline", f"{number(given.mean, 2, True)} points", detail)
     p = row.standing.p_front
     sure = "P(front) not known" if p is None else f"P(front) {probability(p)}"
@@ -288,8 +301,6 @@ def caveats(report: Report) -> tuple[str, ...]:
     for what, said in (("device", devices(report)), ("version", versions(report))):
         if len(said) > 1:
             lines.append(f"Trials were not all run alike, more than one {what}: {'; '.join(said)}.")
-    if report.judged is None:
-        lines.append("A search ranks, it does not test: it makes no verdict of gain or harm.")
     if report.counts.running:
         lines.append(
             f"The study is not over: {many(report.counts.running, 'trial')} still ran when this was written."

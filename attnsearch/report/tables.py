@@ -29,10 +29,12 @@ from attnsearch.report.archs import (
     nothing_finished,
     proxy_epochs,
 )
+from attnsearch.report.finalists import last_block
 from attnsearch.report.importances import importance_table
 from attnsearch.report.table import Column, Table, Value
 from attnsearch.report.test_result import final_table
 from attnsearch.report.verdicts import Judged, effect_table, judge, over_baseline, verdict_table
+from attnsearch.statistics import Analysis
 from attnsearch.statistics.front import Front, assess, candidates
 
 if TYPE_CHECKING:
@@ -92,6 +94,11 @@ class Report:
     @property
     def audit(self) -> str:
         return audit_label(self.facts)
+
+    @cached_property
+    def final(self) -> Analysis | None:
+        """What the last block of seeds says of a search's finalists, variants by key."""
+        return None if self.judged is not None else last_block(self.record, self.epochs)
 
     @cached_property
     def importances(self) -> Table | None:

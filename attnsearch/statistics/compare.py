@@ -16,7 +16,7 @@ from attnsearch.core.errors import NoResultError, UsageError
 from attnsearch.statistics.dunnett import Family, t_critical
 from attnsearch.statistics.effects import NO_NOISE, UNKNOWN, Effect, Interval, around, by_holm, effect_of
 from attnsearch.statistics.noise import NOISY, equal_noise, pooled_variance, residuals, seed_correlation
-from attnsearch.statistics.power import ALPHA, detectable, noncentrality
+from attnsearch.statistics.power import ALPHA, detectable, noncentrality, widening
 from attnsearch.statistics.table import Fit, Table, fit
 
 Outcome = Literal["gain", "harm", "equivalent", "no evidence"]
@@ -131,7 +131,7 @@ def compare(
         degrees=judge.fit.degrees,
         rho=rho,
         rho_interval=rho_interval,
-        critical=judge.family.critical(ALPHA),
+        critical=judge.wider * judge.family.critical(ALPHA),
         sd_ratio=sd_ratio,
         p_equal_noise=p_equal_noise,
         notes=tuple(_notes(lost, twins, judge)),
@@ -205,6 +205,11 @@ class _Judge:
         family = Family.of(comparisons, fitted.degrees) if len(against) else Family.whole(1, fitted.degrees)
         return cls(table, fitted, family, noisy, baseline, margin)
 
+    @property
+    def wider(self) -> float:
+        """Factor on the critical value that makes up for variants set apart as noisy by chance."""
+        return widening(len(self.table.blocks), len(self.table.variants)) if self.noisy else 1.0
+
     def pair(self, a: str, b: str) -> tuple[float, float, int, bool]:
         """Estimate of a over b, standard error, degrees of freedom, and whether from their pairs alone."""
         i, j = self.table.row(a), self.table.row(b)
@@ -225,11 +230,11 @@ class _Judge:
         if degrees == 0 or se < NO_NOISE:  # nothing is known of the noise
             return Verdict(name, "no evidence", estimate, n, margin=self.margin)
         family = self._family(degrees, own)
-        wide = family.critical(ALPHA)
+        blocks, variants, wider = len(self.table.blocks), len(self.table.variants), self.wider
+        wide = wider * family.critical(ALPHA)
         simultaneous = around(estimate, wide * se)
-        inner = around(estimate, family.critical(2 * ALPHA) * se)
+        inner = around(estimate, wider * family.critical(2 * ALPHA) * se)
         within = self.margin is not None and max(-inner[0], inner[1]) < self.margin
-        blocks, variants = len(self.table.blocks), len(self.table.variants)
         mde = se * (noncentrality(wide, degrees) if own else detectable(blocks, variants))
         seen = self.margin is not None and mde <= self.margin
         return Verdict(
@@ -239,7 +244,7 @@ class _Judge:
             n=n,
             interval=around(estimate, t_critical(degrees, ALPHA) * se),
             simultaneous=simultaneous,
-            p=family.p_value(estimate / se),
+            p=family.p_value(estimate / se / wider),
             mde=mde,
             margin=self.margin,
             within_margin=within,

@@ -49,11 +49,11 @@ def pooled_variance(errors: ArrayLike, baseline: int | None = None) -> tuple[Flo
     A noisy variant still counts in the pool, cut at 1 + 2.4 / (blocks - 1) pooled variances. To drop it would
     make the pool too small where it was only chance (family-wise coverage .89 at 3 blocks and 11 variants), to
     keep it whole would blunt the other comparisons (per-comparison coverage .975 under t3 noise). The two
-    constants were chosen so that T1 to T3 of `benchmarks/simulate.py` hold together at 3 and 5 blocks.
+    constants were chosen so that T1 to T3 of `benchmarks/statistics/simulate.py` hold together at 3 and 5 blocks.
 
     The price, where all variants are equally noisy and normal: the pooled variance comes out too small (its root by 3 %
-    for 10 variants in 6 blocks), and instead of 5 % of tables 5.8 % have a false verdict, 6.3 % at 3 blocks and 11
-    variants (40,000 and 80,000 tables).
+    for 10 variants in 6 blocks), and instead of 5 % of tables 5.8 % would have a false verdict, 6.3 % at 3 blocks and
+    11 variants (40,000 and 80,000 tables); `power.widening` makes up for it.
     """
     y = np.asarray(errors, dtype=float)
     k, n = y.shape[-2:]

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from attnsearch.blocks import registry
 from attnsearch.core.errors import EnvironmentFault, Interrupted, NoResultError
-from attnsearch.core.jobs import Began, Job, Message, Notice, Outcome
+from attnsearch.core.jobs import Began, Job, Message, Notice, Outcome, ValHalf
 from attnsearch.core.machine import versions
 from attnsearch.core.settings import Settings
-from attnsearch.core.trial import Recipe, StudyRecord, TrialResult
+from attnsearch.core.trial import Recipe, Role, StudyRecord, TrialResult
 from attnsearch.cost.cost_table import CostTable
 from attnsearch.sample.rungs import Rungs
 from attnsearch.space.arch import Arch
@@ -135,7 +135,8 @@ class Coordinator:
 
     def _dispatch(self, task: Task) -> None:
         arch = task.arch
-        recipe = replace(self.recipe, epochs=task.epochs or self.recipe.epochs)
+        recipe, val_half = images_of(task.role, self.store.get_attr("confirmed_on"), self.recipe)
+        recipe = replace(recipe, epochs=task.epochs or recipe.epochs)
         row = TrialResult(
             key=arch.key,
             arch=str(arch),
@@ -157,7 +158,7 @@ class Coordinator:
         self.running[row.number] = None
         self.observer.trial_began(row)
         rungs = self.rungs.epochs if row.role == "search" else ()
-        self.engine.submit(Job(row.number, row.spec, row.seed, recipe, rungs))
+        self.engine.submit(Job(row.number, row.spec, row.seed, recipe, rungs, val_half))
 
     def _handle(self, message: Message) -> None:
         if isinstance(message, Notice):
@@ -224,6 +225,19 @@ class Coordinator:
         name = signal.Signals(number).name
         how = "the same command goes on" if self.schedule.is_audit else "add --resume to go on"
         raise Interrupted(f"{name}: stopped after {done} finished trials; {how}", number)
+
+
+def images_of(role: Role, confirmed_on: str | None, recipe: Recipe) -> tuple[Recipe, ValHalf | None]:
+    """The recipe, and the half of the validation images, that a trial of this role is judged by.
+
+    The last block of a search is judged on images that had no say in the choice: on splits of its own, or on the half
+    of the validation images that the search did not see.
+    """
+    if confirmed_on == "new splits":
+        return (replace(recipe, resplit=True) if role == "report" else recipe), None
+    if confirmed_on == "other half":
+        return recipe, "second" if role == "report" else "first"
+    return recipe, None
 
 
 def _retry_of(row: TrialResult) -> Task:

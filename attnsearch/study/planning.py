@@ -19,7 +19,7 @@ from attnsearch.core.seeds import trial_seed
 from attnsearch.core.settings import Settings
 from attnsearch.core.trial import StudyRecord, TrialResult
 from attnsearch.cost.cost_table import CostTable
-from attnsearch.data import check_can_resplit, open_data
+from attnsearch.data import open_data
 from attnsearch.report.archs import finished, proxy_epochs
 from attnsearch.space.space import Space
 from attnsearch.statistics import Table
@@ -49,8 +49,6 @@ def rows(space: Space, settings: Settings) -> list[Variant]:
     """The variants of the design that `settings` and the space ask for, the baseline and the controls among them."""
     space = replace(space.on(settings.data), recipe=replace(space.recipe, **settings.recipe()))
     data = open_data(settings.data, **settings.data_options())
-    if space.recipe.resplit:
-        check_can_resplit(data)
     table = CostTable(space, data.image, len(data.classes))
     return list(laid_out(space, table, settings)[1].values())
 

@@ -19,7 +19,7 @@ from attnsearch.core.errors import EnvironmentFault, NoResultError, UsageError
 from attnsearch.core.machine import cores, pick_devices, versions, worker_count
 from attnsearch.core.settings import Settings
 from attnsearch.cost.cost_table import CostTable
-from attnsearch.data import Data, check_can_resplit, open_data
+from attnsearch.data import Data, open_data
 from attnsearch.sample.rungs import Rungs
 from attnsearch.space.space import Space, load_space, shipped_spaces
 from attnsearch.store import database
@@ -68,8 +68,6 @@ class Run:
             settings, url = self.settings, self.settings.url()
             devices = pick_devices(settings.device, settings.engine)
             data = open_data(settings.data, **settings.data_options())
-            if self.space.recipe.resplit:
-                check_can_resplit(data)
             for warning in data.warnings:
                 self.observer.note(warning)
             if data.ignored:
@@ -94,6 +92,9 @@ class Run:
         settings, recipe = self.settings, self.space.recipe
         rungs = Rungs(settings.pruner, costs=settings.costs, epochs=recipe.epochs, seed=settings.seed)
         taken = replay(old, store, self.space, data, rungs)
+        store.set_attrs(
+            confirmed_on=old.facts.get("confirmed_on")
+        )  # or errors on other images would be mixed
         self.observer.note(f"{taken} finished trials taken over from study '{old.name}'")
 
     def _without_an_untrusted_proxy(self, store: StudyStore) -> Settings:
@@ -143,8 +144,17 @@ class Run:
             limits=[f"{limit} ({table.bound(limit):,.0f})" for limit in self.limits],
         )
         if store.get_attr("started") is None:
-            store.set_attrs(started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+            store.set_attrs(
+                started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                confirmed_on=self._confirmed_on(data),
+            )
         return store
+
+    def _confirmed_on(self, data: Data) -> str | None:
+        """On which images the last block of a search is judged; see `coordinator.images_of`."""
+        if (self.settings.design or self.space.design) != "search" or not self.settings.confirm:
+            return None
+        return "new splits" if self.space.recipe.resplit or not data.own_val else "other half"
 
     def _make_schedule(self, table: CostTable, store: StudyStore) -> SearchSchedule | AblationSchedule:
         if (self.settings.design or self.space.design) == "search":
@@ -154,11 +164,12 @@ class Run:
     def _write_facts(
         self, store: StudyStore, schedule: SearchSchedule | AblationSchedule, table: CostTable
     ) -> None:
-        store.set_attrs(trials_wanted=schedule.total, cost_range=list(table.range(self.settings.costs[0])))
+        margin, costs = self.settings.margin, list(table.range(self.settings.costs[0]))
+        store.set_attrs(trials_wanted=schedule.total, cost_range=costs, margin=margin)
         if isinstance(schedule, SearchSchedule):
             self._write_search_facts(store, schedule, table)
         else:
-            store.set_attrs(**schedule.attrs(), margin=self.settings.margin)
+            store.set_attrs(**schedule.attrs())
         done = [row for row in counted(store) if row.state != "running"]
         workers = worker_count(self.settings, schedule.total)
         self.observer.began(dict(store.study.user_attrs), schedule.total, workers, done)

@@ -25,8 +25,10 @@ from attnsearch.study.tasks import Task, counted
 TRIALS = 32  # the baseline and 20 others or more; with the embedded data, four minutes on two cores
 # Of the search's trials at most: with many options "each one everywhere" would eat them all.
 HOMOGENEOUS_SHARE = 0.25
-REPORT_SEEDS = 3  # of the last block, which alone is claimed: the runs that settled the front flatter it
-REPORT_ARCHS = 3  # that trials are kept for: the baseline and two others, more where more are confirmed
+# The last block of seeds gives the verdicts: fresh runs of the baseline and the finalists, which no choice has seen.
+REPORT_SEEDS = 6  # that it has where the trials allow it
+REPORT_LEAST = 3  # below as many there is none: two seeds see nothing smaller than 16 run sds
+REPORT_ARCHS = 3  # the baseline and two finalists; more where more archs are on the front
 BASELINE_SEEDS = 2  # trained at once: their spread is the noise that everything else is held against
 LEAST_PROMISE = 0.01  # of the hypervolume: below it the rest of the budget buys certainty instead of archs
 DRAWS = 4000  # for a decision between archs, not for a printed probability
@@ -45,7 +47,8 @@ class SearchSchedule:
         self.baseline = space.baseline()
         self.total = settings.trials or TRIALS
         self.feasible = feasible(table, limits)
-        wanted = self.total - math.floor(settings.confirm * self.total)
+        kept = math.floor(settings.confirm * self.total)
+        wanted = self.total - (kept if kept >= 2 * REPORT_LEAST else 0)
         least = min(2, self.total)  # the baseline, and an arch to hold against it
         self.search_trials = max(least, wanted - (BASELINE_SEEDS - 1 if settings.confirm else 0))
         self.sampler, self.sampler_name, self.sampler_reason = self._sampler(limits)
@@ -122,17 +125,23 @@ class SearchSchedule:
         return self._task(Arch.from_dict(spec), repeat, "confirm")
 
     def _last_block_is_due(self) -> bool:
-        """When the trials left are what the last block needs, and are enough for the baseline and one arch."""
+        """When the trials left are what the last block takes, and are enough for the baseline and one arch."""
         if self.store.get_attr("frozen"):
             return True
         left = self.total - len(counted(self.store))
-        archs = max(REPORT_ARCHS, 1 + sum(p >= front.CONFIRMED for p in self._chances().values()))
-        return 2 * REPORT_SEEDS <= left <= REPORT_SEEDS * archs
+        if not left >= 2 * REPORT_LEAST or not self._finalists(left):
+            return False
+        sure = sum(
+            row.status == "confirmed" for row in self._standing().standings
+        )  # the baseline is one of them
+        return left <= REPORT_SEEDS * max(REPORT_ARCHS, sure)
 
     def _spare(self) -> Task | None:
         """A further seed for the least certain arch, while the trials left are more than whole seeds of the block."""
+        if self.store.get_attr("frozen"):
+            return None
         left = self.total - len(counted(self.store))
-        return None if self.store.get_attr("frozen") or left % REPORT_SEEDS == 0 else self._confirm()
+        return self._confirm() if left % (1 + len(self._finalists(left))) else None
 
     def _last_block(self) -> Task | None:
         """The frozen archs, each once in every seed of a block that had no say in choosing them."""
@@ -149,26 +158,36 @@ class SearchSchedule:
         return None
 
     def _freeze(self) -> None:
-        """Settle on the baseline and the archs likeliest on the front, as many as get every seed of the block."""
-        room = (self.total - len(counted(self.store))) // REPORT_SEEDS - 1
-        chances = self._chances()
-        likeliest = sorted(chances, key=lambda key: -chances[key])[:room]
+        """Settle on the finalists, and on seeds for them and the baseline that nothing has used."""
+        left = self.total - len(counted(self.store))
+        archs = [self.baseline.key, *self._finalists(left)]
         used = {repeat_of(row.seed) for row in self.store.results.values()}
-        fresh = Repeats.REPORT.take(REPORT_SEEDS, used)
-        self.store.set_attrs(frozen=[self.baseline.key, *likeliest], report_blocks=list(fresh))
+        fresh = Repeats.REPORT.take(left // len(archs), used)
+        self.store.set_attrs(frozen=archs, report_blocks=list(fresh))
 
-    def _chances(self) -> dict[str, float]:
-        """P(front) of every arch but the baseline that has any."""
+    def _finalists(self, trials: int) -> list[str]:
+        """The arch of least error, then the likeliest on the front: at least one, as many as get `REPORT_SEEDS` seeds.
+
+        While few runs tell of the noise, P(front) alone would prefer archs that cost little more than the baseline:
+        they have few rivals.
+        """
+        rows = [row for row in self._standing().standings if row.candidate.key != self.baseline.key]
+        if not rows:
+            return []
+        best = min(rows, key=lambda row: float(np.mean(row.candidate.errors)))
+        likely = [row for row in rows if row is not best and (row.p_front or 0.0) > front.DOMINATED]
+        likely.sort(key=lambda row: -(row.p_front or 0.0))
+        return [row.candidate.key for row in (best, *likely)][: max(1, trials // REPORT_SEEDS - 1)]
+
+    def _standing(self) -> front.Front:
+        """Every arch's place by the trainings that are done."""
         done = [row for row in counted(self.store) if row.state == "complete"]
-        standing = front.assess(front.candidates(done, [self.settings.costs[0]]), draws=DRAWS)
-        chances = {row.candidate.key: row.p_front or 0.0 for row in standing.standings}
-        return {key: p for key, p in chances.items() if p > front.DOMINATED and key != self.baseline.key}
+        return front.assess(front.candidates(done, [self.settings.costs[0]]), draws=DRAWS)
 
     def _least_certain(self, rows: Sequence[TrialResult]) -> str | None:
         """The arch whose place on the front is least certain for its number of seeds; None when all are decided."""
-        done = [row for row in rows if row.state == "complete"]
         waiting = {row.key for row in rows if row.state == "running"}
-        standing = front.assess(front.candidates(done, [self.settings.costs[0]]), draws=DRAWS)
+        standing = self._standing()
         most = self.settings.seeds or self.total
         runs = {row.candidate.key: len(row.candidate.errors) for row in standing.standings}
         tasks = [key for key, _ in front.next_cells(standing, len(waiting) + 1)]

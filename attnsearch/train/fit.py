@@ -14,15 +14,18 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnsearch.core.errors import AttnsearchError
+from attnsearch.core.jobs import ValHalf
 from attnsearch.core.seeds import derive
 from attnsearch.core.trial import Epoch, Recipe
-from attnsearch.data import Data, subset
+from attnsearch.data import Data, rows_of, subset
 from attnsearch.data.batches import augment, normalise, on_device
+from attnsearch.data.split import stratified
 from attnsearch.train import fused
 from attnsearch.train.precision import best
 
@@ -42,7 +45,10 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class DeviceData:
-    """Training and validation images as uint8 on the device, with what is needed to feed them."""
+    """Training and validation images as uint8 on the device, with what is needed to feed them.
+
+    `groups` numbers the training, then the validation images that must stay together when they are split again.
+    """
 
     train_images: Tensor
     train_labels: Tensor
@@ -51,6 +57,7 @@ class DeviceData:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augment: tuple[str, ...]
+    groups: Tensor | None = None
 
 
 OnEpoch = Callable[[Epoch], bool]  # True: go on
@@ -108,34 +115,62 @@ def evaluate(
 
 def device_data(data: Data, recipe: Recipe, device: torch.device | str) -> DeviceData:
     """Move a data set's uint8 images to the device, at most `recipe.train_images` of them for training."""
+    train, groups = subset(data.train, recipe.train_images), None
+    if data.groups is not None:
+        kept = rows_of(data.train, recipe.train_images)
+        groups = torch.from_numpy(np.concatenate([data.groups["train"][kept], data.groups["val"]]))
     return DeviceData(
-        *on_device(subset(data.train, recipe.train_images), device),
+        *on_device(train, device),
         *on_device(data.val, device),
         mean=data.mean,
         std=data.std,
         augment=data.augment if recipe.augment is None else recipe.augment,
+        groups=groups,
     )
 
 
 def resplit(data: DeviceData, seed: int) -> DeviceData:
-    """The same images, split again into training and validation by the seed: as many of each class in each as before.
+    """The same images in another split into training and validation, with as many of each class in validation.
 
-    Mean and standard deviation stay those of the first split.
+    Images of one group (see `Data`) stay together: whole groups go to validation until a class has its number there,
+    and what is then too many of the last group is left out. Mean and standard deviation stay those of the first split.
     """
     images = torch.cat([data.train_images, data.val_images]).permute(0, 2, 3, 1)  # rows stay whole in memory
     labels = torch.cat([data.train_labels, data.val_labels])
     generator = torch.Generator().manual_seed(derive(seed, "split"))
-    order = torch.randperm(len(labels), generator=generator).to(labels.device)
+    order = torch.randperm(len(labels), generator=generator)
+    if data.groups is not None:
+        rank = torch.randperm(int(data.groups.max()) + 1, generator=generator)
+        order = order[torch.argsort(rank[data.groups[order]], stable=True)]
+    order = order.to(labels.device)
     chosen = torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
+    barred = chosen.clone()
     for kind, count in enumerate(data.val_labels.bincount().tolist()):
-        chosen[order[labels[order] == kind][:count]] = True
+        members = order[labels[order] == kind]
+        chosen[members[:count]] = True
+        if data.groups is not None and count:
+            of = data.groups.to(labels.device)
+            barred[members[count:][of[members[count:]] == of[members[count - 1]]]] = True
     return replace(
         data,
-        train_images=images[~chosen].permute(0, 3, 1, 2),
-        train_labels=labels[~chosen],
+        train_images=images[~(chosen | barred)].permute(0, 3, 1, 2),
+        train_labels=labels[~(chosen | barred)],
         val_images=images[chosen].permute(0, 3, 1, 2),
         val_labels=labels[chosen],
+        groups=None,
     )
+
+
+def with_half_of_val(data: DeviceData, which: ValHalf) -> DeviceData:
+    """The data with one fixed stratified half of its validation images: a search chooses by the first, the last
+    block of seeds is judged on the second.
+    """
+    first = torch.zeros(len(data.val_labels), dtype=torch.bool)
+    rows = stratified(data.val_labels.cpu().numpy(), len(data.val_labels) // 2)
+    first[torch.from_numpy(rows)] = True
+    taken = (first if which == "first" else ~first).to(data.val_labels.device)
+    images = data.val_images.permute(0, 2, 3, 1)[taken].permute(0, 3, 1, 2)
+    return replace(data, val_images=images, val_labels=data.val_labels[taken], groups=None)
 
 
 def precision(recipe: Recipe, device: torch.device) -> torch.dtype:

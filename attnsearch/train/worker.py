@@ -15,7 +15,7 @@ from attnsearch.core.text import many
 from attnsearch.core.trial import Epoch, Recipe
 from attnsearch.data import Data, open_data, open_shipped
 from attnsearch.space.arch import Arch
-from attnsearch.train.fit import DeviceData, Diverged, Stopped, device_data, fit
+from attnsearch.train.fit import DeviceData, Diverged, Stopped, device_data, fit, with_half_of_val
 
 if TYPE_CHECKING:
     from attnsearch.core.trial import State
@@ -64,6 +64,8 @@ class Worker:
     def _attempt(self, job: Job, on_epoch: Callable[[Epoch], bool]) -> tuple[State, str]:
         try:
             data = self.images(job.recipe.train_images, job.recipe.augment)
+            if job.val_half is not None:
+                data = with_half_of_val(data, job.val_half)
             arch = Arch.from_dict(job.spec)
             model = build(arch, classes=len(self.data.classes), in_channels=self.data.image[0], seed=job.seed)
             fit(model, data, job.recipe, seed=job.seed, on_epoch=on_epoch)

@@ -1,8 +1,8 @@
 """Do verdicts hold on real trainings? Nothing against nothing, and an effect that was put there.
 
-    python -m benchmarks.verdicts                   analyse the packed runs
-    python -m benchmarks.verdicts runs aa           train the runs of the first study again, to a CSV file
-    python -m benchmarks.verdicts runs planted      those of the second
+    python -m benchmarks.statistics.verdicts                   analyse the packed runs
+    python -m benchmarks.statistics.verdicts runs aa           train the runs of the first study again, to a CSV file
+    python -m benchmarks.statistics.verdicts runs planted      those of the second
 
 aa         the plain host under ten names. Within a seed block all ten share the order of the images and their
            augmentation, and each draws its own first weights: by the seed alone they would be one run, ten times. No
@@ -34,7 +34,7 @@ from attnsearch.statistics import Table, compare
 from attnsearch.statistics.noise import seed_correlation
 from attnsearch.statistics.power import power_of
 
-PACKED = Path(__file__).parents[1] / "tests" / "fixtures"
+PACKED = Path(__file__).parents[2] / "tests" / "fixtures"
 NAMES = tuple(f"plain {i}" for i in range(10))
 AA_BLOCKS = 6
 PLANTED_BLOCKS = 20
@@ -182,7 +182,7 @@ def pack(name: str, folder: Path) -> None:
     runs = {"aa": aa_runs, "planted": planted_runs}[name]
     with open(folder / f"verdicts_{name}.csv", "w", newline="", encoding="utf-8") as file:
         file.write(
-            f"# python -m benchmarks.verdicts runs {name}: error in percent of the validation images\n"
+            f"# python -m benchmarks.statistics.verdicts runs {name}: error in percent of the validation images\n"
         )
         day = time.strftime("%Y-%m-%d")
         file.write(f"# {day}, torch {torch.__version__}, {platform.machine()}, CPU, 1 thread\n")

@@ -1,0 +1,75 @@
+"""The verdict that a search ends in, in sentences."""
+
+from __future__ import annotations
+
+import math
+
+from attnsearch.core.seeds import trial_seed
+from attnsearch.core.text import many
+from attnsearch.core.trial import StudyRecord
+from attnsearch.report.table import number
+from attnsearch.statistics import Analysis, Verdict
+from attnsearch.statistics.finalists import LEAST, judge_finalists
+
+IMAGES = {
+    "new splits": "each seed with a training and validation split of its own",
+    "other half": "on the half of the validation images that the search did not see",
+}
+
+
+def last_block(record: StudyRecord, epochs: int) -> Analysis | None:
+    """The analysis of a search's last block of seeds, variants by key; None where there is none."""
+    seed = int(record.facts.get("seed") or 0)
+    seeds = [trial_seed(seed, repeat) for repeat in record.facts.get("report_blocks") or ()]
+    trials = [trial for trial in record.trials if trial.epochs == epochs]
+    baseline, margin = str(record.facts.get("baseline")), record.facts.get("margin")
+    return judge_finalists(trials, baseline, seeds, margin=margin)
+
+
+def headline(analysis: Analysis) -> Verdict:
+    """The verdict that the report leads with: the gain of the largest estimate, else the largest estimate."""
+    return max(analysis.verdicts, key=lambda v: (v.outcome == "gain", v.estimate))
+
+
+def sentences(analysis: Analysis | None, labels: dict[str, str], record: StudyRecord) -> list[str]:
+    """The verdicts, the one that leads first, each with its interval, and what they rest on; or why there is none."""
+    if analysis is None:
+        return [MISSING]
+    lead = headline(analysis)
+    ordered = [lead, *(v for v in analysis.verdicts if v is not lead)]
+    return [
+        *(verdict_sentence(v, labels.get(v.variant, v.variant)) for v in ordered),
+        basis(analysis, record),
+    ]
+
+
+def verdict_sentence(verdict: Verdict, label: str) -> str:
+    """`Verdict: gain. se | none is 1.20 points better than the baseline (...)`."""
+    low, high = verdict.simultaneous
+    which = "better" if verdict.estimate > 0 else "worse"
+    size = f"{abs(verdict.estimate):.2f} points {which} than the baseline"
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return f"Verdict: no evidence. {label} is {size}, and the noise between seeds is not known."
+    interval = f"simultaneous 95 % interval {number(low, 2, True)} to {number(high, 2, True)}"
+    word = str(verdict.outcome)
+    if word == "equivalent" and verdict.margin is not None:
+        word = f"equivalent within ±{verdict.margin:g} points"
+    seen = ""
+    if verdict.outcome == "no evidence" and math.isfinite(verdict.mde):
+        seen = f" An effect of {verdict.mde:.2f} points would have been found with 80 % power."
+    return f"Verdict: {word}. {label} is {size} ({interval}, {many(verdict.n, 'seed')}).{seen}"
+
+
+def basis(analysis: Analysis, record: StudyRecord) -> str:
+    """Why the verdicts hold although a search chose the archs."""
+    images = IMAGES.get(str(record.facts.get("confirmed_on")), "")
+    return (
+        f"The verdict rests on the last {many(analysis.blocks, 'seed')} alone, run after the "
+        f"{many(len(analysis.verdicts), 'finalist')} had been chosen{f', {images}' if images else ''}."
+    )
+
+
+MISSING = (
+    f"No verdict: the study has no last block of {LEAST} seeds or more, run after the choice. More trials "
+    "(`--trials N --resume`, `--confirm` above 0) end in one."
+)

@@ -1,0 +1,45 @@
+"""The verdicts of a search: its finalists against the baseline, in the last block of seeds alone.
+
+That block is run once the finalists are settled, with seeds and on images that had no say in the choice, so the choice
+out of many does not bias it: what is left of the multiplicity is the comparison of the finalists, which Dunnett's
+simultaneous intervals take in. `benchmarks.statistics.searches` measures it on whole searches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from attnsearch.core.errors import NoResultError
+from attnsearch.core.trial import TrialResult
+from attnsearch.statistics.compare import Analysis, compare
+from attnsearch.statistics.table import Table
+
+LEAST = 3  # seeds: with two, nothing smaller than 16 run sds would be seen
+
+
+def judge_finalists(
+    trials: Iterable[TrialResult],
+    baseline: str,
+    seeds: Sequence[int],
+    *,
+    margin: float | None = None,
+    names: Mapping[str, str] | None = None,
+) -> Analysis | None:
+    """Verdicts on every arch of the last block but the baseline; None before it has three whole seeds.
+
+    Args:
+        trials: of the study; only those of the role `report` count.
+        baseline: its key.
+        seeds: of the last block. An earlier one, of a study that was resumed with more trials, chose the finalists.
+        margin: points of accuracy below which a difference would not matter.
+        names: what to call the archs, by key; the keys when None.
+    """
+    block = [trial for trial in trials if trial.role == "report" and trial.seed in set(seeds)]
+    table = Table.of_trials(block, names or {trial.key: trial.key for trial in block})
+    called = (names or {}).get(baseline, baseline)
+    if called not in table.variants or len(table.variants) < 2 or table.whole.shape[1] < LEAST:
+        return None
+    try:
+        return compare(table, called, margin=margin)
+    except NoResultError:
+        return None
