@@ -44,7 +44,10 @@ def _add_commands() -> None:
     names = [found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_")]
     for name in sorted(names, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name)):
         module = importlib.import_module(f"{__name__}.{name}")
-        if command := getattr(module, name, None):
+        command = getattr(module, name, None)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        elif command is not None:
             app.command(name)(command)
 
 
