@@ -27,7 +27,8 @@ from pathlib import Path
 import numpy as np
 
 from attnsearch import open_study
-from attnsearch.core.trial import StudyRecord, TrialResult
+from attnsearch.core.study_info import StudyRecord
+from attnsearch.core.trial import TrialResult
 from attnsearch.statistics.front import hypervolume, pareto
 from benchmarks.search import _interval
 

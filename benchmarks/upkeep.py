@@ -119,6 +119,7 @@ def _study_of(trials: int, folder: Path) -> None:
     import numpy as np
     import optuna
 
+    from attnsearch.core.study_info import CostsInfo, SpaceInfo
     from attnsearch.core.trial import Epoch, TrialResult
     from attnsearch.cost.cost_table import CostTable
     from attnsearch.space.space import load_space
@@ -128,17 +129,20 @@ def _study_of(trials: int, folder: Path) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = load_space("cbam_variants")
     table, rng = CostTable(space, (3, 32, 32), 10), np.random.default_rng(0)
-    sites = {site: list(options) for site, options in space.sites.items()}
+    sites = {site: tuple(options) for site, options in space.sites.items()}
     opened = database.open_storage(f"sqlite:///{folder / 'attnsearch.db'}", create=True)
     store = StudyStore(
         opened,
         "bench",
-        {site: tuple(options) for site, options in sites.items()},
+        sites,
         ["validation error (%)", "macs (MACs)"],
         ["macs"],
     )
     archs = [space.baseline(), *(space.sample(seed) for seed in range(trials))]
-    store.set_attrs(costs_chosen=["macs"], cost="macs", sites=sites, size=space.size(), baseline=archs[0].key)
+    store.set_attrs(
+        SpaceInfo(sites=sites, size=space.size(), baseline=archs[0].key),
+        CostsInfo(drawn="macs", chosen=("macs",)),
+    )
     repeats = trials // 10
     plan = [(arch, 0, "search") for arch in archs[: trials - repeats]]
     plan += [(archs[i % 33], 900 + i // 33, "confirm") for i in range(repeats)]

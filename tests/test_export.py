@@ -17,7 +17,8 @@ from attnsearch import export
 from attnsearch.blocks import registry
 from attnsearch.build.resnet import build
 from attnsearch.core.errors import DataError, EnvironmentFault, NoResultError, UsageError
-from attnsearch.core.trial import Epoch, Recipe, StudyRecord, TrialResult
+from attnsearch.core.study_info import StudyInfo, StudyRecord
+from attnsearch.core.trial import Epoch, Recipe, TrialResult
 from attnsearch.data import open_data
 from attnsearch.export import package
 from attnsearch.export.source import source
@@ -192,13 +193,16 @@ FACTS = {
 }
 
 
+INFO = StudyInfo.from_attrs(FACTS)
+
+
 def trial(number=3, error=None, key=ARCH.key, state="complete", seed=5):
     return TrialResult(key, str(ARCH), seed, 1, state, number=number, spec=ARCH.to_dict(), error=error)
 
 
 def test_every_format_is_compared_with_the_network(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "dont_write_bytecode", False)  # it would lie beside the files
-    package = export.pack(trial(), FACTS, tmp_path / "new", formats=export.FORMATS)
+    package = export.pack(trial(), INFO, tmp_path / "new", formats=export.FORMATS)
     assert {path.name for path in (tmp_path / "new").iterdir()} == {
         *("trial_3.py", "trial_3.safetensors", "trial_3.pt2", "trial_3.onnx", "trial_3.json")
     }
@@ -217,13 +221,13 @@ def test_a_file_that_computes_something_else_is_an_error(tmp_path, monkeypatch):
     with pytest.raises(
         NoResultError, match=r"the py file computes something else: its output differs by 0\.01"
     ):
-        export.pack(trial(), FACTS, tmp_path, formats=("py",))
+        export.pack(trial(), INFO, tmp_path, formats=("py",))
 
 
 def test_training_again_opens_the_data_as_the_study_did(tmp_path):
     small = open_data("digits", image_size=4)
     facts = {**FACTS, "data": small.facts(), "data_options": {"image_size": 4}}
-    assert export.pack(trial(), facts, tmp_path, train=True).error is not None
+    assert export.pack(trial(), StudyInfo.from_attrs(facts), tmp_path, train=True).error is not None
 
 
 def test_training_again_gives_the_trials_own_network(tmp_path):
@@ -231,7 +235,10 @@ def test_training_again_gives_the_trials_own_network(tmp_path):
     network = build(ARCH, in_channels=1, seed=5)
     history: tuple[Epoch, ...] = fit(network, device_data(data, recipe, "cpu"), recipe, seed=5)
     package = export.pack(
-        trial(error=history[-1].val_error), {**FACTS, "data": data.facts()}, tmp_path, train=True
+        trial(error=history[-1].val_error),
+        StudyInfo.from_attrs({**FACTS, "data": data.facts()}),
+        tmp_path,
+        train=True,
     )
     assert package.error == history[-1].val_error
     from safetensors.torch import load_file
@@ -246,7 +253,7 @@ def test_training_again_gives_the_trials_own_network(tmp_path):
 def test_other_images_than_the_studys_are_refused(tmp_path):
     facts = {**FACTS, "data": {**FACTS["data"], "fingerprint": "other"}}
     with pytest.raises(DataError, match="the images of 'digits' have changed"):
-        export.pack(trial(), facts, tmp_path, train=True)
+        export.pack(trial(), StudyInfo.from_attrs(facts), tmp_path, train=True)
 
 
 def test_best_is_the_arch_with_the_least_mean_error():
@@ -282,4 +289,4 @@ def test_formats_and_extras_are_checked_first(monkeypatch):
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(EnvironmentFault, match="cannot create"):
-        export.pack(trial(), FACTS, Path(tmp_path / "taken"), formats=("py",))
+        export.pack(trial(), INFO, Path(tmp_path / "taken"), formats=("py",))

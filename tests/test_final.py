@@ -47,14 +47,17 @@ def study(tmp_path, monkeypatch):
     return tmp_path
 
 
+TESTED = test_split.Tested({"k": {}}, val_images=1, test_images=1)
+
+
 def test_the_front_and_the_baseline_are_tested_once_and_the_ledger_says_so(study):
     began = []
     first = test_split.open_test_split("s", out=study, device="cpu", told=began.append)
-    assert [str(arch).split("(")[0] for arch in first["archs"].values()] == ["plain", "all stages gct"]
+    assert [str(arch).split("(")[0] for arch in first.archs.values()] == ["plain", "all stages gct"]
     assert len(began) == 2 * 3  # archs x fresh seeds
     used = {trial.seed for trial in open_study("s", out=study).record.trials}
-    assert not used & set(first["seeds"])
-    assert all(0 <= e <= 100 for found in first["errors"].values() for e in found["test"])
+    assert not used & set(first.seeds)
+    assert all(0 <= e <= 100 for found in first.errors.values() for e in found["test"])
 
     again = test_split.open_test_split("s", out=study, device="cpu", told=began.append)
     assert again == first
@@ -69,13 +72,11 @@ def test_the_front_and_the_baseline_are_tested_once_and_the_ledger_says_so(study
 
 
 def test_other_archs_are_a_second_opening_and_the_user_is_told(study, monkeypatch):
-    monkeypatch.setattr(
-        test_split, "evaluate_all", lambda *given, before, **more: before() or {"errors": {"k": {}}}
-    )
+    monkeypatch.setattr(test_split, "evaluate_all", lambda *given, before, **more: before() or TESTED)
     test_split.open_test_split("s", out=study)
     said = []
     second = test_split.open_test_split("s", out=study, seeds=4, told=said.append)
-    assert second["opening"] == 2
+    assert second.opening == 2
     assert "opened 1 time(s)" in said[0]
     assert len((study / "s" / test_split.LEDGER).read_text().splitlines()) == 4
 
@@ -88,10 +89,8 @@ def test_an_opening_that_broke_off_still_counts(study, monkeypatch):
     monkeypatch.setattr(test_split, "evaluate_all", breaks)
     with pytest.raises(KeyboardInterrupt):
         test_split.open_test_split("s", out=study)
-    monkeypatch.setattr(
-        test_split, "evaluate_all", lambda *given, before, **more: before() or {"errors": {"k": {}}}
-    )
-    assert test_split.open_test_split("s", out=study)["opening"] == 2
+    monkeypatch.setattr(test_split, "evaluate_all", lambda *given, before, **more: before() or TESTED)
+    assert test_split.open_test_split("s", out=study).opening == 2
 
 
 def test_the_interval_takes_in_seeds_and_images():

@@ -9,7 +9,8 @@ import pytest
 from sklearn.ensemble import RandomForestRegressor
 
 from attnsearch.core.errors import NoResultError
-from attnsearch.core.trial import StudyRecord, TrialResult
+from attnsearch.core.study_info import StudyRecord
+from attnsearch.core.trial import TrialResult
 from attnsearch.report.importances import TREES, fanova, importances
 
 SITES = {"s1": ["none", "se", "cbam", "eca"], "s2": ["none", "se"], "s3": ["none", "se", "gct"]}

@@ -11,7 +11,8 @@ import attnsearch
 from attnsearch.cli import app
 from attnsearch.core.errors import NoResultError, UsageError
 from attnsearch.core.settings import Settings
-from attnsearch.core.trial import StudyRecord, TrialResult
+from attnsearch.core.study_info import StudyRecord
+from attnsearch.core.trial import TrialResult
 from attnsearch.study import planning
 from attnsearch.study.observer import Observer
 from tests.instant import instead_of_workers

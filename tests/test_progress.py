@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 
 from attnsearch.cli._progress import Lines
+from attnsearch.core.study_info import StudyInfo
 from attnsearch.core.trial import TrialResult
 
-FACTS = {
-    "question": "Which?",
-    "size": 9,
-    "recipe": {"epochs": 2},
-    "data": {"train": 8, "val": 4},
-    "device": "cpu",
-}
+INFO = StudyInfo.from_attrs(
+    {
+        "question": "Which?",
+        "size": 9,
+        "recipe": {"epochs": 2},
+        "data": {"name": "some", "train": 8, "val": 4},
+        "device": "cpu",
+    }
+)
 
 
 def test_a_resumed_run_counts_what_was_done_and_not_the_time_it_took(monkeypatch, capsys):
@@ -21,7 +24,7 @@ def test_a_resumed_run_counts_what_was_done_and_not_the_time_it_took(monkeypatch
     monkeypatch.setattr(time, "monotonic", lambda: next(now))
     rows = [TrialResult(f"k{i}", f"arch {i}", 0, 2, "complete", i, error=10.0, seconds=9.0) for i in range(4)]
     lines = Lines()
-    lines.began(FACTS, 6, 2, rows[:3])
+    lines.began(INFO, 6, 2, rows[:3])
     lines.trial_ended(rows[3])  # one of the three that were left, in 10 s
     said = capsys.readouterr().err
     assert "6 trials (3 done before) of 2 epochs" in said

@@ -20,7 +20,8 @@ import pytest
 
 from attnsearch import report as reports
 from attnsearch.core.errors import EnvironmentFault, NoResultError
-from attnsearch.core.trial import Epoch, StudyRecord, TrialResult
+from attnsearch.core.study_info import StudyRecord
+from attnsearch.core.trial import Epoch, TrialResult
 from attnsearch.report import atomic, console, html, latex, markdown, plots, summary, tables, warnings
 from attnsearch.report.csv import safe
 from attnsearch.report.table import Column, Estimate, probability, quantity, text

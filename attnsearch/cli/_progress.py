@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnsearch.core.jobs import Progress
+from attnsearch.core.study_info import DataInfo, StudyInfo
 from attnsearch.core.text import many
 from attnsearch.core.trial import TrialResult
 from attnsearch.study.observer import Observer
@@ -56,17 +57,16 @@ class Lines(Observer):
     def __init__(self) -> None:
         self.clock = Clock()
 
-    def began(
-        self, facts: dict[str, Any], total: int, workers: int, done: Sequence[TrialResult] = ()
-    ) -> None:
+    def began(self, info: StudyInfo, total: int, workers: int, done: Sequence[TrialResult] = ()) -> None:
         self.clock.start(total, len(done))
-        data = facts.get("data") or {}
-        self.say(f"{facts['question']}")
+        data = info.data or DataInfo("unknown data")
+        self.say(f"{info.space.question}")
         resumed = f" ({len(done)} done before)" if done else ""
         self.say(
-            f"{facts['size']:,} archs, {total} trials{resumed} of {many(facts['recipe']['epochs'], 'epoch')} on "
-            f"{data.get('name')} ({data.get('train'):,} train, {data.get('val'):,} val images), "
-            f"{many(workers, 'worker')}, {facts['device']}"
+            f"{info.space.size or 0:,} archs, {total} trials{resumed} of "
+            f"{many(info.recipe.epochs, 'epoch')} on "
+            f"{data.name} ({data.train or 0:,} train, {data.val or 0:,} val images), "
+            f"{many(workers, 'worker')}, {info.run.device}"
         )
 
     def trial_ended(self, row: TrialResult) -> None:
@@ -94,18 +94,16 @@ class Screen(Observer):
         self.clock = Clock()
         self.running: dict[int, tuple[TrialResult, Progress | None]] = {}
         self.finished: dict[int, TrialResult] = {}
-        self.facts: dict[str, Any] = {}
+        self.info = StudyInfo()
         self.notes: list[str] = []
         self.live = Live(
             console=console, refresh_per_second=REFRESHES, transient=True, get_renderable=self.draw
         )
 
-    def began(
-        self, facts: dict[str, Any], total: int, workers: int, done: Sequence[TrialResult] = ()
-    ) -> None:
-        self.facts, self.finished = facts, {row.number: row for row in done}
+    def began(self, info: StudyInfo, total: int, workers: int, done: Sequence[TrialResult] = ()) -> None:
+        self.info, self.finished = info, {row.number: row for row in done}
         self.clock.start(total, len(done))
-        self.live.console.print(facts["question"], style="bold")
+        self.live.console.print(info.space.question or "", style="bold")
         self.live.start()
 
     def trial_began(self, row: TrialResult) -> None:
@@ -165,8 +163,8 @@ class Screen(Observer):
         from attnsearch.report.table import quantity
         from attnsearch.statistics.front import assess, candidates
 
-        cost = self.facts.get("cost", "macs")
-        controls = self.facts.get("controls") or {}
+        cost = self.info.costs.drawn or "macs"
+        controls = self.info.controls
         complete = [
             row for row in self.finished.values() if row.state == "complete" and row.key not in controls
         ]

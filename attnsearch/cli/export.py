@@ -52,7 +52,7 @@ def export(
     show_text(f"Trial {row.number} of {opened.name}: {row.arch}, seed {row.seed}.")
     name = "best" if trial == "best" else ""
     folder = out / opened.name / "export"
-    package = pack(row, opened.record.facts, folder, name=name, formats=formats, train=train, tell=note)
+    package = pack(row, opened.record.info, folder, name=name, formats=formats, train=train, tell=note)
     for kind, file in package.files.items():
         show_text(f"{file}: output within {package.differences[kind]:.1g} of the network's", hanging=2)
     if package.error is not None and row.error is not None:

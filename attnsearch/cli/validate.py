@@ -55,8 +55,9 @@ def validate(
         )  # fmt: skip
     finally:
         watcher.close()
-    outcome = done.record.facts["audit"]
+    outcome = done.record.info.audit
+    values = outcome.to_attrs()["audit"] if outcome else {}
     if json:
-        show_json(outcome)
+        show_json(values)
     else:
-        show_text(str(proxy.Audit.of(outcome)))
+        show_text(str(proxy.Audit.of(values)))

@@ -46,8 +46,11 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> Recipe:
-        """From plain values as JSON gives them back: lists are tuples."""
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in kept.items()}
+        """From plain values as JSON gives them back: lists are tuples; unknown names are passed over."""
+        names = cls.__dataclass_fields__
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in kept.items() if k in names
+        }
         return cls(**values)
 
 
@@ -110,26 +113,3 @@ class TrialResult:
     def accuracy(self) -> float | None:
         """Validation accuracy in percent."""
         return None if self.error is None else 100.0 - self.error
-
-
-@dataclass(frozen=True)
-class StudyRecord:
-    """Everything a report reads: the study's facts and its trials, finished or not.
-
-    Facts are plain JSON values, all optional.
-
-    The question: `question`, `space` (name), `space_text` (its file), `fingerprint` (host and sites), `host`, `sites`
-    ({site: [options]}), `size` (archs), `baseline` (key), `recipe`, `limits`, `seed`, `data` ({"name", "classes",
-    "image", "train", "val", "test", "fingerprint", "note"}), `data_options`.
-    Costs: `cost` (the axis drawn), `costs_chosen`, `cost_range` ([least, most]), `units` ({cost: {"unit": ...,
-    "better": "lower"}}), `over_budget` (archs refused before training).
-    A search: `sampler`, `pruner`, `frozen` (keys settled on for the last seed blocks, `report_blocks`), `confirmed_on`
-    ("new splits" | "other half": the images of these blocks), `false_stops`.
-    A design: `design`, `controls` ({key: "null gate" | "width-matched" | "frozen gate"}), `margin` (points).
-    What came after: `audit_plan`, `audit` (outcome of `validate`), `test` (ledger of the test split).
-    How it went: `trials_wanted`, `ended` (why), `started`, `command`, `device`, `machine`, `versions`.
-    """
-
-    name: str
-    facts: Mapping[str, Any]
-    trials: tuple[TrialResult, ...]

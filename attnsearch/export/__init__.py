@@ -1,7 +1,7 @@
 """A network to take away: one Python file without attnsearch, weights, and graphs, each proved equal.
 
     choose(record, "best")                   which training of a study    package.py
-    pack(row, facts, folder) -> Package      its files
+    pack(row, info, folder) -> Package      its files
     source(arch) -> text                     the Python file              source.py, definitions.py
 
 `source` is not imported here: it needs torch, and a mistyped format is answered without.

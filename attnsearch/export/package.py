@@ -1,6 +1,6 @@
 """A network to take away: one Python file without attnsearch, weights, and graphs, each proved equal.
 
-    pack(row, facts, folder, formats=("py", "safetensors")) -> Package
+    pack(row, info, folder, formats=("py", "safetensors")) -> Package
 
 A study keeps no weights. `train` repeats the trial by its recipe and seed, which gives the trial's own network again;
 without it the weights are the untrained ones of that seed, and the record says so.
@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnsearch.core.errors import EnvironmentFault, NoResultError, UsageError, unknown
-from attnsearch.core.trial import Epoch, Recipe, StudyRecord, TrialResult
+from attnsearch.core.study_info import DataInfo, StudyInfo, StudyRecord
+from attnsearch.core.trial import Epoch, Recipe, TrialResult
 from attnsearch.report import atomic
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def choose(record: StudyRecord, trial: str) -> TrialResult:
         return found[trial]
     from attnsearch.report.archs import finished, proxy_epochs
 
-    epochs, controls = proxy_epochs(record), record.facts.get("controls") or {}
+    epochs, controls = proxy_epochs(record), record.info.controls
     done: dict[str, list[TrialResult]] = {}
     for row in record.trials:
         if finished(row) and row.epochs == epochs and row.key not in controls:
@@ -83,7 +84,7 @@ def choose(record: StudyRecord, trial: str) -> TrialResult:
 
 def pack(
     row: TrialResult,
-    facts: Mapping[str, Any],
+    info: StudyInfo,
     folder: Path,
     *,
     name: str = "",
@@ -95,7 +96,7 @@ def pack(
 
     Args:
         row: the trial.
-        facts: of its study: data, data_options, recipe.
+        info: of its study: data and recipe.
         folder: made if it is not there; name: of the files, `trial_N` when empty.
         train: repeat the training first.
         tell: called with a line for each epoch.
@@ -112,12 +113,12 @@ def pack(
     from attnsearch.study.study import data_of
 
     check_formats(formats)
-    name, given = name or f"trial_{row.number}", facts.get("data") or {}
-    shape = tuple(given.get("image") or (3, 32, 32))
-    classes = len(given.get("classes") or range(10))
+    name, seen = name or f"trial_{row.number}", info.data or DataInfo("")
+    shape = seen.image or (3, 32, 32)
+    classes = len(seen.classes) or 10
     network = build(Arch.from_dict(row.spec), classes=classes, in_channels=shape[0], seed=row.seed)
-    data = data_of(facts) if train else None
-    error = None if data is None else _repeat(network, row, data, facts, tell)
+    data = data_of(info.data) if train else None
+    error = None if data is None else _repeat(network, row, data, info.recipe, tell)
     network.float().eval().to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     images = torch.randn((BATCH, *shape), generator=torch.Generator().manual_seed(0))
     expected = _run(network, images)
@@ -129,7 +130,7 @@ def pack(
     }
     record = folder / f"{name}.json"
     package = Package(name, files, differences, record, train, error)
-    atomic.write(record, json.dumps(_record(package, row, facts, shape), indent=2) + "\n")
+    atomic.write(record, json.dumps(_record(package, row, info, shape), indent=2) + "\n")
     return package
 
 
@@ -238,12 +239,12 @@ def _write_and_compare(
 
 
 def _repeat(
-    network: nn.Module, row: TrialResult, data: Data, facts: Mapping[str, Any], tell: Callable[[str], None]
+    network: nn.Module, row: TrialResult, data: Data, recipe: Recipe, tell: Callable[[str], None]
 ) -> float:
     """Train as the trial was; the validation error in percent."""
     from attnsearch.train.fit import device_data, fit
 
-    recipe = replace(Recipe.from_dict(facts.get("recipe") or {}), epochs=row.epochs)
+    recipe = replace(recipe, epochs=row.epochs)
 
     def told(epoch: Epoch) -> bool:
         tell(f"epoch {epoch.epoch} of {recipe.epochs}: validation error {epoch.val_error:.2f} %")
@@ -275,9 +276,7 @@ def _head(name: str, row: TrialResult, data: Data | None) -> str:
     return "\n".join(lines)
 
 
-def _record(
-    package: Package, row: TrialResult, facts: Mapping[str, Any], shape: tuple[int, ...]
-) -> dict[str, Any]:
+def _record(package: Package, row: TrialResult, info: StudyInfo, shape: tuple[int, ...]) -> dict[str, Any]:
     return {
         "trial": row.number,
         "arch": row.arch,
@@ -290,8 +289,8 @@ def _record(
         "files": {kind: file.name for kind, file in package.files.items()},
         "max_abs_difference": dict(package.differences),
         "compared": f"outputs of {BATCH} random images with the network's own, eval mode, float32, CPU",
-        "data": (facts.get("data") or {}).get("name"),
-        "recipe": facts.get("recipe"),
+        "data": info.data.name if info.data else None,
+        "recipe": info.run.recipe.to_dict() if info.run.recipe else None,
     }
 
 

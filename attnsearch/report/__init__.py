@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attnsearch.core.trial import StudyRecord
+    from attnsearch.core.study_info import StudyRecord
     from attnsearch.report.tables import Report
 
 

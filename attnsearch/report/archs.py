@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
-from attnsearch.core.trial import StudyRecord, TrialResult
+from attnsearch.core.study_info import StudyRecord
+from attnsearch.core.trial import TrialResult
 from attnsearch.report.table import Estimate
 from attnsearch.statistics.front import Candidate, Front, Standing, assess, beside, next_cells
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from attnsearch.core.seeds import trial_seed
+from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.text import many
-from attnsearch.core.trial import StudyRecord
 from attnsearch.report.table import number
 from attnsearch.statistics import Analysis, Verdict
 from attnsearch.statistics.finalists import LEAST, judge_finalists

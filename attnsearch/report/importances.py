@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnsearch.core.errors import NoResultError
-from attnsearch.core.trial import StudyRecord
+from attnsearch.core.study_info import StudyRecord
 from attnsearch.report.table import Column, Table
 
 EXPLORATORY = (

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from attnsearch.core.checks import masked
-from attnsearch.core.trial import StudyRecord
+from attnsearch.core.study_info import StudyRecord
 from attnsearch.report import summary
 from attnsearch.report.tables import Report
 

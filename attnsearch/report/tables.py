@@ -12,8 +12,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from attnsearch.core.errors import NoResultError
+from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.text import many
-from attnsearch.core.trial import StudyRecord
 from attnsearch.report.archs import (
     ArchRow,
     Counts,

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from attnsearch.core.errors import NoResultError, UsageError
+from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.text import many
-from attnsearch.core.trial import StudyRecord, TrialResult
+from attnsearch.core.trial import TrialResult
 from attnsearch.report.archs import ArchRow, cost_name
 from attnsearch.report.table import Column, Estimate, Table, Value
 from attnsearch.statistics import Analysis, Effect, Verdict, compare, contrasts, factor_effects, fit

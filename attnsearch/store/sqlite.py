@@ -18,7 +18,8 @@ from typing import Any
 from urllib.parse import quote
 
 from attnsearch.core.errors import EnvironmentFault, UsageError, unknown
-from attnsearch.core.trial import Epoch, State, StudyRecord, TrialResult
+from attnsearch.core.study_info import StudyRecord
+from attnsearch.core.trial import Epoch, State, TrialResult
 
 CURVES = "::curves"  # ends the name of a study that mirrors another one's curves
 _DONE = """

@@ -28,7 +28,8 @@ from sqlalchemy import delete, insert
 
 from attnsearch.core.errors import Exhausted, UsageError, unknown
 from attnsearch.core.jobs import Outcome
-from attnsearch.core.trial import Epoch, StudyRecord, TrialResult
+from attnsearch.core.study_info import StudyInfo, StudyRecord
+from attnsearch.core.trial import Epoch, TrialResult
 from attnsearch.store.sqlite import CURVES, to_row
 
 
@@ -42,6 +43,13 @@ class ArchSampler(Protocol):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """The option of each site."""
+
+
+class HasAttrs(Protocol):
+    """A part of `StudyInfo`."""
+
+    def to_attrs(self) -> dict[str, Any]:
+        """Plain JSON values by attribute."""
 
 
 _FINAL = {"complete": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
@@ -94,8 +102,8 @@ class StudyStore:
     def reopen(cls, storage: Any, name: str) -> StudyStore:
         """The store of a study that exists, with the sites and objectives that it began with."""
         study = optuna.load_study(study_name=name, storage=storage)
-        kept = study.user_attrs
-        return cls(storage, name, kept["sites"], study.metric_names or [], kept["costs_chosen"])
+        info = StudyInfo.from_attrs(study.user_attrs)
+        return cls(storage, name, info.space.sites, study.metric_names or [], info.costs.chosen)
 
     def start(self, row: TrialResult, sites: Mapping[str, str] | None) -> TrialResult:
         """Write a trial as RUNNING with all that is known before training; gives it back with its number."""
@@ -175,14 +183,15 @@ class StudyStore:
         """Write further attributes of a trial."""
         self._attach(self._id(number), attributes)
 
-    def set_attrs(self, **attrs: Any) -> None:
-        """Write attributes of the study, plain JSON values."""
-        for key, value in attrs.items():
+    def set_attrs(self, *parts: HasAttrs) -> None:
+        """Write parts of what the study says of itself."""
+        for key, value in (item for part in parts for item in part.to_attrs().items()):
             self.storage.set_study_user_attr(self.study._study_id, key, value)
 
-    def get_attr(self, key: str) -> Any:
-        """An attribute of the study; None where it has none of that name."""
-        return self.study.user_attrs.get(key)
+    @property
+    def info(self) -> StudyInfo:
+        """What the study says of itself."""
+        return StudyInfo.from_attrs(self.study.user_attrs)
 
     def fail_stale_trials(self, retries: int, *, released: bool) -> None:
         """Close what is left RUNNING, by this run or by one that is gone, so that it may be run again.

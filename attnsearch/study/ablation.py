@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from attnsearch.core.errors import UsageError
 from attnsearch.core.seeds import trial_seed
 from attnsearch.core.settings import Settings
+from attnsearch.core.study_info import DesignInfo
 from attnsearch.cost.cost_table import CostTable
 from attnsearch.sample import designs
 from attnsearch.space.arch import Arch, Host, plain
@@ -70,19 +71,15 @@ class AblationSchedule:
         done = len(counted(self.store))
         return f"all {self.total} trials of {whole} are done" if done >= self.total else ""
 
-    def attrs(self) -> dict[str, object]:
+    def info(self) -> DesignInfo:
         """What the study keeps of the design, for its report."""
-        return {
-            "design": {
-                "kind": self.kind,
-                "variants": len(self.variants),
-                "blocks": len(self.design.blocks),
-                "aliases": [list(group) for group in self.design.aliases],
-            },
-            "baseline": self.baseline.key,
-            "variants": {variant.arch.key: name for name, variant in self.variants.items()},
-            "controls": {v.arch.key: v.control for v in self.variants.values() if v.control},
-        }
+        return DesignInfo(
+            kind=self.kind,
+            variants={variant.arch.key: name for name, variant in self.variants.items()},
+            controls={v.arch.key: v.control for v in self.variants.values() if v.control},
+            seeds=len(self.design.blocks),
+            aliases=self.design.aliases,
+        )
 
 
 def laid_out(space: Space, table: CostTable, settings: Settings) -> tuple[designs.Design, dict[str, Variant]]:

@@ -16,7 +16,8 @@ from attnsearch.core.errors import EnvironmentFault, Interrupted, NoResultError
 from attnsearch.core.jobs import Began, Job, Message, Notice, Outcome, ValHalf
 from attnsearch.core.machine import versions
 from attnsearch.core.settings import Settings
-from attnsearch.core.trial import Recipe, Role, StudyRecord, TrialResult
+from attnsearch.core.study_info import StudyRecord
+from attnsearch.core.trial import Recipe, Role, TrialResult
 from attnsearch.cost.cost_table import CostTable
 from attnsearch.sample.rungs import Rungs
 from attnsearch.space.arch import Arch
@@ -48,7 +49,10 @@ def train_all(
         coordinator = Coordinator(recipe, settings, schedule, store, table, engine, observer)
         ended = coordinator.run(stop)
         if not schedule.is_audit:
-            store.set_attrs(ended=ended, false_stops=coordinator.rungs.false_stops(store.results.values()))
+            stops = coordinator.rungs.false_stops(store.results.values())
+            store.set_attrs(
+                replace(store.info.run, ended=ended), replace(store.info.search, false_stops=stops)
+            )
         return ended
     except BaseException as error:
         engine.close()
@@ -56,7 +60,7 @@ def train_all(
         with contextlib.suppress(EnvironmentFault), database.faults(url):
             store.fail_stale_trials(settings.retries, released=True)
             if not schedule.is_audit:
-                store.set_attrs(ended=str(error) or type(error).__name__)
+                store.set_attrs(replace(store.info.run, ended=str(error) or type(error).__name__))
             write_report(store.snapshot(), settings.out, pictures=False)
         raise
     finally:
@@ -135,7 +139,7 @@ class Coordinator:
 
     def _dispatch(self, task: Task) -> None:
         arch = task.arch
-        recipe, val_half = images_of(task.role, self.store.get_attr("confirmed_on"), self.recipe)
+        recipe, val_half = images_of(task.role, self.store.info.search.confirmed_on, self.recipe)
         recipe = replace(recipe, epochs=task.epochs or recipe.epochs)
         row = TrialResult(
             key=arch.key,
@@ -227,7 +231,7 @@ class Coordinator:
         raise Interrupted(f"{name}: stopped after {done} finished trials; {how}", number)
 
 
-def images_of(role: Role, confirmed_on: str | None, recipe: Recipe) -> tuple[Recipe, ValHalf | None]:
+def images_of(role: Role, confirmed_on: str, recipe: Recipe) -> tuple[Recipe, ValHalf | None]:
     """The recipe, and the half of the validation images, that a trial of this role is judged by.
 
     The last block of a search is judged on images that had no say in the choice: on splits of its own, or on the half

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from attnsearch.core.errors import DataError, UsageError
 from attnsearch.core.jobs import Outcome
-from attnsearch.core.trial import StudyRecord
+from attnsearch.core.study_info import StudyRecord
 from attnsearch.data import Data
 from attnsearch.sample.rungs import Rungs
 from attnsearch.space.arch import Arch
@@ -24,10 +24,10 @@ def replay(old: StudyRecord, store: StudyStore, space: Space, data: Data, rungs:
     Raises:
         DataError: the images were others. UsageError: the recipe was another.
     """
-    if (old.facts.get("data") or {}).get("fingerprint") != data.fingerprint:
+    if old.info.data is None or old.info.data.fingerprint != data.fingerprint:
         raise DataError(f"study '{old.name}' saw other images: its results say nothing about these")
-    recipe = space.recipe.to_dict()
-    changed = [key for key, was in (old.facts.get("recipe") or {}).items() if was != recipe.get(key)]
+    before, recipe = old.info.run.recipe or space.recipe, space.recipe.to_dict()
+    changed = [key for key, was in before.to_dict().items() if was != recipe[key]]
     if changed:
         raise UsageError(f"study '{old.name}' trained by another recipe ({', '.join(changed)})")
     taken = 0

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from attnsearch.core.jobs import Progress
+from attnsearch.core.study_info import StudyInfo
 from attnsearch.core.trial import TrialResult
 
 
 class Observer:
     """Told what happens during a run; the base class keeps quiet.
 
-    began        the study's facts, trainings in all, workers; `done`: of these trainings, what earlier runs did
+    began        what the study is, trainings in all, workers; `done`: of these trainings, what earlier runs did
     trial_began  a row without results; `epoch` tells of each of its epochs, `trial_ended` what became of it
     note         one sentence that a user should see
     ended        why the run is over
     close        called however the run ended; whoever made the observer calls it
     """
 
-    def began(
-        self, facts: dict[str, Any], total: int, workers: int, done: Sequence[TrialResult] = ()
-    ) -> None: ...
+    def began(self, info: StudyInfo, total: int, workers: int, done: Sequence[TrialResult] = ()) -> None: ...
     def trial_began(self, row: TrialResult) -> None: ...
     def epoch(self, row: TrialResult, progress: Progress) -> None: ...
     def trial_ended(self, row: TrialResult) -> None: ...

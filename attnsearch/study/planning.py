@@ -17,7 +17,8 @@ from attnsearch.core.errors import NoResultError, UsageError
 from attnsearch.core.machine import pick_devices
 from attnsearch.core.seeds import trial_seed
 from attnsearch.core.settings import Settings
-from attnsearch.core.trial import StudyRecord, TrialResult
+from attnsearch.core.study_info import StudyRecord
+from attnsearch.core.trial import TrialResult
 from attnsearch.cost.cost_table import CostTable
 from attnsearch.data import open_data
 from attnsearch.report.archs import finished, proxy_epochs

@@ -7,8 +7,8 @@ perfect proxy could rank. `proxy.audit` judges; the outcome stays with the study
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from attnsearch.core.errors import NoResultError, UsageError
 from attnsearch.core.machine import pick_devices, worker_count
 from attnsearch.core.seeds import Repeats, trial_seed
 from attnsearch.core.settings import Settings
-from attnsearch.core.trial import StudyRecord, TrialResult
+from attnsearch.core.study_info import AuditPlan, ProxyAudit, StudyRecord
+from attnsearch.core.trial import TrialResult
 from attnsearch.cost.cost_table import CostTable
 from attnsearch.space.arch import Arch
 from attnsearch.space.space import Space
@@ -40,7 +41,7 @@ REPEATED = 8
 class Plan:
     """What an audit trains: archs as `Arch.to_dict()`, the first of them spread over cost, to this length."""
 
-    archs: tuple[dict[str, Any], ...]
+    archs: tuple[Mapping[str, Any], ...]
     epochs: int
 
 
@@ -89,7 +90,7 @@ def validate(
     observer: Observer | None = None,
     **settings: Any,
 ) -> Study:
-    """Audit the proxy of a study; the outcome is the study's fact `audit`. Calling it again goes on.
+    """Audit the proxy of a study; the study keeps the outcome. Calling it again goes on.
 
     Args:
         archs: trained long, at least 8. factor: how many times longer.
@@ -109,14 +110,14 @@ def validate(
     url = wanted.url()
     with stopping() as stop, database.owned(url, record.name), database.faults(url):
         store = StudyStore.reopen(database.open_storage(url, create=False), record.name)
-        space, data = space_of(record), data_of(record.facts)
+        space, data = space_of(record), data_of(record.info.data)
         table = CostTable(space, data.image, len(data.classes))
         plan = _planned(store, table, archs, factor)
         schedule = AuditSchedule(plan, space, store, wanted.seed)
         _tell(observer, store, plan, schedule.total, wanted)
         devices = pick_devices(wanted.device, wanted.engine)
         why = train_all(schedule, store, table, space.recipe, wanted, observer, devices, stop)
-        store.set_attrs(audit=_outcome(store.snapshot(), plan, space.recipe.epochs))
+        store.set_attrs(_outcome(store.snapshot(), plan, space.recipe.epochs))
         if fault := write_report(store.snapshot(), out):
             observer.note(fault)
         observer.ended(why)
@@ -124,32 +125,35 @@ def validate(
 
 
 def _tell(observer: Observer, store: StudyStore, plan: Plan, total: int, settings: Settings) -> None:
-    facts = dict(store.study.user_attrs)
-    short = facts["recipe"]["epochs"]
-    question = f"Does a proxy of {short} epochs rank archs as {plan.epochs} epochs do?"
-    longer = {**facts["recipe"], "epochs": plan.epochs}
-    observer.began({**facts, "question": question, "recipe": longer}, total, worker_count(settings, total))
+    info, recipe = store.info, store.info.recipe
+    question = f"Does a proxy of {recipe.epochs} epochs rank archs as {plan.epochs} epochs do?"
+    shown = replace(
+        info,
+        space=replace(info.space, question=question),
+        run=replace(info.run, recipe=replace(recipe, epochs=plan.epochs)),
+    )
+    observer.began(shown, total, worker_count(settings, total))
 
 
-def _outcome(record: StudyRecord, plan: Plan, epochs: int) -> dict[str, Any]:
+def _outcome(record: StudyRecord, plan: Plan, epochs: int) -> ProxyAudit:
     keys = {Arch.from_dict(spec).key for spec in plan.archs}
     trials = [t for t in record.trials if t.key in keys and t.epochs in (epochs, plan.epochs)]
     try:
-        found = proxy.audit(proxy.pairs(trials, record.facts["cost"]))
+        found = proxy.audit(proxy.pairs(trials, record.info.costs.axes[0]))
     except NoResultError as error:
         raise NoResultError(f"{error}; the same command goes on") from None
-    return {**asdict(found), "epochs": epochs, "long_epochs": plan.epochs}
+    return ProxyAudit(found.verdict, epochs, plan.epochs, asdict(found))
 
 
 def _planned(store: StudyStore, table: CostTable, archs: int, factor: int) -> Plan:
     """The plan that the study began with, if it is of this size; else a new one, which the study keeps."""
     epochs = factor * table.space.recipe.epochs
-    kept = store.get_attr("audit_plan") or {}
-    if kept.get("asked") == [archs, factor]:
-        return Plan(tuple(kept["archs"]), epochs)
-    chosen = draw(table, tuple(store.results.values()), archs, store.get_attr("cost"))
+    begun = store.info.audit_plan
+    if begun is not None and begun.asked == (archs, factor):
+        return Plan(begun.archs, epochs)
+    chosen = draw(table, tuple(store.results.values()), archs, store.info.costs.axes[0])
     plan = Plan(tuple(arch.to_dict() for arch in chosen), epochs)
-    store.set_attrs(audit_plan={"asked": [archs, factor], "archs": list(plan.archs)})
+    store.set_attrs(AuditPlan((archs, factor), plan.archs))
     return plan
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attnsearch.core.errors import DataError, UsageError
 from attnsearch.core.machine import versions
 from attnsearch.core.settings import Settings
+from attnsearch.core.study_info import DataInfo, StudyInfo
 from attnsearch.data import Data
 from attnsearch.space.space import Space
 from attnsearch.store.study_store import read_record, study_names
@@ -29,36 +30,36 @@ class Resume:
         done = sum(row.state != "running" and not row.lost for row in record.trials)
         if not self.settings.resume and done:
             raise UsageError(f"study '{self.name}' exists ({done} trials). Use --resume or another --study")
-        self._check_same_question(record.facts)
-        self._check_same_settings(record.facts)
-        self._check_same_data(record.facts, data)
-        if (was := record.facts.get("versions")) and was != versions():
+        self._check_same_question(record.info)
+        self._check_same_settings(record.info)
+        self._check_same_data(record.info.data, data)
+        if (was := record.info.run.versions) and was != versions():
             moved = ", ".join(f"{k} {was.get(k)} -> {v}" for k, v in versions().items() if was.get(k) != v)
             self.observer.note(f"versions have changed since this study began: {moved}")
 
-    def _check_same_question(self, facts: Mapping[str, Any]) -> None:
+    def _check_same_question(self, info: StudyInfo) -> None:
         """Space and recipe as they were when the study began."""
-        if (had := facts.get("fingerprint")) and had != self.space.fingerprint():
-            diff = _site_diff(facts.get("sites", {}), {s: list(o) for s, o in self.space.sites.items()})
+        if (had := info.space.fingerprint) and had != self.space.fingerprint():
+            diff = _site_diff(info.space.sites, {s: tuple(o) for s, o in self.space.sites.items()})
             raise UsageError(
                 f"the space has changed since study '{self.name}' began: {diff}. Use another --study"
             )
-        then, now = facts.get("recipe"), self.space.recipe.to_dict()
-        if then and then != now:
-            changed = [name for name, value in now.items() if then.get(name) != value]
+        if info.run.recipe is not None and info.recipe != self.space.recipe:
+            then, now = info.recipe.to_dict(), self.space.recipe.to_dict()
+            changed = [name for name, value in now.items() if then[name] != value]
             raise UsageError(
                 f"the recipe has changed since study '{self.name}' began ({', '.join(changed)}). Use another --study"
             )
 
-    def _check_same_data(self, facts: Mapping[str, Any], data: Data) -> None:
-        before = (facts.get("data") or {}).get("fingerprint")
+    def _check_same_data(self, info: DataInfo | None, data: Data) -> None:
+        before = info.fingerprint if info else None
         if before and before != data.fingerprint and not self.settings.allow_changed_data:
             raise DataError(
                 f"the images of '{data.name}' have changed since study '{self.name}' began; "
                 "--allow-changed-data goes on all the same"
             )
 
-    def _check_same_settings(self, facts: Mapping[str, Any]) -> None:
+    def _check_same_settings(self, info: StudyInfo) -> None:
         """What a study cannot change halfway: its seed, its costs, and what is asked of it."""
         now = {
             "seed": self.settings.seed,
@@ -66,11 +67,9 @@ class Resume:
             "design": self.settings.design or self.space.design,
         }
         then = {
-            "seed": facts.get("seed", now["seed"]),
-            "cost": ",".join(facts.get("costs_chosen", self.settings.costs)),
-            "design": (facts.get("design") or {"kind": "search"})["kind"]
-            if "ended" in facts
-            else now["design"],
+            "seed": info.run.seed,
+            "cost": ",".join(info.costs.chosen or self.settings.costs),
+            "design": (info.design.kind if info.design else "search") if info.run.ended else now["design"],
         }
         for name, value in now.items():
             if then[name] != value:
@@ -79,7 +78,7 @@ class Resume:
                 )
 
 
-def _site_diff(old: dict[str, list[str]], new: dict[str, list[str]]) -> str:
+def _site_diff(old: Mapping[str, Sequence[str]], new: Mapping[str, Sequence[str]]) -> str:
     parts = []
     for site in [*old, *(s for s in new if s not in old)]:
         gone = [o for o in old.get(site, []) if o not in new.get(site, [])]

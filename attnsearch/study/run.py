@@ -18,6 +18,7 @@ from attnsearch.core.costs import COSTS, Limit, parse_limits
 from attnsearch.core.errors import EnvironmentFault, NoResultError, UsageError
 from attnsearch.core.machine import cores, pick_devices, versions, worker_count
 from attnsearch.core.settings import Settings
+from attnsearch.core.study_info import DataInfo, RunInfo, SpaceInfo
 from attnsearch.cost.cost_table import CostTable
 from attnsearch.data import Data, open_data
 from attnsearch.sample.rungs import Rungs
@@ -81,7 +82,7 @@ class Run:
                 if self.settings.extend and not store.results:
                     self._extend(opened, store, data)
                 schedule = self._make_schedule(table, store)
-                self._write_facts(store, schedule, table)
+                self._write_schedule_info(store, schedule, table)
                 settings = self._without_an_untrusted_proxy(store)
                 recipe, observer = self.space.recipe, self.observer
                 ended = train_all(schedule, store, table, recipe, settings, observer, devices, stop)
@@ -92,17 +93,21 @@ class Run:
         settings, recipe = self.settings, self.space.recipe
         rungs = Rungs(settings.pruner, costs=settings.costs, epochs=recipe.epochs, seed=settings.seed)
         taken = replay(old, store, self.space, data, rungs)
-        store.set_attrs(
-            confirmed_on=old.facts.get("confirmed_on")
-        )  # or errors on other images would be mixed
+        # or errors on other images would be mixed
+        store.set_attrs(replace(store.info.search, confirmed_on=old.info.search.confirmed_on))
         self.observer.note(f"{taken} finished trials taken over from study '{old.name}'")
 
     def _without_an_untrusted_proxy(self, store: StudyStore) -> Settings:
         """The settings; the pruner is off where an audit found that the short training cannot rank."""
-        if self.settings.pruner == "none" or (store.get_attr("audit") or {}).get("verdict") != "do not trust":
+        if (
+            self.settings.pruner == "none"
+            or (audit := store.info.audit) is None
+            or audit.verdict != "do not trust"
+        ):
             return self.settings
         self.observer.note("the audit of the proxy says: do not trust; no training is stopped early")
-        store.set_attrs(pruner="none, since the audit does not trust the proxy")
+        why = "none, since the audit does not trust the proxy"
+        store.set_attrs(replace(store.info.search, pruner=why))
         return replace(self.settings, pruner="none")
 
     def _end(self, store: StudyStore, ended: str) -> Study:
@@ -122,38 +127,52 @@ class Run:
         names = [f"{cost} ({COSTS[cost].unit})" for cost in self.settings.costs]
         store = StudyStore(opened, self.name, sites, ["validation error (%)", *names], self.settings.costs)
         store.set_attrs(
-            question=self.space.question,
-            space=self.space.name,
-            space_text=self.space.text,
-            fingerprint=self.space.fingerprint(),
-            sites={site: list(options) for site, options in sites.items()},
-            size=self.space.size(),
-            host=str(self.space.host.name),
-            cost=self.settings.costs[0],
-            costs_chosen=list(self.settings.costs),
-            units={name: {"unit": info.unit, "better": info.better} for name, info in COSTS.items()},
-            baseline=self.space.baseline().key,
-            recipe=self.space.recipe.to_dict(),
-            data=data.facts(),
-            data_options=self.settings.data_options(),
-            seed=self.settings.seed,
-            device=devices[0],
-            versions=versions(),
-            command=_command(self.space.name, self.settings),
-            machine=f"{platform.machine()}, {cores()} cores",
-            limits=[f"{limit} ({table.bound(limit):,.0f})" for limit in self.limits],
+            self._space_info(),
+            replace(
+                store.info.costs,
+                drawn=self.settings.costs[0],
+                chosen=self.settings.costs,
+                range=table.range(self.settings.costs[0]),
+                units={name: {"unit": info.unit, "better": info.better} for name, info in COSTS.items()},
+                limits=tuple(f"{limit} ({table.bound(limit):,.0f})" for limit in self.limits),
+            ),
+            DataInfo.of(data.facts(), self.settings.data_options()),
         )
-        if store.get_attr("started") is None:
-            store.set_attrs(
-                started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                confirmed_on=self._confirmed_on(data),
-            )
+        if store.info.run.started is None:
+            store.set_attrs(replace(store.info.search, confirmed_on=self._confirmed_on(data)))
+        store.set_attrs(self._run_info(store, devices[0]))
         return store
 
-    def _confirmed_on(self, data: Data) -> str | None:
+    def _space_info(self) -> SpaceInfo:
+        return SpaceInfo(
+            name=self.space.name,
+            question=self.space.question,
+            text=self.space.text,
+            fingerprint=self.space.fingerprint(),
+            host=str(self.space.host.name),
+            sites={site: tuple(options) for site, options in self.space.sites.items()},
+            size=self.space.size(),
+            baseline=self.space.baseline().key,
+        )
+
+    def _run_info(self, store: StudyStore, device: str) -> RunInfo:
+        before = store.info.run
+        return replace(
+            before,
+            seed=self.settings.seed,
+            recipe=self.space.recipe,
+            margin=self.settings.margin,
+            started=before.started or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            command=_command(self.space.name, self.settings),
+            device=device,
+            machine=f"{platform.machine()}, {cores()} cores",
+            versions=versions(),
+        )
+
+    def _confirmed_on(self, data: Data) -> str:
         """On which images the last block of a search is judged; see `coordinator.images_of`."""
         if (self.settings.design or self.space.design) != "search" or not self.settings.confirm:
-            return None
+            return ""
         return "new splits" if self.space.recipe.resplit or not data.own_val else "other half"
 
     def _make_schedule(self, table: CostTable, store: StudyStore) -> SearchSchedule | AblationSchedule:
@@ -161,28 +180,28 @@ class Run:
             return SearchSchedule(self.space, table, store, self.settings, self.limits)
         return AblationSchedule(self.space, table, store, self.settings)
 
-    def _write_facts(
+    def _write_schedule_info(
         self, store: StudyStore, schedule: SearchSchedule | AblationSchedule, table: CostTable
     ) -> None:
-        margin, costs = self.settings.margin, list(table.range(self.settings.costs[0]))
-        store.set_attrs(trials_wanted=schedule.total, cost_range=costs, margin=margin)
+        store.set_attrs(replace(store.info.run, trials_wanted=schedule.total))
         if isinstance(schedule, SearchSchedule):
-            self._write_search_facts(store, schedule, table)
+            self._write_search_info(store, schedule, table)
         else:
-            store.set_attrs(**schedule.attrs())
+            baseline = replace(store.info.space, baseline=schedule.baseline.key)
+            store.set_attrs(baseline, schedule.info())
         done = [row for row in counted(store) if row.state != "running"]
         workers = worker_count(self.settings, schedule.total)
-        self.observer.began(dict(store.study.user_attrs), schedule.total, workers, done)
+        self.observer.began(store.info, schedule.total, workers, done)
         if isinstance(schedule, AblationSchedule):
             self.observer.note(outlook(schedule, store.snapshot()))
 
-    def _write_search_facts(self, store: StudyStore, schedule: SearchSchedule, table: CostTable) -> None:
+    def _write_search_info(self, store: StudyStore, schedule: SearchSchedule, table: CostTable) -> None:
         over = self.space.size() - schedule.feasible
         low, high = table.range(self.settings.costs[0])
+        sampler = f"{schedule.sampler_name}: {schedule.sampler_reason}"
         store.set_attrs(
-            over_budget=over,
-            sampler=f"{schedule.sampler_name}: {schedule.sampler_reason}",
-            pruner=self.settings.pruner,
+            replace(store.info.costs, over_limits=over),
+            replace(store.info.search, sampler=sampler, pruner=self.settings.pruner),
         )
         if schedule.feasible < 1:
             raise UsageError(

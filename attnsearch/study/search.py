@@ -126,7 +126,7 @@ class SearchSchedule:
 
     def _last_block_is_due(self) -> bool:
         """When the trials left are what the last block takes, and are enough for the baseline and one arch."""
-        if self.store.get_attr("frozen"):
+        if self.store.info.search.selected:
             return True
         left = self.total - len(counted(self.store))
         if not left >= 2 * REPORT_LEAST or not self._finalists(left):
@@ -138,23 +138,23 @@ class SearchSchedule:
 
     def _spare(self) -> Task | None:
         """A further seed for the least certain arch, while the trials left are more than whole seeds of the block."""
-        if self.store.get_attr("frozen"):
+        if self.store.info.search.selected:
             return None
         left = self.total - len(counted(self.store))
         return self._confirm() if left % (1 + len(self._finalists(left))) else None
 
     def _last_block(self) -> Task | None:
         """The frozen archs, each once in every seed of a block that had no say in choosing them."""
-        if not self.store.get_attr("frozen"):
+        if not self.store.info.search.selected:
             if any(row.state == "running" for row in self.store.results.values()):
                 return None  # what is running may still change the front
             self._freeze()
         specs = {row.key: row.spec for row in self.store.results.values()}
-        for repeat in self.store.get_attr("report_blocks"):
-            for key in self.store.get_attr("frozen"):
+        for repeat in self.store.info.search.report_repeats:
+            for key in self.store.info.search.selected:
                 if not self._has(key, repeat):
                     return self._task(Arch.from_dict(specs[key]), repeat, "report", protected=True)
-        self.store.set_attrs(frozen=[])  # done; a resumed study with more trials may settle on other archs
+        self._select((), ())  # done; a resumed study with more trials may settle on other archs
         return None
 
     def _freeze(self) -> None:
@@ -163,7 +163,10 @@ class SearchSchedule:
         archs = [self.baseline.key, *self._finalists(left)]
         used = {repeat_of(row.seed) for row in self.store.results.values()}
         fresh = Repeats.REPORT.take(left // len(archs), used)
-        self.store.set_attrs(frozen=archs, report_blocks=list(fresh))
+        self._select(tuple(archs), fresh)
+
+    def _select(self, keys: tuple[str, ...], repeats: tuple[int, ...]) -> None:
+        self.store.set_attrs(replace(self.store.info.search, selected=keys, report_repeats=repeats))
 
     def _finalists(self, trials: int) -> list[str]:
         """The arch of least error, then the likeliest on the front: at least one, as many as get `REPORT_SEEDS` seeds.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from attnsearch.core.checks import masked
 from attnsearch.core.errors import DataError, UsageError
 from attnsearch.core.settings import Settings
-from attnsearch.core.trial import Recipe, StudyRecord
+from attnsearch.core.study_info import DataInfo, StudyRecord
 from attnsearch.space.space import Space, read_space
 from attnsearch.store.sqlite import read_sqlite, sqlite_path
 
@@ -71,42 +70,46 @@ def space_of(record: StudyRecord) -> Space:
     Raises:
         UsageError: the study does not say, or blocks of its space are not what they were.
     """
-    text, data = record.facts.get("space_text"), (record.facts.get("data") or {}).get("name")
-    if not text or not data:
+    info = record.info
+    if not info.space.text or info.data is None or info.run.recipe is None:
         raise UsageError(f"study '{record.name}' does not say what space it asks about")
-    space = read_space(str(text), str(record.facts["space"])).on(str(data))
-    if space.fingerprint() != record.facts.get("fingerprint"):
+    space = read_space(info.space.text, str(info.space.name)).on(info.data.name)
+    if space.fingerprint() != info.space.fingerprint:
         raise UsageError(f"the blocks of the space have changed since study '{record.name}' began")
-    return replace(space, recipe=Recipe.from_dict(record.facts["recipe"]))
+    return replace(space, recipe=info.run.recipe)
 
 
-def data_of(facts: Mapping[str, Any]) -> Data:
-    """The images that a study saw, by its facts.
+def data_of(info: DataInfo | None) -> Data:
+    """The images that a study saw.
 
     Raises:
         DataError: they cannot be found any more, or have changed.
     """
     from attnsearch.data import open_data
 
-    kept = facts["data"]
-    data = open_data(str(kept["name"]), **(facts.get("data_options") or {}))
-    if data.fingerprint != kept["fingerprint"]:
+    if info is None:
+        raise DataError("the study does not say what images it saw")
+    data = open_data(info.name, **info.options)
+    if data.fingerprint != info.fingerprint:
         raise DataError(f"the images of '{data.name}' have changed since the study began")
     return data
 
 
 def settings_of(record: StudyRecord, **changes: Any) -> Settings:
     """Settings that go on with a study's data, seed and cost axes; `changes` are further fields."""
-    options = dict(record.facts.get("data_options") or {})
+    info, data = record.info, record.info.data
+    if data is None:
+        raise UsageError(f"study '{record.name}' does not say what images it saw")
+    options = dict(data.options)
     return Settings(
-        data=str(record.facts["data"]["name"]),
+        data=data.name,
         data_seed=options.get("seed", 0),
         bad_images=options.get("on_bad_image", "fail"),
         image_size=options.get("image_size"),
         min_per_class=options.get("min_per_class"),
         follow_links=options.get("follow_links", False),
         study=record.name,
-        seed=int(record.facts.get("seed", 0)),
-        costs=tuple(record.facts["costs_chosen"]),
+        seed=info.run.seed,
+        costs=info.costs.chosen,
         **changes,
     ).check()

@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,8 @@ from attnsearch.core.errors import DataError, NoResultError, UsageError
 from attnsearch.core.machine import pick_devices, versions
 from attnsearch.core.seeds import Repeats, trial_seed
 from attnsearch.core.settings import Settings
-from attnsearch.core.trial import Recipe, StudyRecord
+from attnsearch.core.study_info import StudyRecord, TestLedger, TestResult
+from attnsearch.core.trial import Recipe
 from attnsearch.data import open_test
 from attnsearch.report.archs import cost_axes, finished, proxy_epochs
 from attnsearch.space.arch import Arch
@@ -48,6 +49,15 @@ class Frozen:
     digest: str
 
 
+@dataclass(frozen=True)
+class Tested:
+    """Errors in percent, {key: {"val": [...], "test": [...]}} with one for each seed, and the numbers of images."""
+
+    errors: Mapping[str, Mapping[str, list[float]]]
+    val_images: int
+    test_images: int
+
+
 def open_test_split(
     name: str | None = None,
     *,
@@ -56,8 +66,8 @@ def open_test_split(
     out: Path = Path("results"),
     device: str = "auto",
     told: Told = lambda message: None,
-) -> dict[str, Any]:
-    """Open the test split for a study's frozen archs; the ledger's entry, an old one where nothing has changed.
+) -> TestResult:
+    """Open the test split for a study's frozen archs; an earlier result where nothing has changed.
 
     Args:
         seeds: fresh trainings of each arch, at least 3. told: called with one line per training.
@@ -74,9 +84,9 @@ def open_test_split(
     with stopping(), database.owned(url, record.name), database.faults(url):
         store = StudyStore.reopen(database.open_storage(url, create=False), record.name)
         frozen = freeze(store.snapshot(), seeds)
-        entries = list(store.get_attr("test") or [])
-        if old := next((e for e in entries if e["frozen"] == frozen.digest and e.get("errors")), None):
-            return dict(old)
+        entries = store.info.test.openings
+        if old := next((e for e in entries if e.digest == frozen.digest and e.errors), None):
+            return old
         opening = _Opening(store, out / record.name / LEDGER, frozen, entries)
         opening.announce(told)
         return opening.close(evaluate_all(store.snapshot(), frozen, settings, told, before=opening.begin))
@@ -90,36 +100,31 @@ def freeze(record: StudyRecord, seeds: int = SEEDS) -> Frozen:
     """
     epochs = proxy_epochs(record)
     done = [trial for trial in record.trials if finished(trial) and trial.epochs == epochs]
-    baseline = record.facts["baseline"]
-    if not any(trial.key == baseline for trial in done):
+    info = record.info
+    baseline = info.space.baseline
+    if baseline is None or info.data is None or not any(trial.key == baseline for trial in done):
         raise NoResultError(f"study '{record.name}': the baseline has no finished training to compare with")
-    controls = record.facts.get("controls") or {}
-    rivals = [trial for trial in done if trial.key not in controls]
+    rivals = [trial for trial in done if trial.key not in info.controls]
     standing = front.assess(front.candidates(rivals, cost_axes(record.facts, done)))
     chosen = [row.candidate.key for row in standing if row.observed or row.status == "confirmed"]
     specs = {trial.key: trial.spec for trial in done}
     keys = list(dict.fromkeys([baseline, *sorted(chosen)]))
-    study_seed = int(record.facts.get("seed", 0))
-    numbers = tuple(trial_seed(study_seed, repeat) for repeat in Repeats.TEST.take(seeds))
-    decides = [keys, numbers, record.facts["recipe"], record.facts["data"]["fingerprint"]]
+    numbers = tuple(trial_seed(info.run.seed, repeat) for repeat in Repeats.TEST.take(seeds))
+    decides = [keys, numbers, record.facts["recipe"], info.data.fingerprint]
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
     return Frozen({key: Arch.from_dict(specs[key]) for key in keys}, numbers, digest)
 
 
 def evaluate_all(
     record: StudyRecord, frozen: Frozen, settings: Settings, told: Told, *, before: Callable[[], None]
-) -> dict[str, Any]:
-    """Train every frozen arch on every seed, then read the test images; `before` is called between the two.
-
-    Returns:
-        `errors`: {key: {"val": [...], "test": [...]}} in percent, one for each seed; `val_images`, `test_images`.
-    """
+) -> Tested:
+    """Train every frozen arch on every seed, then read the test images; `before` is called between the two."""
     import torch
 
     from attnsearch.data.batches import on_device
     from attnsearch.train.fit import device_data, evaluate, precision
 
-    data, recipe = data_of(record.facts), Recipe.from_dict(record.facts["recipe"])
+    data, recipe = data_of(record.info.data), record.info.recipe
     if "test" not in data.counts:
         raise DataError(f"{data.name}: has no test images; its owner split it into train and val only")
     place = torch.device(pick_devices(settings.device)[0])
@@ -138,7 +143,7 @@ def evaluate_all(
     for key, model in models:
         _, error = evaluate(model, x, y, images, precision(recipe, place))
         errors[key]["test"].append(error)
-    return {"errors": errors, "val_images": len(data.val), "test_images": len(split)}
+    return Tested(errors, len(data.val), len(split))
 
 
 def _trained(arch: Arch, seed: int, data: Data, images: Any, recipe: Recipe) -> tuple[Any, float]:
@@ -151,18 +156,14 @@ def _trained(arch: Arch, seed: int, data: Data, images: Any, recipe: Recipe) -> 
 
 
 class _Opening:
-    """One opening of the test split, in the study's fact `test` and in the ledger."""
+    """One opening of the test split, kept in the study and in the ledger."""
 
     def __init__(
-        self, store: StudyStore, ledger: Path, frozen: Frozen, entries: Sequence[dict[str, Any]]
+        self, store: StudyStore, ledger: Path, frozen: Frozen, entries: Sequence[TestResult]
     ) -> None:
-        self.store, self.ledger, self.before = store, ledger, list(entries)
-        self.entry: dict[str, Any] = {
-            "opening": len(entries) + 1,
-            "frozen": frozen.digest,
-            "archs": {key: str(arch) for key, arch in frozen.archs.items()},
-            "seeds": list(frozen.seeds),
-        }
+        self.store, self.ledger, self.before = store, ledger, tuple(entries)
+        archs = {key: str(arch) for key, arch in frozen.archs.items()}
+        self.entry = TestResult(len(entries) + 1, frozen.digest, archs, frozen.seeds)
 
     def announce(self, told: Told) -> None:
         if self.before:
@@ -173,17 +174,18 @@ class _Opening:
 
     def begin(self) -> None:
         """Write down that the test images are about to be read."""
-        self.entry |= {"opened": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "versions": versions()}
+        opened = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self.entry = replace(self.entry, opened=opened, versions=versions())
         self._write()
 
-    def close(self, found: dict[str, Any]) -> dict[str, Any]:
+    def close(self, tested: Tested) -> TestResult:
         """Write down what came of it."""
-        self.entry |= found
+        self.entry = replace(self.entry, **asdict(tested))
         self._write()
         return self.entry
 
     def _write(self) -> None:
-        self.store.set_attrs(test=[*self.before, self.entry])
+        self.store.set_attrs(TestLedger((*self.before, self.entry)))
         self.ledger.parent.mkdir(parents=True, exist_ok=True)
         with open(self.ledger, "a", encoding="utf-8") as file:
-            file.write(json.dumps(self.entry, sort_keys=True) + "\n")
+            file.write(json.dumps(self.entry.to_dict(), sort_keys=True) + "\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from attnsearch.core.errors import EnvironmentFault, NoResultError
-from attnsearch.core.trial import StudyRecord
+from attnsearch.core.study_info import StudyRecord
 
 
 def packed(records: Sequence[StudyRecord]) -> pd.DataFrame:
