@@ -65,11 +65,11 @@ MISTAKES = {
     "bad limit": ("stages: {attention: [none, se]}\nlimits: {params: alot}", ["limits.params", "1.2x, 60M"]),
     "bad recipe": (
         "stages: {attention: [none, se]}\nrecipe: {epochs: 0}",
-        ["epochs must be an integer >= 1"],
+        ["epochs must be an integer ≥ 1"],
     ),
     "no number": (
         "stages: {attention: [none, se]}\nrecipe: {epochs: null}",
-        ["epochs must be an integer >= 1, got None"],
+        ["epochs must be an integer ≥ 1, got 'None'"],
     ),
     "a word for a list": (
         "stages: {attention: [none, se]}\nrecipe: {augment: flip}",

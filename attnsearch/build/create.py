@@ -10,7 +10,8 @@ from torch import nn
 
 from attnsearch.blocks import registry
 from attnsearch.build.resnet import ResNet, build
-from attnsearch.core.errors import BlockError, UsageError
+from attnsearch.core.checks import whole
+from attnsearch.core.errors import AttnsearchError, BlockError, UsageError
 from attnsearch.space.arch import Arch
 from attnsearch.space.presets import read_arch
 
@@ -30,13 +31,13 @@ def create_block(name: str, channels: int, **options: Any) -> nn.Module:
     facts = registry.info(base)
     if facts.slot == "neck":
         raise UsageError(f"'{base}' is a neck: create_neck('{base}', in_channels=[...])")
-    _check_width("channels", channels)
+    _check_count("channels", channels)
     shape: dict[str, Any] = {}
     if facts.slot == "conv":
         shape = {key: options.pop(key) for key in ("out_channels", "stride") if key in options}
         for key, value in shape.items():
             if not (key == "out_channels" and value is None):
-                _check_width(key, value)
+                _check_count(key, value)
     return _build(base, channels, {**preset, **options}, shape)
 
 
@@ -53,7 +54,7 @@ def create_neck(name: str, in_channels: Sequence[int], **options: Any) -> nn.Mod
     base, preset = registry.expand(name)
     registry.info(base, slot="neck")
     for channels in in_channels:
-        _check_width("in_channels", channels)
+        _check_count("in_channels", channels)
     return _build(base, tuple(in_channels), {**preset, **options}, {})
 
 
@@ -71,8 +72,7 @@ def create_model(
     Raises `UsageError` for an unknown name or word, `BlockError` for a block that does not fit the host's widths.
     """
     for name, value in (("num_classes", num_classes), ("in_channels", in_channels)):
-        if type(value) is not int or value < 1:
-            raise UsageError(f"{name} must be a whole number of at least 1, got {value!r}")
+        _check_count(name, value, UsageError)
     return build(read_arch(arch), classes=num_classes, in_channels=in_channels)
 
 
@@ -82,6 +82,8 @@ def _build(base: str, channels: Any, options: dict[str, Any], shape: dict[str, A
     return registry.load(base)(channels, **shape, **plain)
 
 
-def _check_width(name: str, value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise BlockError(f"{name} must be a whole number of at least 1, got {value!r}")
+def _check_count(name: str, value: Any, error: type[AttnsearchError] = BlockError) -> None:
+    try:
+        whole(repr(value) if isinstance(value, str) else value)
+    except ValueError as problem:
+        raise error(f"{name} {problem}") from None

@@ -7,62 +7,37 @@ closes, and turns them into ASCII where need be, so `print` is safe everywhere.
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attnsearch.core import checks
+from attnsearch.core import checks, settings
 from attnsearch.core.errors import UsageError
 
 if TYPE_CHECKING:
     from attnsearch.report.table import Table
 
 
-def whole(given: str | int) -> int:
-    """Parser of a count: 1, 2, 3, ...; typer passes defaults through it too."""
-    text = str(given)
-    if not text.strip().isdecimal() or int(text) < 1:
-        raise typer.BadParameter(f"must be an integer ≥ 1, got '{text}'")
-    return int(text)
+def as_parser(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A check of `core.checks` as typer takes one; typer passes defaults through it too."""
+
+    def parse(value: Any) -> Any:
+        try:
+            return check(value)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return parse
 
 
-def positive(given: str | float) -> float:
-    """Parser of a positive number."""
-    try:
-        value = float(given)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise typer.BadParameter(f"must be a positive finite number, got '{given}'")
-    return value
-
-
-def workers(given: str | int) -> int:
-    """Parser of `--workers`: a count, or `gpus` for one per GPU."""
-    text = str(given)
-    if text == "gpus":
-        return gpu_count()
-    if not text.strip().isdecimal() or int(text) < 1:
-        raise typer.BadParameter(f"must be an integer ≥ 1 or 'gpus', got '{text}'")
-    return int(text)
-
-
-def gpu_count() -> int:
-    """How many GPUs torch sees; none is an `EnvironmentFault`."""
-    import torch
-
-    from attnsearch.core.errors import EnvironmentFault
-
-    if not torch.cuda.is_available():
-        raise EnvironmentFault(
-            f"CUDA not available (torch {torch.__version__}); --workers takes a number here"
-        )
-    return torch.cuda.device_count()
+whole = as_parser(checks.whole)
+positive = as_parser(checks.positive)
+workers = as_parser(settings.workers)
 
 
 def image_shape(text: str) -> tuple[int, int, int]:
@@ -142,6 +117,19 @@ def option(help: str, metavar: str | None = None, parser: Any = None) -> Any:
     return typer.Option(help=help, metavar=metavar, parser=parser)
 
 
+def setting(name: str) -> Any:
+    """The option of a field of `Settings`, for commands that take some of them."""
+    flag, kind = settings.flags()[name], settings.kind_of(name)
+    numeric = flag.check is not None and kind in (int, float)
+    switch = f"--{flag.name or name.replace('_', '-')}"  # without typer's --no-...
+    return typer.Option(
+        switch,
+        help=flag.help,
+        metavar=flag.metavar,
+        parser=as_parser(flag.check) if numeric and flag.check else None,
+    )
+
+
 def add_plugins(files: list[Path]) -> None:
     """Make the blocks of the named files known."""
     from attnsearch.blocks import registry
@@ -152,10 +140,9 @@ def add_plugins(files: list[Path]) -> None:
 
 def check_study(name: str | None, storage: str | None, out: Path) -> None:
     """Answer the name of a study that is not there, before anything heavy is imported to read one."""
-    from attnsearch.core.settings import Settings
     from attnsearch.store import sqlite
 
-    sqlite.check_study(name, Settings(storage=storage, out=out).url())
+    sqlite.check_study(name, settings.Settings(storage=storage, out=out).url())
 
 
 def note(message: str) -> None:

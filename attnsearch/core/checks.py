@@ -1,12 +1,18 @@
-"""Names that a user gives: of a study, a storage, a data set; checked before anything heavy is imported."""
+"""Names and numbers that a user gives, checked before anything heavy is imported.
+
+Checks of numbers take them as such or as text, return the number, and raise `ValueError` with what is expected, so that
+a flag, a Python argument and a space file each put their own name before one sentence.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
-from attnsearch.core.errors import DataError, UsageError, did_you_mean
+from attnsearch.core.errors import DataError, UsageError, did_you_mean, unknown
 
 DATA = ("cluttered-digits", "digits", "cifar10", "cifar100")  # that come with us, or are known by name
 LARGEST_SIDE = 2048  # pixels
@@ -53,3 +59,49 @@ def masked(text: str) -> str:
     """Text in which no URL shows its password."""
     text = re.sub(r"(://[^\s:/@]*):\S*@", r"\1:***@", text)
     return re.sub(r"(password=)[^&\s]+", r"\1***", text).replace("postgresql+psycopg", "postgresql")
+
+
+def whole(value: object, least: int = 1) -> int:
+    """An integer from `least` on."""
+    number = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+    if type(number) is not int or number < least:
+        raise ValueError(f"must be an integer ≥ {least}, got '{value}'")
+    return number
+
+
+def natural(value: object) -> int:
+    """An integer from 0 on."""
+    return whole(value, 0)
+
+
+def positive(value: object) -> float:
+    """A finite number above 0."""
+    number = _number(value)
+    if not 0 < number < math.inf:
+        raise ValueError(f"must be a positive finite number, got '{value}'")
+    return number
+
+
+def share(value: object) -> float:
+    """A number from 0 to below 1."""
+    number = _number(value)
+    if not 0 <= number < 1:
+        raise ValueError(f"must be at least 0 and below 1, got '{value}'")
+    return number
+
+
+def check_word(what: str, word: str, known: Iterable[str]) -> str:
+    """The word itself, if it is known; else `UsageError` with the nearest."""
+    if word not in (words := list(known)):
+        raise UsageError(unknown(what, word, words))
+    return word
+
+
+def _number(value: object) -> float:
+    """Not a number for what is none, so that no comparison holds."""
+    try:
+        return (
+            float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+        )
+    except ValueError:
+        return math.nan

@@ -11,12 +11,18 @@ from attnsearch.core.errors import UsageError, unknown
 
 @dataclass(frozen=True)
 class CostInfo:
-    """What a column of numbers says: `unit` stands behind a value, `better` is the direction of progress."""
+    """What a column of numbers says.
+
+    Args:
+        unit: stands behind a value. better: the direction of progress.
+        limitable: counted before training, for every arch of a space; may be an axis and have a limit.
+    """
 
     name: str
     unit: str
     better: Literal["lower", "higher"]
     description: str
+    limitable: bool = True
 
 
 COSTS: dict[str, CostInfo] = {
@@ -32,13 +38,17 @@ COSTS: dict[str, CostInfo] = {
         CostInfo("flops", "operations", "lower", "2 x MACs + element-wise work, one operation per element."),
         CostInfo("activations", "elements", "lower", "Output elements of convolutions and matrix products."),
         CostInfo("bytes_moved", "bytes", "lower", "Bytes that every operation reads and writes, none fused."),
-        CostInfo("fvcore", "fvcore flops", "lower", "FlopCountAnalysis.total(); 1 MAC is 1 fvcore flop."),
-        CostInfo("latency_ms", "ms", "lower", "Median time of one forward pass, measured on a device."),
-        CostInfo("memory_mb", "MB", "lower", "Peak memory of one pass; 1 MB is 10^6 bytes."),
+        CostInfo(
+            "fvcore", "fvcore flops", "lower", "FlopCountAnalysis.total(); 1 MAC is 1 fvcore flop.", False
+        ),
+        CostInfo(
+            "latency_ms", "ms", "lower", "Median time of one forward pass, measured on a device.", False
+        ),
+        CostInfo("memory_mb", "MB", "lower", "Peak memory of one pass; 1 MB is 10^6 bytes.", False),
     )
 }
 
-LIMITED = ("params", "macs", "flops", "activations", "bytes_moved")
+LIMITED = tuple(name for name, info in COSTS.items() if info.limitable)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnsearch.core.errors import EnvironmentFault, UsageError
-from attnsearch.core.settings import Settings
 
 if TYPE_CHECKING:
     import torch
@@ -60,9 +59,20 @@ def device_name(device: torch.device) -> str:
     return platform.processor() or platform.machine()
 
 
-def worker_count(settings: Settings, trainings: int) -> int:
+def gpu_count() -> int:
+    """How many GPUs torch sees; none is an `EnvironmentFault`."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise EnvironmentFault(
+            f"CUDA not available (torch {torch.__version__}); --workers takes a number here"
+        )
+    return torch.cuda.device_count()
+
+
+def worker_count(asked: int | None, trainings: int) -> int:
     """The workers asked for, else one for each core, as far as there are trainings for them."""
-    return settings.workers or max(1, min(cores(), trainings))
+    return asked or max(1, min(cores(), trainings))
 
 
 def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:

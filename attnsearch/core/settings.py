@@ -1,171 +1,298 @@
-"""What a run is asked to do, as plain values; the command line and `attnsearch.run` fill in the same dataclass."""
+"""What a run is asked to do, as plain values; the command line and `attnsearch.run` fill in the same dataclass.
+
+A field says its type, its flag's help, metavar and check, and its default: `cli.run` builds the command's options from
+that, `Settings.check` the checks. Groups are base classes, so that all names stay flat in a call of `attnsearch.run`.
+"""
 
 from __future__ import annotations
 
-import math
 import os
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from attnsearch.core.checks import check_data, check_side
+from attnsearch.core import choices
+from attnsearch.core.checks import check_data, check_side, check_word, natural, positive, share, whole
+from attnsearch.core.choices import listed
 from attnsearch.core.costs import LIMITED, parse_limits
-from attnsearch.core.errors import UsageError, unknown
-
-DESIGNS = ("search", "loo", "add", "swap", "factorial")
-CONTROLS = ("null", "width", "frozen", "none")
-ENGINES = ("local", "ray")
-SAMPLERS = ("auto", "exhaustive", "pool", "tpe", "nsga2", "random", "gp")
-PRUNERS = ("par", "none", "moasha", "one-epoch")
+from attnsearch.core.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Everything about a run that is not the question.
+class Flag:
+    """How a field is written on the command line.
 
     Args:
-        data: a data set's name or path; data_seed, image_size, bad_images, min_per_class and follow_links go
-            to `data.open_data`.
+        help: one sentence. metavar: the value's name in the help.
+        check: the value as it should be, from text or from a Python value; raises `ValueError` or `UsageError`.
+        name: where it is not the field's.
+    """
+
+    help: str
+    metavar: str | None = None
+    check: Callable[[Any], Any] | None = None
+    name: str = ""
+
+
+def _one_of(what: str, known: Mapping[str, str]) -> Callable[[str], str]:
+    return partial(check_word, what, known=known)
+
+
+def _each_of(what: str, known: Mapping[str, str]) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        for word in text.split(","):
+            check_word(what, word, known)
+        return text
+
+    return check
+
+
+def _costs(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    """`macs,params`, or the names themselves."""
+    names = tuple(value.split(",")) if isinstance(value, str) else tuple(value)
+    for name in names:
+        check_word("cost", name, LIMITED)
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"takes one cost or more, none of them twice, got '{','.join(names)}'")
+    return names
+
+
+def _names(values: str | Iterable[str]) -> tuple[str, ...]:
+    return (values,) if isinstance(values, str) else tuple(values)
+
+
+def _limits(text: str) -> str:
+    parse_limits(text)
+    return text
+
+
+def workers(value: str | int) -> int:
+    """A count, or `gpus` for one on each GPU."""
+    if value == "gpus":
+        from attnsearch.core.machine import gpu_count
+
+        return gpu_count()
+    try:
+        return whole(value)
+    except ValueError:
+        raise ValueError(f"must be an integer ≥ 1 or 'gpus', got '{value}'") from None
+
+
+def _side(value: str | int) -> int:
+    side = whole(value)
+    check_side(side)
+    return side
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """The images: a data set's name or path, and what `data.open_data` takes beside it."""
+
+    data: Annotated[str, Flag("A name, hf:NAME, a folder, a .parquet or .npz file.", check=check_data)] = (
+        "cluttered-digits"
+    )
+    data_seed: Annotated[int, Flag("Of the data set's own split and images.", "N", natural)] = 0
+    image_size: Annotated[int | None, Flag("Resize images to squares of this side.", "PIXELS", _side)] = None
+    min_per_class: Annotated[int | None, Flag("Leave out classes with fewer images.", "N", whole)] = None
+    follow_links: Annotated[bool, Flag("Read links out of an image folder.")] = False
+    bad_images: Annotated[
+        Literal["fail", "skip"],
+        Flag(
+            "fail, or skip and count.",
+            None,
+            _one_of("answer to a bad image", choices.BAD_IMAGES),
+            "on-bad-image",
+        ),
+    ] = "fail"
+
+    def data_options(self) -> dict[str, Any]:
+        """Arguments of `data.open_data` beside the name; what stands at its default is left out."""
+        further = {name: getattr(self, name) for name in ("image_size", "min_per_class", "follow_links")}
+        return {
+            "seed": self.data_seed,
+            "on_bad_image": self.bad_images,
+            **{name: value for name, value in further.items() if value},
+        }
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What changes in the space's recipe; None leaves the space's own."""
+
+    epochs: Annotated[int | None, Flag("Length of a proxy training.", "N", whole)] = None
+    batch_size: Annotated[int | None, Flag("Images per step.", "N", whole)] = None
+    lr: Annotated[float | None, Flag("Peak of the one-cycle schedule.", "RATE", positive)] = None
+    train_images: Annotated[int | None, Flag("At most so many, a fixed stratified part.", "N", whole)] = None
+    resplit: Annotated[bool, Flag("Re-split train/val per seed.")] = False
+
+    def recipe(self) -> dict[str, Any]:
+        """The fields of the recipe that change."""
+        names = ("epochs", "batch_size", "lr", "train_images")
+        changed = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return changed | ({"resplit": True} if self.resplit else {})
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How a search chooses.
+
+    Args:
+        enqueue: archs that are trained first and to the end, written as `Space.named` reads them.
+        confirm: share of the trials kept for fresh seeds: of archs that may be on the front, then of the finalists,
+            whose last block gives the verdicts; 0 searches only.
+        costs: axes beside the error, the first of them drawn.
+    """
+
+    enqueue: Annotated[
+        tuple[str, ...], Flag("Train this arch first, to the end; may be repeated.", "OPTION|...", _names)
+    ] = ()
+    sampler: Annotated[
+        str, Flag(f"{listed(choices.SAMPLERS)}.", check=_one_of("sampler", choices.SAMPLERS))
+    ] = "auto"
+    pruner: Annotated[str, Flag(f"{listed(choices.PRUNERS)}.", check=_one_of("pruner", choices.PRUNERS))] = (
+        "par"
+    )
+    confirm: Annotated[float, Flag("Share of the trials for fresh seeds and verdicts.", "SHARE", share)] = 0.5
+    costs: Annotated[
+        tuple[str, ...], Flag(f"Cost axis: {', '.join(LIMITED)}.", "COST,...", _costs, "cost")
+    ] = ("macs",)
+    budget: Annotated[
+        str, Flag('Limits before training, as "params<=1.2x,macs<=60M".', "LIMITS", _limits)
+    ] = ""
+
+
+@dataclass(frozen=True)
+class DesignOptions:
+    """An ablation.
+
+    Args:
+        reference: option that a design adds to, or leaves out of, every site, or one for each site with bars between;
+            the first that is not the baseline's when None.
+        controls: which of `choices.CONTROLS` run beside a design's variants.
+        seeds: of each variant; in a search, fresh seeds that a confirmed arch may get at most.
+    """
+
+    design: Annotated[
+        str | None,
+        Flag(f"Search, or an ablation: {listed(choices.DESIGNS)}.", check=_one_of("design", choices.DESIGNS)),
+    ] = None
+    reference: Annotated[str | None, Flag("What a design adds or leaves out.", "OPTION|...")] = None
+    margin: Annotated[float | None, Flag("A difference below it would not matter.", "POINTS", positive)] = (
+        None
+    )
+    controls: Annotated[
+        str,
+        Flag(
+            f"Beside a design, by comma: {listed(choices.CONTROLS)}.",
+            check=_each_of("control", choices.CONTROLS),
+        ),
+    ] = "null,width"
+    seeds: Annotated[int | None, Flag("Seeds of each variant; most fresh seeds of one arch.", "N", whole)] = (
+        None
+    )
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Which study, where it is kept, on what it is trained and when it ends.
+
+    Args:
         study: its name; the space's when None. storage: database URL; `OUT/attnsearch.db` when None.
         extend: name of a study whose finished trials are taken over, as far as the space has their archs.
         trials: trainings in all, a total that `resume` counts on; None takes the design's own number.
         timeout: seconds after which nothing new is started.
-        reference: option that a design adds to, or leaves out of, every site, or one for each site with bars between;
-            the first that is not the baseline's when None.
-        controls: which of `null`, `width`, `frozen` run beside a design's variants.
-        seeds: seed blocks of a design; in a search, fresh seeds that a confirmed arch may get at most.
         seed: of the study; trials use seeds derived from it.
-        enqueue: archs that a search trains first and to the end, written as `Space.named` reads them.
-        confirm: share of the trials kept for fresh seeds: of archs that may be on the front, then of the finalists,
-            whose last block gives the verdicts; 0 searches only.
-        costs: cost axes beside the error, the first of them drawn.
-        retries: how often a training is begun again whose worker died.
+        retries: how often a training is started again whose worker died.
         engine: `local` trains in processes of this machine, `ray` on the nodes of the cluster at `address`.
         patience: seconds without a node that is ready after which a run on a cluster ends.
     """
 
-    data: str = "cluttered-digits"
-    data_seed: int = 0
-    image_size: int | None = None
-    bad_images: Literal["fail", "skip"] = "fail"
-    min_per_class: int | None = None
-    follow_links: bool = False
-    study: str | None = None
-    storage: str | None = None
-    out: Path = Path("results")
-    resume: bool = False
-    extend: str | None = None
-    trials: int | None = None
-    timeout: float | None = None
-    trial_timeout: float | None = None
-    epochs: int | None = None
-    batch_size: int | None = None
-    lr: float | None = None
-    train_images: int | None = None
-    resplit: bool = False
-    design: str | None = None
-    reference: str | None = None
-    controls: str = "null,width"
-    seeds: int | None = None
-    seed: int = 0
-    enqueue: tuple[str, ...] = ()
-    sampler: str = "auto"
-    pruner: str = "par"
-    confirm: float = 0.5
-    budget: str = ""
-    costs: tuple[str, ...] = ("macs",)
-    margin: float | None = None
-    workers: int | None = None
-    device: str = "auto"
-    engine: Literal["local", "ray"] = "local"
-    address: str = ""
-    patience: float = 600.0
-    retries: int = 2
-    allow_changed_data: bool = False
+    study: Annotated[str | None, Flag("Name of the study.", "NAME")] = None
+    trials: Annotated[int | None, Flag("Trainings in all, those before --resume counted.", "N", whole)] = None
+    timeout: Annotated[float | None, Flag("Start nothing new after so long.", "SECONDS", positive)] = None
+    seed: Annotated[int, Flag("Of the study; every trial's seed follows from it.", "N", natural)] = 0
+    workers: Annotated[int | None, Flag("Processes, or gpus.", "N", workers)] = None
+    device: Annotated[str, Flag("auto, cpu, cuda, or cuda:0,cuda:1.")] = "auto"
+    engine: Annotated[
+        Literal["local", "ray"],
+        Flag(
+            "local: processes of this machine; ray: the nodes of a cluster.",
+            None,
+            _one_of("engine", choices.ENGINES),
+        ),
+    ] = "local"
+    address: Annotated[str, Flag("Of the Ray cluster.", "HOST:PORT")] = ""
+    patience: Annotated[float, Flag("Wait so long for a node of the cluster.", "SECONDS", positive)] = 600.0
+    trial_timeout: Annotated[float | None, Flag("End a training that takes longer.", "SECONDS", positive)] = (
+        None
+    )
+    retries: Annotated[
+        int, Flag("How often a training is started again whose worker died.", "N", natural)
+    ] = 2
+    storage: Annotated[str | None, Flag("Study database.", "URL")] = None
+    out: Annotated[Path, Flag("Folder of results.")] = Path("results")
+    resume: Annotated[bool, Flag("Go on with a study that exists.")] = False
+    extend: Annotated[str | None, Flag("Take over the trials of another study.", "STUDY")] = None
+    allow_changed_data: Annotated[bool, Flag("Resume although the images have changed.")] = False
+
+    def url(self) -> str:
+        """The storage's URL: as asked, from ATTNSEARCH_STORAGE, or one SQLite file in the results folder."""
+        return (
+            self.storage
+            or os.environ.get("ATTNSEARCH_STORAGE")
+            or f"sqlite:///{Path(self.out) / 'attnsearch.db'}"
+        )
+
+
+@dataclass(frozen=True)
+class Settings(DesignOptions, SearchOptions, RunOptions, TrainOptions, DataOptions):
+    """Everything about a run that is not the question; fields stand in the order of the groups, the last one first."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", Path(self.out))  # a string is as good
 
     def check(self) -> Settings:
-        """Itself, if every value makes sense; raises `UsageError` for the first that does not."""
-        for name in (
-            "trials",
-            "epochs",
-            "batch_size",
-            "seeds",
-            "train_images",
-            "workers",
-            "image_size",
-            "min_per_class",
-        ):
-            _whole(name, getattr(self, name))
-        for name in ("lr", "timeout", "trial_timeout", "margin", "patience"):
-            _positive(name, getattr(self, name))
-        if not 0 <= self.confirm < 1:
-            raise UsageError(f"--confirm must be at least 0 and below 1, got {self.confirm:g}")
-        for name in ("seed", "data_seed", "retries"):
-            _from_zero(name, getattr(self, name))
-        for cost in self.costs:
-            _word("objective", cost, LIMITED)
-        if not self.costs or len(set(self.costs)) < len(self.costs):
-            raise UsageError(
-                f"--cost takes one cost or more, none of them twice, got '{','.join(self.costs)}'"
-            )
-        _word("engine", self.engine, ENGINES)
+        """These settings with every value as it should be; raises `UsageError` for the first that makes no sense."""
+        values = {}
+        for name, flag in flags().items():
+            value = getattr(self, name)
+            if flag.check is not None and value is not None:
+                try:
+                    values[name] = flag.check(value)
+                except ValueError as error:
+                    raise UsageError(f"--{flag.name or name.replace('_', '-')} {error}") from None
+        checked = replace(self, **values)
+        checked._check_together()
+        return checked
+
+    def _check_together(self) -> None:
+        """Values that make no sense beside each other."""
         if self.engine == "ray" and not self.address:
             raise UsageError("--engine ray needs --address HOST:PORT of a running Ray cluster")
         if self.address and self.engine != "ray":
             raise UsageError("--address is of a Ray cluster: add --engine ray")
-        _word("sampler", self.sampler, SAMPLERS)
-        _word("pruner", self.pruner, PRUNERS)
-        _word("answer to a bad image", self.bad_images, ("fail", "skip"))
-        for control in self.controls.split(","):
-            _word("control", control, CONTROLS)
-        if self.design is not None:
-            _word("design", self.design, DESIGNS)
-            if self.enqueue and self.design != "search":
-                raise UsageError(
-                    f"--enqueue is for a search; --design {self.design} says itself which archs it trains"
-                )
-        parse_limits(self.budget)
-        check_side(self.image_size)
-        check_data(self.data)
-        return self
-
-    def url(self) -> str:
-        """The storage's URL: given, from ATTNSEARCH_STORAGE, or one SQLite file in the results folder."""
-        return (
-            self.storage or os.environ.get("ATTNSEARCH_STORAGE") or f"sqlite:///{self.out / 'attnsearch.db'}"
-        )
-
-    def recipe(self) -> dict[str, Any]:
-        """What these settings change in the space's recipe."""
-        names = ("epochs", "batch_size", "lr", "train_images")
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        return given | ({"resplit": True} if self.resplit else {})
-
-    def data_options(self) -> dict[str, Any]:
-        """Arguments of `data.open_data` beside the name; what stands at its default is left out."""
-        further = {name: getattr(self, name) for name in ("image_size", "min_per_class", "follow_links")}
-        given = {name: value for name, value in further.items() if value}
-        return {"seed": self.data_seed, "on_bad_image": self.bad_images, **given}
+        if self.enqueue and self.design not in (None, "search"):
+            raise UsageError(
+                f"--enqueue is for a search; --design {self.design} says itself which archs it trains"
+            )
 
 
-def _whole(name: str, value: object) -> None:
-    if value is not None and (type(value) is not int or value < 1):
-        raise UsageError(f"--{name.replace('_', '-')} must be an integer >= 1, got {value}")
+@cache
+def flags() -> dict[str, Flag]:
+    """The flag of every field of `Settings`, by the field's name."""
+    hints = get_type_hints(Settings, include_extras=True)
+    return {
+        name: entry for name, hint in hints.items() for entry in hint.__metadata__ if isinstance(entry, Flag)
+    }
 
 
-def _from_zero(name: str, value: object) -> None:
-    if type(value) is not int or value < 0:
-        raise UsageError(f"--{name.replace('_', '-')} must be an integer >= 0, got {value}")
-
-
-def _positive(name: str, value: float | None) -> None:
-    if value is not None and not (math.isfinite(value) and value > 0):
-        raise UsageError(f"--{name.replace('_', '-')} must be a positive finite number, got {value:g}")
-
-
-def _word(what: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UsageError(unknown(what, value, known))
+@cache
+def kind_of(name: str) -> type:
+    """The type of a field's values, of one that may be None too: bool, int, float, str, tuple or Path."""
+    hint = get_type_hints(Settings)[name]
+    while (parts := get_args(hint)) and get_origin(hint) is not tuple:
+        hint = next(part for part in parts if part is not type(None))
+    kind = get_origin(hint) or hint
+    return kind if isinstance(kind, type) else type(kind)

@@ -7,20 +7,27 @@ are `optuna.samplers.BaseSampler`, propose no arch twice and none that is over b
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 import optuna
 from numpy.typing import NDArray
 
-from attnsearch.core.errors import UsageError, unknown
+from attnsearch.core.checks import check_word
 from attnsearch.sample.base import ArchSampler, Uniform
 from attnsearch.sample.dedup import Dedup
 from attnsearch.sample.domain import ENUMERABLE, Bools, Codes, Domain, Floats
 from attnsearch.sample.pool import Outlook, PoolEHVI
 
-SAMPLERS = ("exhaustive", "pool", "tpe", "nsga2", "random", "gp")
+_UNIFORM = ("exhaustive", "random")
+_OPTUNA: dict[
+    str, Callable[[int], optuna.samplers.BaseSampler]
+] = {  # each as it does best on categorical archs
+    "tpe": lambda seed: optuna.samplers.TPESampler(multivariate=True, constant_liar=True, seed=seed),
+    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(population_size=16, seed=seed),
+    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed),
+}
+SAMPLERS = ("pool", *_UNIFORM, *_OPTUNA)
 
 
 def default_sampler(n_archs: int, budget: int, *, objectives: int = 2) -> tuple[str, str]:
@@ -60,24 +67,14 @@ def make_sampler(
 
     `pool` handles two objectives, the others any number. Raises `UsageError` for an unknown name.
     """
-    if name not in SAMPLERS:
-        raise UsageError(unknown("sampler", name, SAMPLERS))
+    check_word("sampler", name, SAMPLERS)
     if name == "pool":
         rest: dict[str, Any] = {"epsilon": epsilon, "reference_error": reference_error}
         return PoolEHVI(sites, cost, factors=factors, allowed=allowed, initial=initial, seed=seed, **rest)
     domain = Domain(sites, cost, factors=factors, allowed=allowed)
-    if name in ("exhaustive", "random"):
+    if name in _UNIFORM:
         return Uniform(domain, initial=initial, seed=seed)
-    return Dedup(partial(_optuna, name), domain, initial=initial, seed=seed)
-
-
-def _optuna(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    """One of Optuna's own, as it does best on categorical archs: multivariate TPE, small population."""
-    if name == "tpe":
-        return optuna.samplers.TPESampler(multivariate=True, constant_liar=True, seed=seed)
-    if name == "nsga2":
-        return optuna.samplers.NSGAIISampler(population_size=16, seed=seed)
-    return optuna.samplers.GPSampler(seed=seed)
+    return Dedup(_OPTUNA[name], domain, initial=initial, seed=seed)
 
 
 __all__ = [

@@ -7,20 +7,21 @@ pruner.decide(...)       stop or go on, with a sentence why
 
 from __future__ import annotations
 
-from attnsearch.core.errors import UsageError, unknown
+from collections.abc import Callable
+
+from attnsearch.core.checks import check_word
 from attnsearch.sample.mo_asha import MoAsha
 from attnsearch.sample.pareto_at_rung import ParetoAtRung
 from attnsearch.sample.pruner_base import NeverStop, Pruner
 
+PRUNERS: dict[str, Callable[[int], Pruner]] = {
+    "par": lambda seed: ParetoAtRung(seed),
+    "none": lambda seed: NeverStop(),
+    "moasha": lambda seed: MoAsha(),
+    "one-epoch": lambda seed: MoAsha(first_only=True),  # after arXiv:2307.15422
+}
 
-def make_pruner(name: str, *, seed: int = 0, eta: float = 3.0) -> Pruner:
-    """The pruner of that name; one-epoch keeps the best third after one epoch (after arXiv:2307.15422)."""
-    made: dict[str, Pruner] = {
-        "par": ParetoAtRung(seed),
-        "moasha": MoAsha(eta),
-        "one-epoch": MoAsha(eta, first_only=True),
-        "none": NeverStop(),
-    }
-    if name not in made:
-        raise UsageError(unknown("pruner", name, made))
-    return made[name]
+
+def make_pruner(name: str, *, seed: int = 0) -> Pruner:
+    """The pruner of that name; raises `UsageError` for an unknown one."""
+    return PRUNERS[check_word("pruner", name, PRUNERS)](seed)

@@ -10,9 +10,10 @@ from dataclasses import fields
 from typing import Any
 
 from attnsearch.blocks import registry
+from attnsearch.core.checks import positive, whole
+from attnsearch.core.choices import DESIGNS
 from attnsearch.core.costs import Limit, read_limit
 from attnsearch.core.errors import BlockError, SpaceError, UsageError, did_you_mean, unknown
-from attnsearch.core.settings import DESIGNS
 from attnsearch.core.text import many
 from attnsearch.core.trial import Recipe
 from attnsearch.space import yaml_file
@@ -318,12 +319,12 @@ def _recipe_problem(key: str, value: Any) -> str:
     """What is wrong with one value of a recipe, or an empty string."""
     if value is None and key in ("augment", "train_images"):
         return ""  # what the data set states as safe; all of its images
-    if key in ("epochs", "batch_size", "train_images"):
-        right = type(value) is int and value >= 1
-        return "" if right else f"{key} must be an integer >= 1, got {value!r}"
-    if key == "lr":
-        right = _is_number(value) and 0 < value < math.inf
-        return "" if right else f"{key} must be a positive finite number, got {value!r}"
+    if check := {"epochs": whole, "batch_size": whole, "train_images": whole, "lr": positive}.get(key):
+        try:
+            check(repr(value) if isinstance(value, str) else value)  # text is no number in a file
+        except ValueError as error:
+            return f"{key} {error}"
+        return ""
     if key in _SHARES:
         right = _is_number(value) and 0 <= value < _SHARES[key]
         return "" if right else f"{key} must be a number from 0 to below {_SHARES[key]}, got {value!r}"

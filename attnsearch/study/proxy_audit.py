@@ -132,7 +132,7 @@ def _tell(observer: Observer, store: StudyStore, plan: Plan, total: int, setting
         space=replace(info.space, question=question),
         run=replace(info.run, recipe=replace(recipe, epochs=plan.epochs)),
     )
-    observer.began(shown, total, worker_count(settings, total))
+    observer.began(shown, total, worker_count(settings.workers, total))
 
 
 def _outcome(record: StudyRecord, plan: Plan, epochs: int) -> ProxyAudit:

@@ -190,7 +190,7 @@ class Run:
             baseline = replace(store.info.space, baseline=schedule.baseline.key)
             store.set_attrs(baseline, schedule.info())
         done = [row for row in counted(store) if row.state != "running"]
-        workers = worker_count(self.settings, schedule.total)
+        workers = worker_count(self.settings.workers, schedule.total)
         self.observer.began(store.info, schedule.total, workers, done)
         if isinstance(schedule, AblationSchedule):
             self.observer.note(outlook(schedule, store.snapshot()))

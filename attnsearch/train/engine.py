@@ -52,7 +52,9 @@ def start_engine(
     if settings.engine == "local":
         from attnsearch.train.pool import LocalPool
 
-        return LocalPool(source, workers=worker_count(settings, trainings), devices=devices, plugins=plugins)
+        return LocalPool(
+            source, workers=worker_count(settings.workers, trainings), devices=devices, plugins=plugins
+        )
     from attnsearch.train.ray_engine import RayNodes
 
     return RayNodes(
