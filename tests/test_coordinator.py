@@ -161,7 +161,7 @@ def test_the_users_own_archs_come_first_and_are_trained_to_the_end(question, tmp
             "",
             r"Unknown option of stage3 'eca(kernel=7)'. Did you mean 'eca(kernel=5)'?",
         ),
-        ("se", "params<=1.0001x", "over params<=1.0001x"),
+        ("se", "params<=1.00015x", "over params<=1.00015x"),
     ],
 )
 def test_what_cannot_be_enqueued(question, tmp_path, monkeypatch, said, budget, words):
@@ -229,7 +229,8 @@ def test_nothing_over_budget_is_trained(question, tmp_path, monkeypatch):
     rows = go(question, tmp_path, monkeypatch, trials=20, budget="params<=1.001x").record.trials
     baseline = next(row for row in rows if row.key == rows[0].key)
     assert all(row.costs["params"] <= 1.001 * baseline.costs["params"] for row in rows)
-    with pytest.raises(UsageError, match="no arch of the space keeps params<=10"):
+    # the limit's own cost and range, not that of the axis: 77,754 parameters without a gate
+    with pytest.raises(UsageError, match=r"keeps params<=10: its params are 77,754 to 7\d,\d{3}$"):
         go(question, tmp_path, monkeypatch, trials=20, budget="params<=10", study="none")
 
 
@@ -256,6 +257,25 @@ def test_optuna_reads_the_study_without_attnsearch(question, tmp_path, monkeypat
         study_name="small::curves", storage=f"sqlite:///{tmp_path}/results/attnsearch.db"
     )
     assert any(len(trial.intermediate_values) == 4 for trial in curves.trials)
+
+
+def test_a_design_leaves_out_what_a_limit_refuses(question, tmp_path, monkeypatch):
+    found = go(question, tmp_path, monkeypatch, design="swap", seeds=2, study="d", budget="params<=1.00015x")
+    bound = 1.00015 * 77_754
+    assert all(row.costs["params"] <= bound for row in found.record.trials)
+    # 791 parameters more than the plain host for SE, 3 x 3 for ECA of 3 weights, 3 x 5 for ECA of 5
+    assert set(found.record.facts["variants"].values()) == {"plain", "eca(kernel=3)", "null gate"}
+    assert found.record.info.costs.over_limits == 2
+    with pytest.raises(UsageError, match=r"compares with what a limit refuses: 'reference' costs .* params"):
+        go(
+            question,
+            tmp_path,
+            monkeypatch,
+            design="loo",
+            reference="se",
+            study="e",
+            budget="params<=1.00015x",
+        )
 
 
 def test_a_design_runs_whole_blocks_with_its_controls(question, tmp_path, monkeypatch):

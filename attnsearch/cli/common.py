@@ -121,7 +121,7 @@ def setting(name: str) -> Any:
     """The option of a field of `Settings`, for commands that take some of them."""
     flag, kind = settings.flags()[name], settings.kind_of(name)
     numeric = flag.check is not None and kind in (int, float)
-    switch = f"--{flag.name or name.replace('_', '-')}"  # without typer's --no-...
+    switch = f"--{flag.name or name.replace('_', '-')}"
     return typer.Option(
         switch,
         help=flag.help,

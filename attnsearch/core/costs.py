@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from attnsearch.core.errors import UsageError, unknown
 
@@ -61,6 +61,11 @@ class Limit:
 
     def __str__(self) -> str:
         return f"{self.cost}<={self.value:g}{'x' if self.relative else ''}"
+
+
+def within(costs: Any, bound: float) -> Any:
+    """Whether a cost, or each of an array of them, keeps a bound; sums of floats may be off by their last bits."""
+    return costs <= bound * (1 + 1e-12)
 
 
 def parse_limits(text: str) -> tuple[Limit, ...]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from attnsearch.build.resnet import StageMaker, build, stem_channels
-from attnsearch.core.costs import LIMITED, Limit
+from attnsearch.core.costs import LIMITED, Limit, within
 from attnsearch.cost.measure import COMPUTED, measure_made
 from attnsearch.space.arch import Arch, Block, Host, Stage, plain
 from attnsearch.space.space import Space
@@ -73,8 +73,12 @@ class CostTable:
         """Which archs keep all limits."""
         keep = np.ones(len(codes), dtype=bool)
         for limit in limits:
-            keep &= self.column(codes, limit.cost) <= self.bound(limit) * (1 + 1e-12)
+            keep &= within(self.column(codes, limit.cost), self.bound(limit))
         return keep
+
+    def broken(self, costs: Mapping[str, float], limits: Sequence[Limit]) -> list[Limit]:
+        """The limits that these costs of one arch are over."""
+        return [limit for limit in limits if not within(costs[limit.cost], self.bound(limit))]
 
     def bound(self, limit: Limit) -> float:
         """A limit as an absolute number."""

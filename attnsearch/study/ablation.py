@@ -7,9 +7,10 @@ frozen gate      the reference's gates with their parameters left as drawn: what
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from attnsearch.core.costs import Limit
 from attnsearch.core.errors import UsageError
 from attnsearch.core.seeds import trial_seed
 from attnsearch.core.settings import Settings
@@ -42,10 +43,12 @@ class AblationSchedule:
 
     is_audit = False
 
-    def __init__(self, space: Space, table: CostTable, store: StudyStore, settings: Settings) -> None:
+    def __init__(
+        self, space: Space, table: CostTable, store: StudyStore, settings: Settings, limits: Sequence[Limit]
+    ) -> None:
         self.store, self.settings = store, settings
         self.kind = settings.design or space.design
-        self.design, self.variants = laid_out(space, table, settings)
+        self.design, self.variants, self.left_out = laid_out(space, table, settings, limits)
         rows = len(self.variants) * len(self.design.blocks)
         self.total = min(rows, settings.trials or rows)
 
@@ -82,15 +85,50 @@ class AblationSchedule:
         )
 
 
-def laid_out(space: Space, table: CostTable, settings: Settings) -> tuple[designs.Design, dict[str, Variant]]:
-    """The design that is asked for, with its controls, and its variants by name."""
+def laid_out(
+    space: Space, table: CostTable, settings: Settings, limits: Sequence[Limit] = ()
+) -> tuple[designs.Design, dict[str, Variant], list[str]]:
+    """The design that is asked for with its controls, its variants by name, and the names that limits leave out.
+
+    Raises:
+        UsageError: the design cannot do without a variant that is over a limit.
+    """
     blocks = [trial_seed(settings.seed, repeat) for repeat in range(settings.seeds or BLOCKS)]
     design = plan_design(space, settings.design or space.design, settings.reference, blocks)
     variants = {name: Variant(name, space.arch(choice), choice) for name, choice in design.variants.items()}
+    over = _over(variants.values(), table, limits)
+    _check_left_out(design, over)
+    variants = {name: variant for name, variant in variants.items() if name not in over}
+    design = replace(design, variants={name: design.variants[name] for name in variants})
     wanted = [] if settings.controls == "none" else settings.controls.split(",")
-    for variant in controls(list(variants.values()), design.baseline, wanted, table):
-        variants[variant.name] = variant
-    return design.with_controls(*(v.name for v in variants.values() if v.control)), variants
+    further = controls(list(variants.values()), design.baseline, wanted, table)
+    over |= _over(further, table, limits)
+    variants |= {variant.name: variant for variant in further if variant.name not in over}
+    return design.with_controls(*(v.name for v in variants.values() if v.control)), variants, list(over)
+
+
+def _over(variants: Iterable[Variant], table: CostTable, limits: Sequence[Limit]) -> dict[str, str]:
+    """By name, how the variants that are over a limit break it."""
+    found = {}
+    for variant in variants:
+        costs = table.of(variant.arch, variant.choice)
+        for limit in table.broken(costs, limits):
+            found[variant.name] = (
+                f"'{variant.name}' costs {costs[limit.cost]:,.0f} {limit.cost}, over {limit}"
+            )
+    return found
+
+
+def _check_left_out(design: designs.Design, over: Mapping[str, str]) -> None:
+    """Refuse to leave out what all others are compared with, a combination of a factorial, or all but one variant."""
+    if design.baseline in over:
+        raise UsageError(
+            f"--design {design.kind} compares with what a limit refuses: {over[design.baseline]}"
+        )
+    if over and design.kind == "factorial":
+        raise UsageError(f"a factorial needs all its combinations: {next(iter(over.values()))}")
+    if over and len(over) == len(design.variants) - 1:
+        raise UsageError(f"no variant of the design keeps the limits: {next(iter(over.values()))}")
 
 
 def plan_design(space: Space, kind: str, reference: str | None, blocks: Sequence[int]) -> designs.Design:

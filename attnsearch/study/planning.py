@@ -51,7 +51,7 @@ def rows(space: Space, settings: Settings) -> list[Variant]:
     space = replace(space.on(settings.data), recipe=replace(space.recipe, **settings.recipe()))
     data = open_data(settings.data, **settings.data_options())
     table = CostTable(space, data.image, len(data.classes))
-    return list(laid_out(space, table, settings)[1].values())
+    return list(laid_out(space, table, settings, space.limits)[1].values())
 
 
 def known(record: StudyRecord) -> Noise:

@@ -9,12 +9,13 @@ import platform
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from attnsearch.core.checks import check_study_name
-from attnsearch.core.costs import COSTS, Limit, parse_limits
+from attnsearch.core.costs import COSTS, Limit, parse_limits, within
 from attnsearch.core.errors import EnvironmentFault, NoResultError, UsageError
 from attnsearch.core.machine import cores, pick_devices, versions, worker_count
 from attnsearch.core.settings import Settings
@@ -178,7 +179,7 @@ class Run:
     def _make_schedule(self, table: CostTable, store: StudyStore) -> SearchSchedule | AblationSchedule:
         if (self.settings.design or self.space.design) == "search":
             return SearchSchedule(self.space, table, store, self.settings, self.limits)
-        return AblationSchedule(self.space, table, store, self.settings)
+        return AblationSchedule(self.space, table, store, self.settings, self.limits)
 
     def _write_schedule_info(
         self, store: StudyStore, schedule: SearchSchedule | AblationSchedule, table: CostTable
@@ -188,7 +189,12 @@ class Run:
             self._write_search_info(store, schedule, table)
         else:
             baseline = replace(store.info.space, baseline=schedule.baseline.key)
-            store.set_attrs(baseline, schedule.info())
+            over = replace(store.info.costs, over_limits=len(schedule.left_out))
+            store.set_attrs(baseline, over, schedule.info())
+            if schedule.left_out:
+                limits = ", ".join(map(str, self.limits))
+                names = ", ".join(schedule.left_out)
+                self.observer.note(f"over {limits} and left out: {names}")
         done = [row for row in counted(store) if row.state != "running"]
         workers = worker_count(self.settings.workers, schedule.total)
         self.observer.began(store.info, schedule.total, workers, done)
@@ -197,16 +203,13 @@ class Run:
 
     def _write_search_info(self, store: StudyStore, schedule: SearchSchedule, table: CostTable) -> None:
         over = self.space.size() - schedule.feasible
-        low, high = table.range(self.settings.costs[0])
         sampler = f"{schedule.sampler_name}: {schedule.sampler_reason}"
         store.set_attrs(
             replace(store.info.costs, over_limits=over),
             replace(store.info.search, sampler=sampler, pruner=self.settings.pruner),
         )
         if schedule.feasible < 1:
-            raise UsageError(
-                f"no arch of the space keeps {self.settings.budget or 'the limits'}: it costs {low:,.0f} to {high:,.0f}"
-            )
+            raise UsageError(_none_within(self.limits, table))
         if schedule.total == 1:
             self.observer.note(
                 "the one training is the baseline's: --trials 2 is the least that tries an arch"
@@ -216,6 +219,18 @@ class Run:
                 "the rest are further seeds" if self.settings.confirm else f"will stop at {schedule.feasible}"
             )
             self.observer.note(f"only {schedule.feasible} distinct architectures; {rest}")
+
+
+def _none_within(limits: Sequence[Limit], table: CostTable) -> str:
+    """Which limit no arch keeps, with the range of its own cost."""
+    for limit in limits:
+        low, high = table.range(limit.cost)
+        if not within(low, table.bound(limit)):
+            bound = f" ({table.bound(limit):,.0f})" if limit.relative else ""
+            return (
+                f"no arch of the space keeps {limit}{bound}: its {limit.cost} are {low:,.0f} to {high:,.0f}"
+            )
+    return f"no arch of the space keeps {', '.join(map(str, limits))} together"
 
 
 def _command(space: str, settings: Settings) -> str:

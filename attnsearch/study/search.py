@@ -217,7 +217,7 @@ class SearchSchedule:
         rivals = [choice for choice in pure if choice is not None and choice != baseline]
         room = max(2, int(HOMOGENEOUS_SHARE * self.search_trials))
         spread = [rivals[i * len(rivals) // room] for i in range(room)] if len(rivals) > room else rivals
-        first = [baseline, *(self._enqueued(said, limits) for said in self.settings.enqueue), *spread]
+        first = [baseline, *(self._enqueued(text, limits) for text in self.settings.enqueue), *spread]
         self.sampler_initial = [choice for choice in first if choice is not None]
         axis = self.settings.costs[0]
         sampler = make_sampler(
@@ -232,17 +232,14 @@ class SearchSchedule:
         sampler.remember(self.store.results.values, make_pruner(self.settings.pruner).rungs)
         return sampler, name, reason
 
-    def _enqueued(self, said: str, limits: Sequence[Limit]) -> dict[str, str]:
+    def _enqueued(self, text: str, limits: Sequence[Limit]) -> dict[str, str]:
         """An arch of the user's own, the baseline's option at sites that it does not name."""
-        choice = {**(self.space.choice(self.baseline) or {}), **self.space.named(said)}
+        choice = {**(self.space.choice(self.baseline) or {}), **self.space.named(text)}
         if missing := [site for site in self.space.sites if site not in choice]:
-            raise UsageError(f"--enqueue '{said}' says nothing of {', '.join(missing)}")
+            raise UsageError(f"--enqueue '{text}' says nothing of {', '.join(missing)}")
         costs = self.table.of(self.space.arch(choice), choice)
-        for limit in limits:
-            if costs[limit.cost] > self.table.bound(limit):
-                raise UsageError(
-                    f"--enqueue '{said}' costs {costs[limit.cost]:,.0f} {limit.cost}, over {limit}"
-                )
+        for limit in self.table.broken(costs, limits):
+            raise UsageError(f"--enqueue '{text}' costs {costs[limit.cost]:,.0f} {limit.cost}, over {limit}")
         return choice
 
 
