@@ -45,7 +45,7 @@ class Reader:
 
     def __init__(self, domain: Domain) -> None:
         self._domain = domain
-        self._finished: dict[int, Past | None] = {}
+        self._finished: dict[tuple[str, int], Past | None] = {}
 
     def read(self, study: Study, *, but: int | None = None) -> list[Past]:
         """Search trials by number, without trial `but`; other roles (repeats, confirm) and lost ones are left out."""
@@ -53,12 +53,13 @@ class Reader:
         for trial in study.get_trials(deepcopy=False):
             if trial.number == but:
                 continue
-            if trial._trial_id in self._finished:
-                entry = self._finished[trial._trial_id]
+            known = study.study_name, trial.number
+            if known in self._finished:
+                entry = self._finished[known]
             else:
                 entry = self._past(trial)
                 if trial.state.is_finished():
-                    self._finished[trial._trial_id] = entry
+                    self._finished[known] = entry
             if entry is not None:
                 past.append(entry)
         return past

@@ -1,0 +1,65 @@
+"""The store writes what Optuna's public calls write, and nothing that they cannot read."""
+
+from __future__ import annotations
+
+import optuna
+import pytest
+import sqlalchemy
+from optuna.distributions import CategoricalDistribution
+
+from attnsearch.store import database
+from attnsearch.store.study_store import write_batch
+
+ATTRIBUTES = {"key": "ab", "seed": 3, "protected": True, "cost:macs": 1.5e9, "curve": "[[1, 2.0]]", "ä": None}
+PARAMS = {"stage1": (CategoricalDistribution(("none", "se", "eca")), "eca")}
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return database.open_storage(f"sqlite:///{tmp_path / 's.db'}", create=True)
+
+
+def rows(storage, table: str) -> dict[int, list[tuple[object, ...]]]:
+    """Every row of a table by trial, without the numbers that count rows."""
+    query = {
+        "trial_user_attributes": "SELECT trial_id, key, value_json FROM trial_user_attributes ORDER BY key",
+        "trial_params": "SELECT trial_id, param_name, param_value, distribution_json FROM trial_params",
+    }[table]
+    found: dict[int, list[tuple[object, ...]]] = {}
+    with storage._backend.engine.connect() as connection:
+        for trial, *values in connection.execute(sqlalchemy.text(query)):
+            found.setdefault(trial, []).append(tuple(values))
+    return found
+
+
+def test_a_batch_is_what_the_public_calls_write(storage):
+    study = optuna.create_study(storage=storage, study_name="s")
+    ids = [storage.create_new_trial(storage.get_study_id_from_name("s")) for _ in range(2)]
+    write_batch(storage, ids[0], ATTRIBUTES, PARAMS)
+    for name, (distribution, value) in PARAMS.items():
+        storage.set_trial_param(ids[1], name, distribution.to_internal_repr(value), distribution)
+    for key, value in ATTRIBUTES.items():
+        storage.set_trial_user_attr(ids[1], key, value)
+    for table in ("trial_user_attributes", "trial_params"):
+        written = rows(storage, table)
+        assert written[ids[0]] == written[ids[1]]
+    ours, theirs = study.get_trials()
+    assert (ours.params, ours.user_attrs) == (theirs.params, theirs.user_attrs)
+    assert ours.params == {"stage1": "eca"}
+
+
+def test_an_attribute_that_is_written_again_replaces_the_first(storage):
+    study = optuna.create_study(storage=storage, study_name="s")
+    trial = storage.create_new_trial(storage.get_study_id_from_name("s"))
+    write_batch(storage, trial, {"a": 1, "b": 2}, {})
+    write_batch(storage, trial, {"a": 3}, {})
+    assert study.get_trials()[0].user_attrs == {"a": 3, "b": 2}
+
+
+def test_a_batch_is_whole_or_not_there(storage):
+    study = optuna.create_study(storage=storage, study_name="s")
+    trial = storage.create_new_trial(storage.get_study_id_from_name("s"))
+    write_batch(storage, trial, {}, PARAMS)
+    with pytest.raises(sqlalchemy.exc.IntegrityError):  # a parameter is new but once
+        write_batch(storage, trial, {"a": 1}, PARAMS)
+    assert study.get_trials()[0].user_attrs == {}
