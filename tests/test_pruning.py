@@ -84,7 +84,7 @@ def test_what_is_foretold_is_said():
 
     asked = reservation(np.array([gain(run.rungs[0], run.costs[0]) for run in runs]), share)
     said = decide(runs, (cost,), error, share=share).reason
-    assert f"foretells {slope * error + offset:.2f} % (sd {sd:.2f})" in said
+    assert f"predicts {slope * error + offset:.2f} % (sd {sd:.2f})" in said
     assert f"{100 * gain(error, cost) / asked:.0f} % of the gain" in said
 
 

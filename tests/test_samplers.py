@@ -73,7 +73,7 @@ def test_over_budget_is_never_proposed(name):
 
 @pytest.mark.parametrize("name", ["pool", "random"])
 def test_a_needle_in_a_haystack(name):
-    """1,711 feasible archs of 2 billion: chance finds none, edits of what is known do."""
+    """1,711 feasible archs of 2 billion: chance finds none, mutations of what is known do."""
     sites = {f"site{i}": tuple("abcdef") for i in range(12)}
 
     def price(codes):
@@ -146,7 +146,7 @@ def test_a_claim_that_another_made_is_given_up():
     study = search(sampler, 30)
     first, second = study.ask(), study.ask()
     wanted = sampler._next(
-        study, second._get_latest_trial(), sampler._reader.read(study), np.empty((0, 4), np.int64)
+        study, second._get_latest_trial(), sampler._history.read(study), np.empty((0, 4), np.int64)
     )
     study._storage.set_trial_system_attr(first._trial_id, CLAIM, wanted.tolist())
     assert (

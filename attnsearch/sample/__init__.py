@@ -17,7 +17,7 @@ from attnsearch.core.checks import check_word
 from attnsearch.sample.base import ArchSampler, Uniform
 from attnsearch.sample.dedup import Dedup
 from attnsearch.sample.domain import ENUMERABLE, Bools, Codes, Domain, Floats
-from attnsearch.sample.pool import Outlook, PoolEHVI
+from attnsearch.sample.pool import PoolEHVI, RemainingGain
 
 _UNIFORM = ("exhaustive", "random")
 _OPTUNA: dict[
@@ -48,7 +48,7 @@ def default_sampler(n_archs: int, budget: int, *, objectives: int = 2) -> tuple[
         return "tpe", f"with {budget} trainings TPE's proposals cost less than those of a Gaussian process"
     if n_archs <= ENUMERABLE:
         return "pool", f"all {n_archs} architectures can be costed and scored before each training"
-    return "pool", f"{n_archs} architectures are too many to score, so samples and edits of the front are"
+    return "pool", f"{n_archs} architectures are too many to score, so samples and mutations of the front are"
 
 
 def make_sampler(
@@ -82,8 +82,8 @@ __all__ = [
     "ArchSampler",
     "Dedup",
     "Domain",
-    "Outlook",
     "PoolEHVI",
+    "RemainingGain",
     "Uniform",
     "default_sampler",
     "make_sampler",

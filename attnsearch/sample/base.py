@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial
 from attnsearch.core.errors import Exhausted
 from attnsearch.core.trial import TrialResult
 from attnsearch.sample.domain import Bools, Codes, Domain
-from attnsearch.sample.history import CLAIM, MemoryReader, Past, Reader
+from attnsearch.sample.history import CLAIM, History, MemoryHistory, Observation
 
 RACES = 8  # claims that may be lost to other processes before a proposal stands as it is
 
@@ -38,16 +38,18 @@ class ArchSampler(optuna.samplers.BaseSampler):
         self.initial: Codes = np.array([row for row in rows if row is not None], dtype=np.int64)
         self.initial = self.initial.reshape(-1, len(domain.sites))
         self.initial = self.initial[domain.feasible(self.initial)]
-        self._reader: Reader | MemoryReader = Reader(domain)
+        self._history: History | MemoryHistory = History(domain)
 
     def remember(
         self, rows: Callable[[], Iterable[TrialResult]], rungs: Callable[[int], tuple[int, ...]]
     ) -> None:
         """Read the history from the coordinator's memory from now on; only where one process asks."""
-        self._reader = MemoryReader(self.domain, rows, rungs)
+        self._history = MemoryHistory(self.domain, rows, rungs)
 
-    def propose(self, study: Study, trial: FrozenTrial, past: list[Past], banned: Codes) -> Codes:
-        """An arch (S,) that is neither in the past nor in `banned`."""
+    def propose(
+        self, study: Study, trial: FrozenTrial, observations: list[Observation], banned: Codes
+    ) -> Codes:
+        """An arch (S,) that is neither in the observations nor in `banned`."""
         raise NotImplementedError
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -56,21 +58,23 @@ class ArchSampler(optuna.samplers.BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        if isinstance(self._reader, MemoryReader):
+        if isinstance(self._history, MemoryHistory):
             none = np.empty((0, len(self.domain.sites)), np.int64)
-            past = self._reader.read(study, but=trial.number)
-            return self.domain.decode(self._next(study, trial, past, none))
+            observations = self._history.read(study, but=trial.number)
+            return self.domain.decode(self._next(study, trial, observations, none))
         # Claim, then look: of two processes that claim one arch, the later writer sees the other and gives way.
         banned = np.empty((0, len(self.domain.sites)), np.int64)
-        past = self._reader.read(study, but=trial.number)
+        observations = self._history.read(study, but=trial.number)
         for race in range(RACES):
             met = race >= 2  # both gave way and met again: part by chance
             codes = (
-                self.any_unseen(past, banned, trial.number) if met else self._next(study, trial, past, banned)
+                self.any_unseen(observations, banned, trial.number)
+                if met
+                else self._next(study, trial, observations, banned)
             )
             study._storage.set_trial_system_attr(trial._trial_id, CLAIM, codes.tolist())
-            past = self._reader.read(study, but=trial.number)
-            if not _contains([entry.codes for entry in past], codes):
+            observations = self._history.read(study, but=trial.number)
+            if not _contains([entry.codes for entry in observations], codes):
                 break
             banned = np.vstack([banned, codes])
         return self.domain.decode(codes)
@@ -85,14 +89,14 @@ class ArchSampler(optuna.samplers.BaseSampler):
             study, trial, param_name, param_distribution
         )
 
-    def random(self, past: list[Past], banned: Codes, *salt: int) -> np.random.Generator:
+    def random(self, observations: list[Observation], banned: Codes, *salt: int) -> np.random.Generator:
         """Chance for the next proposal, the same whenever the same archs are known."""
-        known = len({entry.codes.tobytes() for entry in past})
+        known = len({entry.codes.tobytes() for entry in observations})
         return np.random.default_rng([self.seed, known, len(banned), *salt])
 
-    def unseen(self, past: list[Past], banned: Codes) -> Callable[[Codes], Bools]:
+    def unseen(self, observations: list[Observation], banned: Codes) -> Callable[[Codes], Bools]:
         """A filter on codes (n, S): neither proposed before nor banned."""
-        known = [entry.codes for entry in past]
+        known = [entry.codes for entry in observations]
         seen = self.domain.ids(np.vstack([*known, banned]).astype(np.int64)) if known or len(banned) else None
 
         def fresh(codes: Codes) -> Bools:
@@ -100,19 +104,19 @@ class ArchSampler(optuna.samplers.BaseSampler):
 
         return fresh
 
-    def any_unseen(self, past: list[Past], banned: Codes, *salt: int) -> Codes:
+    def any_unseen(self, observations: list[Observation], banned: Codes, *salt: int) -> Codes:
         """A uniform unseen feasible arch; raises `Exhausted` where none is left.
 
-        Where the space is too large to list and chance finds nothing feasible, an edit of what is known.
+        Where the space is too large to list and chance finds nothing feasible, a mutation of what is known.
         """
-        random, fresh = self.random(past, banned, *salt), self.unseen(past, banned)
+        random, fresh = self.random(observations, banned, *salt), self.unseen(observations, banned)
         if self.domain.everything is not None:
             left = self.domain.everything[fresh(self.domain.everything)]
         else:
             left = self.domain.sample(100, random)
             left = left[fresh(left)]
-            if len(left) == 0 and past:
-                near = self.domain.edits(np.array([entry.codes for entry in past]), 5000, random)
+            if len(left) == 0 and observations:
+                near = self.domain.mutations(np.array([entry.codes for entry in observations]), 5000, random)
                 left = near[fresh(near)]
         if len(left) == 0:
             raise Exhausted("every architecture of the space has been tried")
@@ -123,24 +127,30 @@ class ArchSampler(optuna.samplers.BaseSampler):
         everything = self.domain.everything
         if everything is None:
             return False
-        past = self._reader.read(study)
-        if len({entry.codes.tobytes() for entry in past}) < len(everything):
+        observations = self._history.read(study)
+        if len({entry.codes.tobytes() for entry in observations}) < len(everything):
             return False
-        return not self.unseen(past, np.empty((0, len(self.domain.sites)), np.int64))(everything).any()
+        return not self.unseen(observations, np.empty((0, len(self.domain.sites)), np.int64))(
+            everything
+        ).any()
 
-    def _next(self, study: Study, trial: FrozenTrial, past: list[Past], banned: Codes) -> Codes:
+    def _next(
+        self, study: Study, trial: FrozenTrial, observations: list[Observation], banned: Codes
+    ) -> Codes:
         if len(self.initial):
-            left = self.initial[self.unseen(past, banned)(self.initial)]
+            left = self.initial[self.unseen(observations, banned)(self.initial)]
             if len(left):
                 return np.asarray(left[0])
-        return self.propose(study, trial, past, banned)
+        return self.propose(study, trial, observations, banned)
 
 
 class Uniform(ArchSampler):
     """Uniform without replacement; over a whole enumerated space, the exhaustive search in random order."""
 
-    def propose(self, study: Study, trial: FrozenTrial, past: list[Past], banned: Codes) -> Codes:
-        return self.any_unseen(past, banned)
+    def propose(
+        self, study: Study, trial: FrozenTrial, observations: list[Observation], banned: Codes
+    ) -> Codes:
+        return self.any_unseen(observations, banned)
 
 
 def _contains(rows: list[Codes], codes: Codes) -> bool:

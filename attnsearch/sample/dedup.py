@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from attnsearch.sample.base import ArchSampler
 from attnsearch.sample.domain import Bools, Codes, Domain
-from attnsearch.sample.history import Past
+from attnsearch.sample.history import Observation
 
 DRAWS = 16
 
@@ -34,15 +34,17 @@ class Dedup(ArchSampler):
         super().__init__(domain, initial=initial, seed=seed)
         self._make = make
 
-    def propose(self, study: Study, trial: FrozenTrial, past: list[Past], banned: Codes) -> Codes:
-        random, fresh = self.random(past, banned), self.unseen(past, banned)
+    def propose(
+        self, study: Study, trial: FrozenTrial, observations: list[Observation], banned: Codes
+    ) -> Codes:
+        random, fresh = self.random(observations, banned), self.unseen(observations, banned)
         codes = np.empty(len(self.domain.sites), np.int64)
         for _ in range(DRAWS):
             codes = self._draw(self._make(int(random.integers(2**31))), study, trial)
             if self.domain.feasible(codes[None])[0] and fresh(codes[None])[0]:
                 return codes
         near = self._neighbour(codes, random, fresh)
-        return self.any_unseen(past, banned) if near is None else near
+        return self.any_unseen(observations, banned) if near is None else near
 
     def after_trial(
         self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
@@ -63,8 +65,8 @@ class Dedup(ArchSampler):
     def _neighbour(
         self, codes: Codes, random: np.random.Generator, fresh: Callable[[Codes], Bools]
     ) -> Codes | None:
-        """An unseen feasible arch with as few sites changed as possible, among 200 edits."""
-        near = self.domain.edits(codes[None], 200, random)
+        """An unseen feasible arch with as few sites changed as possible, among 200 mutations."""
+        near = self.domain.mutations(codes[None], 200, random)
         near = near[fresh(near)]
         if len(near) == 0:
             return None

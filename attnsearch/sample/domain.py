@@ -118,7 +118,7 @@ class Domain:
                 break
         return np.concatenate(found)[:count]
 
-    def edits(self, parents: Codes, count: int, random: np.random.Generator) -> Codes:
+    def mutations(self, parents: Codes, count: int, random: np.random.Generator) -> Codes:
         """About `count` feasible neighbours of `parents`, with one or two sites changed."""
         rows = parents[random.integers(0, len(parents), count)].copy()
         each = np.arange(count)

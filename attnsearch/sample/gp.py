@@ -151,7 +151,7 @@ class Posterior:
         self._factor = np.linalg.cholesky(covariance)
         self._alpha = cho_solve((self._factor, True), y, check_finite=False)
 
-    def believing(self, codes: Codes, z: Floats) -> Posterior:
+    def fantasize(self, codes: Codes, z: Floats) -> Posterior:
         """The same process, had these archs come out at their posterior mean (Kriging believer)."""
         codes, z, y = np.vstack([self._codes, codes]), np.r_[self._z, z], np.r_[self._y, self.mean(codes, z)]
         extra = np.r_[self._extra, np.zeros(len(y) - len(self._y))]

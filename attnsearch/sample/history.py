@@ -27,7 +27,7 @@ RUNG = "rung:"  # user attributes rung:0, rung:1: validation error at a rung
 
 
 @dataclass(frozen=True)
-class Past:
+class Observation:
     """One search trial: its arch, and what is known of its error.
 
     `error` is the final error of a complete trial, `rungs` the errors at the rungs reached, in order.
@@ -40,16 +40,16 @@ class Past:
     rungs: tuple[float, ...]
 
 
-class Reader:
+class History:
     """Reads studies, remembering finished trials (they never change)."""
 
     def __init__(self, domain: Domain) -> None:
         self._domain = domain
-        self._finished: dict[tuple[str, int], Past | None] = {}
+        self._finished: dict[tuple[str, int], Observation | None] = {}
 
-    def read(self, study: Study, *, but: int | None = None) -> list[Past]:
+    def read(self, study: Study, *, but: int | None = None) -> list[Observation]:
         """Search trials by number, without trial `but`; other roles (repeats, confirm) and lost ones are left out."""
-        past = []
+        observations = []
         for trial in study.get_trials(deepcopy=False):
             if trial.number == but:
                 continue
@@ -61,10 +61,10 @@ class Reader:
                 if trial.state.is_finished():
                     self._finished[known] = entry
             if entry is not None:
-                past.append(entry)
-        return past
+                observations.append(entry)
+        return observations
 
-    def _past(self, trial: FrozenTrial) -> Past | None:
+    def _past(self, trial: FrozenTrial) -> Observation | None:
         if trial.user_attrs.get("role", "search") != "search" or trial.user_attrs.get("lost"):
             return None  # a lost training is begun again, and must change nothing for those after it
         claim = trial.system_attrs.get(CLAIM)
@@ -76,10 +76,12 @@ class Reader:
             return None
         complete = trial.state == TrialState.COMPLETE
         rungs = [value for name, value in sorted(trial.user_attrs.items()) if name.startswith(RUNG)]
-        return Past(trial.number, codes, trial.state, trial.values[0] if complete else None, tuple(rungs))
+        return Observation(
+            trial.number, codes, trial.state, trial.values[0] if complete else None, tuple(rungs)
+        )
 
 
-class MemoryReader:
+class MemoryHistory:
     """The same history from the rows that the one coordinator of a study keeps in memory.
 
     Optuna reads every unfinished trial anew at each call, 0.8 to 1.5 ms a trial; with 100 workers that is most of an
@@ -97,11 +99,11 @@ class MemoryReader:
         rungs: Callable[[int], tuple[int, ...]],
     ) -> None:
         self._domain, self._rows, self._rungs = domain, rows, rungs
-        self._finished: dict[int, Past | None] = {}
+        self._finished: dict[int, Observation | None] = {}
 
-    def read(self, study: Study, *, but: int | None = None) -> list[Past]:
-        """See `Reader.read`; the study itself is not asked."""
-        past = []
+    def read(self, study: Study, *, but: int | None = None) -> list[Observation]:
+        """See `History.read`; the study itself is not asked."""
+        observations = []
         for row in self._rows():
             if row.number == but:
                 continue
@@ -109,30 +111,32 @@ class MemoryReader:
             if row.state != "running":
                 self._finished[row.number] = entry
             if entry is not None:
-                past.append(entry)
-        return past
+                observations.append(entry)
+        return observations
 
-    def _past(self, row: TrialResult) -> Past | None:
+    def _past(self, row: TrialResult) -> Observation | None:
         if row.role != "search" or row.lost:
             return None
         codes = self._domain.encode(dict(row.sites))
         if codes is None:
             return None
         rungs = tuple(row.curve[e - 1].val_error for e in self._rungs(row.epochs) if len(row.curve) >= e)
-        return Past(row.number, codes, _STATES.get(row.state, TrialState.FAIL), row.error, rungs)
+        return Observation(row.number, codes, _STATES.get(row.state, TrialState.FAIL), row.error, rungs)
 
 
-def imputed(past: list[Past]) -> dict[int, tuple[float, float]]:
-    """Final error foreseen for each stopped trial, and its standard deviation: {number: (error, sd)}.
+def imputed(observations: list[Observation]) -> dict[int, tuple[float, float]]:
+    """Final error predicted for each stopped trial, and its standard deviation: {number: (error, sd)}.
 
     A straight line through (error at the rung, final error) of the complete trials, per rung; with fewer than
     three pairs the error at the rung itself, with the spread of those errors.
     """
     out = {}
-    for entry in past:
+    for entry in observations:
         if entry.state == TrialState.PRUNED and entry.rungs:
             rung = len(entry.rungs) - 1
-            pairs = [(p.rungs[rung], p.error) for p in past if p.error is not None and len(p.rungs) > rung]
+            pairs = [
+                (p.rungs[rung], p.error) for p in observations if p.error is not None and len(p.rungs) > rung
+            ]
             out[entry.number] = _foresee(entry.rungs[-1], np.array(pairs, dtype=float))
     return out
 

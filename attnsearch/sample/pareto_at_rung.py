@@ -32,13 +32,13 @@ DRAWS = 500
 class ParetoAtRung:
     """Stop what promises less hypervolume for the epochs that it has left than a new arch would bring for them.
 
-    Over complete trials a straight line is fitted, final error ~ error at the rung. It foretells the final errors of
-    all that were seen at the rung, with the residual sd as doubt, and so the expected hypervolume improvement of each
-    over the front of the complete trials. What a new arch would bring is the reservation value of these
-    (`reservation`): where the rung is cheap and tells much only the best go on, where it is dear or tells little
-    nearly all do.
+    Over complete trials a straight line is fitted, final error ~ error at the rung. It predicts the final errors of
+    all that were seen at the rung, with the residual sd as uncertainty, and so the expected hypervolume improvement
+    of each over the front of the complete trials. What a new arch would bring is the reservation value of these
+    (`reservation`): where the rung is cheap and informative only the best go on, where it is expensive or
+    uninformative nearly all do.
     Safeguards: nobody is stopped before 6 trials are complete, nor when protected, nor when nothing at the rung is
-    better at no higher cost (unless foretold to end worse than half of all); a rung is in force only while Kendall's
+    better at no higher cost (unless predicted to end worse than half of all); a rung is in force only while Kendall's
     partial tau(rung, final | cost) is above 0, at its bootstrap median up to 20 complete trials, at the 5th percentile
     from there on; a share `audited` of the stops is let run, while that is no more than this share of the complete
     trials.
@@ -86,8 +86,8 @@ class ParetoAtRung:
         if (bound := self.trust(pairs)) <= 0:
             return Decision(False, f"rung {rung} is not trusted: partial tau may be {bound:.2f}")
         reason = (
-            f"{error:.2f} % at this rung foretells {finals[-1]:.2f} % (sd {line.sd:.2f}), "
-            f"{100 * gains[-1] / asked:.0f} % of the gain that new archs promise for the epochs left"
+            f"{error:.2f} % at this rung predicts {finals[-1]:.2f} % (sd {line.sd:.2f}), "
+            f"{100 * gains[-1] / asked:.0f} % of the gain expected of new archs for the epochs left"
         )
         checked = sum(run.audited for run in others)
         if uniform(self.seed, key) < self.audited and checked < self.audited * len(pairs):

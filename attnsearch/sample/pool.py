@@ -1,8 +1,8 @@
 """PoolEHVI: score a pool of archs by expected hypervolume improvement at their known cost, take the best.
 
-The pool is the whole feasible space where that can be held, else random archs, edits of the front and, in a
-second round, edits of the best of these. The expected improvement is exact (`ehvi.py`) under a Gaussian process
-(`gp.py`) that sees error on a logarithmic scale, finished trials, stopped ones at the final error foreseen for
+The pool is the whole feasible space where that can be held, else random archs, mutations of the front and, in a
+second round, mutations of the best of these. The expected improvement is exact (`ehvi.py`) under a Gaussian process
+(`gp.py`) that sees error on a logarithmic scale, finished trials, stopped ones at the final error predicted for
 them, and running ones at their expected value (Kriging believer). The front is that of posterior means, not of
 noisy observations.
 
@@ -26,7 +26,7 @@ from attnsearch.sample import gp
 from attnsearch.sample.base import ArchSampler
 from attnsearch.sample.domain import Bools, Codes, Domain, Floats
 from attnsearch.sample.ehvi import ehvi, front, hypervolume
-from attnsearch.sample.history import Past, imputed
+from attnsearch.sample.history import Observation, imputed
 
 START = 12  # archs before the first model
 REFIT_EACH = 40  # observations up to which hyper-parameters are fitted at each proposal, then each third
@@ -34,7 +34,7 @@ FIT_ROWS = 150  # observations that hyper-parameters are fitted on; the posterio
 
 
 @dataclass(frozen=True)
-class Outlook:
+class RemainingGain:
     """What the model still expects: `best` is the largest EHVI left, `hypervolume` that of the front."""
 
     best: float
@@ -53,7 +53,7 @@ class Surrogate(Protocol):
     def __call__(self, codes: Codes, z: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the noise-free value."""
 
-    def believing(self, codes: Codes, z: Floats) -> Surrogate:
+    def fantasize(self, codes: Codes, z: Floats) -> Surrogate:
         """The same model, had these archs come out at their expected values."""
 
 
@@ -86,34 +86,36 @@ class PoolEHVI(ArchSampler):
         self._kernel = gp.Kernel(self.domain)
         self._fitted: dict[bytes, Floats] = {}  # recomputed alike after a restart
 
-    def propose(self, study: Study, trial: FrozenTrial, past: list[Past], banned: Codes) -> Codes:
+    def propose(
+        self, study: Study, trial: FrozenTrial, observations: list[Observation], banned: Codes
+    ) -> Codes:
         if len(study.directions) != 2:
             raise UsageError(
                 "the pool sampler handles error and one cost; choose tpe, nsga2, gp or random for more"
             )
-        random = self.random(past, banned)
-        finished = sum(entry.error is not None for entry in past)
-        if len(past) < START or finished < START / 2 or random.random() < self.epsilon:
-            return self.any_unseen(past, banned)
-        belief = self._belief(past)
-        pool = self._pool(belief, random, self.unseen(past, banned))
+        random = self.random(observations, banned)
+        finished = sum(entry.error is not None for entry in observations)
+        if len(observations) < START or finished < START / 2 or random.random() < self.epsilon:
+            return self.any_unseen(observations, banned)
+        state = self._state(observations)
+        pool = self._pool(state, random, self.unseen(observations, banned))
         if len(pool) == 0:
-            return self.any_unseen(past, banned)
-        return np.asarray(pool[_best_first(belief.ehvi(pool))[0]])
+            return self.any_unseen(observations, banned)
+        return np.asarray(pool[_best_first(state.ehvi(pool))[0]])
 
-    def outlook(self, study: Study) -> Outlook | None:
+    def remaining_gain(self, study: Study) -> RemainingGain | None:
         """What is still to be gained; None before there is a model."""
-        past = self._reader.read(study)
-        if sum(entry.error is not None for entry in past) < START:
+        observations = self._history.read(study)
+        if sum(entry.error is not None for entry in observations) < START:
             return None
         none = np.empty((0, len(self.domain.sites)), np.int64)
-        belief = self._belief(past)
-        pool = self._pool(belief, self.random(past, none), self.unseen(past, none))
-        best = float(belief.ehvi(pool).max()) if len(pool) else 0.0
-        return Outlook(best, hypervolume(*belief.points, belief.reference))
+        state = self._state(observations)
+        pool = self._pool(state, self.random(observations, none), self.unseen(observations, none))
+        best = float(state.ehvi(pool).max()) if len(pool) else 0.0
+        return RemainingGain(best, hypervolume(*state.points, state.reference))
 
-    def _belief(self, past: list[Past]) -> Belief:
-        return Belief(self.domain, past, self.reference_error, self.posterior)
+    def _state(self, observations: list[Observation]) -> SurrogateState:
+        return SurrogateState(self.domain, observations, self.reference_error, self.posterior)
 
     def posterior(self, codes: Codes, z: Floats, y: Floats, extra: Floats) -> Surrogate:
         """The model given standardised targets y, (n,); fitted to as many of them as a fit was last due for."""
@@ -124,30 +126,32 @@ class PoolEHVI(ArchSampler):
             self._fitted = {key: gp.fit(self._kernel, codes[rows], z[rows], y[rows], extra[rows])}
         return gp.Posterior(self._kernel, self._fitted[key], codes, z, y, extra)
 
-    def _pool(self, belief: Belief, random: np.random.Generator, fresh: Callable[[Codes], Bools]) -> Codes:
+    def _pool(
+        self, state: SurrogateState, random: np.random.Generator, fresh: Callable[[Codes], Bools]
+    ) -> Codes:
         everything = self.domain.everything
         if everything is not None:
             return everything[fresh(everything)]
-        pool = np.vstack([self.domain.sample(1500, random), self.domain.edits(belief.front, 2500, random)])
-        best = pool[_best_first(belief.ehvi(pool))[:10]]
-        pool = np.vstack([pool, self.domain.edits(best, 1000, random)])
+        pool = np.vstack([self.domain.sample(1500, random), self.domain.mutations(state.front, 2500, random)])
+        best = pool[_best_first(state.ehvi(pool))[:10]]
+        pool = np.vstack([pool, self.domain.mutations(best, 1000, random)])
         _, first = np.unique(self.domain.ids(pool), return_index=True)
         pool = pool[np.sort(first)]
         return pool[fresh(pool)]
 
 
-class Belief:
-    """What the past says of archs not tried: posterior, front of posterior means, reference point."""
+class SurrogateState:
+    """What the observations says of archs not tried: posterior, front of posterior means, reference point."""
 
     def __init__(
         self,
         domain: Domain,
-        past: list[Past],
+        observations: list[Observation],
         reference_error: float | None,
         posterior: Callable[[Codes, Floats, Floats, Floats], Surrogate],
     ) -> None:
         self._domain = domain
-        observed, errors, sds = _observations(past)
+        observed, errors, sds = _observations(observations)
         codes = np.array([entry.codes for entry in observed])
         complete = np.array([entry.error is not None for entry in observed])
         log_cost = domain.log_cost(codes)
@@ -157,13 +161,13 @@ class Belief:
         scale = _Scale(errors[:n][complete[:n]])
         y, extra = scale(errors), (sds * scale.slope(errors)) ** 2
         self._posterior = posterior(codes, self._z(codes), y, extra)
-        running = np.array([p.codes for p in past if not p.state.is_finished()], dtype=np.int64)
+        running = np.array([p.codes for p in observations if not p.state.is_finished()], dtype=np.int64)
         running = running.reshape(-1, len(domain.sites))
         if len(running):
-            self._posterior = self._posterior.believing(running, self._z(running))
+            self._posterior = self._posterior.fantasize(running, self._z(running))
         self._set_front(np.vstack([codes[complete], running]))
         limit = np.median(errors[complete][:START]) if reference_error is None else reference_error
-        self.reference = (float(scale(np.array([limit]))[0]), self._dearest(codes))
+        self.reference = (float(scale(np.array([limit]))[0]), self._cost_limit(codes))
 
     def ehvi(self, codes: Codes) -> Floats:
         mean, sd = self._posterior(codes, self._z(codes))
@@ -175,7 +179,7 @@ class Belief:
         on = np.isin(cost, self.points[1]) & np.isin(mean, self.points[0])
         self.front = tried[on]
 
-    def _dearest(self, known: Codes) -> float:
+    def _cost_limit(self, known: Codes) -> float:
         """Just beyond the highest cost that the space allows (2 %), in log10."""
         everything = self._domain.everything
         if everything is None:
@@ -228,11 +232,13 @@ def _due(count: int) -> int:
     return count if count < REFIT_EACH else count - (count - REFIT_EACH) % 3
 
 
-def _observations(past: list[Past]) -> tuple[list[Past], Floats, Floats]:
-    """Trials with a known or foreseen final error: (trials, errors, sd of what is foreseen)."""
-    foreseen = imputed(past)
+def _observations(observations: list[Observation]) -> tuple[list[Observation], Floats, Floats]:
+    """Trials with a known or predicted final error: (trials, errors, sd of what is predicted)."""
+    predicted = imputed(observations)
     observed = [
-        p for p in past if p.error is not None or (p.state == TrialState.PRUNED and p.number in foreseen)
+        p
+        for p in observations
+        if p.error is not None or (p.state == TrialState.PRUNED and p.number in predicted)
     ]
-    pairs = [(p.error, 0.0) if p.error is not None else foreseen[p.number] for p in observed]
+    pairs = [(p.error, 0.0) if p.error is not None else predicted[p.number] for p in observed]
     return observed, np.array([error for error, _ in pairs]), np.array([sd for _, sd in pairs])

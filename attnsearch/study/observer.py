@@ -10,10 +10,10 @@ from attnsearch.core.trial import TrialResult
 
 
 class Observer:
-    """Told what happens during a run; the base class keeps quiet.
+    """Called with what happens during a run; the base class ignores it.
 
     began        what the study is, trainings in all, workers; `done`: of these trainings, what earlier runs did
-    trial_began  a row without results; `epoch` tells of each of its epochs, `trial_ended` what became of it
+    trial_began  a row without results; `epoch`, after each of its epochs; `trial_ended`, with its results
     note         one sentence that a user should see
     ended        why the run is over
     close        called however the run ended; whoever made the observer calls it

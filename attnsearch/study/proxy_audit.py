@@ -170,8 +170,8 @@ def draw(table: CostTable, rows: Sequence[TrialResult], count: int, cost: str) -
         if row.curve and row.spec and row.role not in ("audit", "report")
     }
     found = list(known.values())
-    price = [row.costs[cost] for row in found]
-    picks = proxy.choose(price, [row.curve[-1].val_error for row in found], count)
+    costs = [row.costs[cost] for row in found]
+    picks = proxy.choose(costs, [row.curve[-1].val_error for row in found], count)
     archs = {space.baseline().key: space.baseline()}
     for i in picks:
         if len(archs) < count:
@@ -180,11 +180,12 @@ def draw(table: CostTable, rows: Sequence[TrialResult], count: int, cost: str) -
         if len(archs) >= min(count, space.size()):
             break
         archs.setdefault((arch := space.sample(seed)).key, arch)
-    dear = sorted(archs.values(), key=lambda arch: table.of(arch, space.choice(arch))[cost])
+    by_cost = sorted(archs.values(), key=lambda arch: table.of(arch, space.choice(arch))[cost])
     spread = {
-        dear[i].key for i in np.linspace(0, len(dear) - 1, min(REPEATED, len(dear))).round().astype(int)
+        by_cost[i].key
+        for i in np.linspace(0, len(by_cost) - 1, min(REPEATED, len(by_cost))).round().astype(int)
     }
-    return sorted(dear, key=lambda arch: arch.key not in spread)
+    return sorted(by_cost, key=lambda arch: arch.key not in spread)
 
 
 def _short(store: StudyStore, key: str, epochs: int) -> bool:

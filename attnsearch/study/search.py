@@ -92,8 +92,8 @@ class SearchSchedule:
 
     def _propose(self) -> Task | None:
         if isinstance(self.sampler, PoolEHVI) and len(counted(self.store)) >= LEAST_BEFORE_EARLY_END:
-            outlook = self.sampler.outlook(self.store.study)
-            if outlook is not None and outlook.share < LEAST_PROMISE:
+            gain = self.sampler.remaining_gain(self.store.study)
+            if gain is not None and gain.share < LEAST_PROMISE:
                 self._exhausted = "no arch left promises 1 % more hypervolume"
                 return None
         try:

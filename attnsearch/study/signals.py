@@ -11,7 +11,7 @@ from attnsearch.core.errors import Interrupted
 
 
 class Stop:
-    """Which signal asked for the end, 0 while none did; while not `patient`, a signal raises at once."""
+    """Which signal asked for the end, 0 while none did; while not `graceful`, a signal raises at once."""
 
     signal = 0
     graceful = False
@@ -19,7 +19,7 @@ class Stop:
 
 @contextlib.contextmanager
 def stopping() -> Iterator[Stop]:
-    """SIGINT, SIGTERM and SIGHUP raise `Interrupted`; once `patient` is set, the first is only noted."""
+    """SIGINT, SIGTERM and SIGHUP raise `Interrupted`; once `graceful` is set, the first is only noted."""
     stop = Stop()
 
     def handler(number: int, _: Any) -> None:
@@ -27,11 +27,11 @@ def stopping() -> Iterator[Stop]:
             raise Interrupted("stopped at once; add --resume to go on", number)
         stop.signal = number
 
-    wanted = [
+    watched = [
         s for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) != signal.SIG_IGN
     ]
     try:
-        before = {number: signal.signal(number, handler) for number in wanted}
+        before = {number: signal.signal(number, handler) for number in watched}
     except ValueError:  # not the main thread: signals are somebody else's
         before = {}
     try:
