@@ -27,6 +27,7 @@ from torch import nn
 from attnsearch.blocks import registry
 from attnsearch.blocks.registry import Value
 from attnsearch.build.create import create_block, create_neck
+from attnsearch.core.costs import LIMITED
 from attnsearch.core.errors import CostError
 from attnsearch.cost.counting import AttentionFunctions, OperationCounter, Tally
 from attnsearch.cost.meta import Image, embody, ghost, inputs, same_chances
@@ -85,7 +86,7 @@ class Cost:
 
     def as_dict(self, *, fvcore: bool = False) -> dict[str, int]:
         """The plain numbers by the names of `attnsearch.core.costs.COSTS`."""
-        names = ("params", "macs", "flops", "activations", "bytes_moved", *(("fvcore",) if fvcore else ()))
+        names = (*LIMITED, *(("fvcore",) if fvcore else ()))
         return {name: getattr(self, name) for name in names}
 
     def _fvcore(self) -> FvcoreCount:

@@ -52,10 +52,10 @@ class Dedup(ArchSampler):
         self._make(self.seed).after_trial(study, trial, state, values)
 
     def _draw(self, inner: BaseSampler, study: Study, trial: FrozenTrial) -> Codes:
-        wanted = self.domain.distributions
+        requested = self.domain.distributions
         space = inner.infer_relative_search_space(study, trial)
-        drawn = inner.sample_relative(study, trial, {k: v for k, v in space.items() if k in wanted})
-        for site, distribution in wanted.items():
+        drawn = inner.sample_relative(study, trial, {k: v for k, v in space.items() if k in requested})
+        for site, distribution in requested.items():
             if site not in drawn:
                 drawn[site] = inner.sample_independent(study, trial, site, distribution)
         codes = self.domain.encode(drawn)

@@ -155,8 +155,8 @@ def _name(baseline: Settings, settings: Settings) -> str:
     return " + ".join(changed) or "plain"
 
 
-def _check(sites: Sites, *said: Settings) -> None:
-    for settings in said:
+def _check(sites: Sites, *rows: Settings) -> None:
+    for settings in rows:
         for site in sites:
             if site not in settings:
                 raise UsageError(f"Site '{site}' has no option in the design's baseline or reference")

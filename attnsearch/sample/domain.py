@@ -95,28 +95,28 @@ class Domain:
         count = math.prod(self.sizes.tolist())
         if count > WALKABLE:
             return None
-        found, kept = [], 0
+        chunks, total = [], 0
         for start in range(0, count, ENUMERABLE):
             numbers = np.arange(start, min(start + ENUMERABLE, count))
             codes = np.stack(np.unravel_index(numbers, tuple(self.sizes.tolist())), axis=1)
-            found.append(codes[self.feasible(codes)])
-            kept += len(found[-1])
-            if kept > ENUMERABLE:
+            chunks.append(codes[self.feasible(codes)])
+            total += len(chunks[-1])
+            if total > ENUMERABLE:
                 return None
-        return np.concatenate(found)
+        return np.concatenate(chunks)
 
     def sample(self, count: int, random: np.random.Generator) -> Codes:
         """Uniform feasible archs, at most `count` (fewer where hardly any arch is feasible)."""
         if self.everything is not None:
             picks = random.choice(len(self.everything), min(count, len(self.everything)), replace=False)
             return self.everything[picks]
-        found: list[Codes] = []
+        chunks: list[Codes] = []
         for _ in range(100):
             codes = random.integers(0, self.sizes, size=(max(count, 500), len(self.sites)))
-            found.append(codes[self.feasible(codes)])
-            if sum(map(len, found)) >= count:
+            chunks.append(codes[self.feasible(codes)])
+            if sum(map(len, chunks)) >= count:
                 break
-        return np.concatenate(found)[:count]
+        return np.concatenate(chunks)[:count]
 
     def mutations(self, parents: Codes, count: int, random: np.random.Generator) -> Codes:
         """About `count` feasible neighbours of `parents`, with one or two sites changed."""

@@ -127,7 +127,7 @@ def negative_log_posterior(
 def fit(kernel: Kernel, codes: Codes, z: Floats, y: Floats, extra: Floats) -> Floats:
     """Hyper-parameters (logarithms) for standardised targets y, (n,), starting at the prior's centre."""
     parts = kernel.parts(codes, z, codes, z)
-    found = minimize(
+    result = minimize(
         negative_log_posterior,
         kernel.prior,
         args=(kernel, parts, y, extra),
@@ -136,7 +136,7 @@ def fit(kernel: Kernel, codes: Codes, z: Floats, y: Floats, extra: Floats) -> Fl
         bounds=[(centre - 6.0, centre + 6.0) for centre in kernel.prior],
         options={"maxiter": 30},
     )
-    return np.asarray(found.x)
+    return np.asarray(result.x)
 
 
 class Posterior:

@@ -60,11 +60,11 @@ def priorities(points: Floats) -> NDArray[np.int64]:
     span = np.ptp(points, axis=0)
     scaled = (points - points.min(axis=0)) / np.where(span > 0, span, 1.0)
     ranks = np.zeros(len(points), np.int64)
-    left, given = np.arange(len(points)), 0
+    left, ranked = np.arange(len(points)), 0
     while len(left):
         layer = left[_non_dominated(scaled[left])]
-        ranks[layer[_spread(scaled[layer])]] = given + np.arange(len(layer))
-        given += len(layer)
+        ranks[layer[_spread(scaled[layer])]] = ranked + np.arange(len(layer))
+        ranked += len(layer)
         left = np.setdiff1d(left, layer)
     return ranks
 

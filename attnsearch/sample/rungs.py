@@ -38,13 +38,13 @@ class Rungs:
 
     def false_stops(self, rows: Iterable[TrialResult]) -> dict[str, dict[str, int]]:
         """Tallies of stops, and of would-be stops let run that proved false: over all, and per option."""
-        found = list(rows)
+        trials = list(rows)
         repeats: dict[str, list[float]] = {}
-        for row in found:
+        for row in trials:
             if row.error is not None:
                 repeats.setdefault(row.key, []).append(row.error)
         sd, _ = pooled_sd(repeats.values())
-        overall, per_option = audit([self._seen(row) for row in found if _searched(row)], sd or 0.0)
+        overall, per_option = audit([self._seen(row) for row in trials if _searched(row)], sd or 0.0)
         tallies: dict[str, Any] = {"all": overall, **per_option}
         return {
             option: asdict(tally) for option, tally in tallies.items() if option == "all" or tally.audited

@@ -1,8 +1,8 @@
 """What SQLite alone can say of a study database: importing and asking Optuna takes longer than making a report.
 
 A mistyped name is answered, and a study read, by SQL. Read so is only what is known: one layout of Optuna's tables, and
-sites that are categories. Of all else (another layout, another study, a damaged file) nothing is said here:
-`study_store.read_record` reads it, or says why not.
+sites that are categories. Of all else (another layout, another study, a damaged file) this file decides nothing:
+`study_store.read_record` reads it, or gives the reason why not.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def trainings(path: Path) -> dict[str, int]:
 
 
 def read_sqlite(path: Path, name: str | None) -> StudyRecord | None:
-    """A study's facts and trials, of the latest study when `name` is None; None if only Optuna can tell."""
+    """A study, the latest one when `name` is None; None where only Optuna can read it."""
     try:
         with read_only(path) as database:
             database.execute("BEGIN")  # all tables as they stand at one moment
@@ -109,31 +109,31 @@ def read_sqlite(path: Path, name: str | None) -> StudyRecord | None:
 
 
 def to_row(
-    number: int, state: str, error: float | None, kept: Mapping[str, Any], sites: Mapping[str, str]
+    number: int, state: str, error: float | None, attrs: Mapping[str, Any], sites: Mapping[str, str]
 ) -> TrialResult:
     """One trial as Optuna keeps it, with its state's name, first value, user attributes and parameters, as a row."""
     return TrialResult(
-        key=kept.get("key", ""),
-        arch=kept.get("arch", ""),
-        seed=kept.get("seed", 0),
-        epochs=kept.get("epochs", 0),
+        key=attrs.get("key", ""),
+        arch=attrs.get("arch", ""),
+        seed=attrs.get("seed", 0),
+        epochs=attrs.get("epochs", 0),
         state=STATES.get(state, "running"),
         number=number,
-        spec=json.loads(kept.get("spec", "{}")),
+        spec=json.loads(attrs.get("spec", "{}")),
         error=error if state == "COMPLETE" else None,
-        costs={key.removeprefix("cost:"): value for key, value in kept.items() if key.startswith("cost:")},
-        curve=tuple(Epoch(*entry) for entry in json.loads(kept.get("curve", "[]"))),
-        reason=kept.get("reason", ""),
-        role=kept.get("role", "search"),
-        protected=kept.get("protected", False),
-        attempt=kept.get("attempt", 0),
-        seconds=kept.get("seconds", 0.0),
-        device=kept.get("device", ""),
-        versions=json.loads(kept.get("versions", "{}")),
+        costs={key.removeprefix("cost:"): value for key, value in attrs.items() if key.startswith("cost:")},
+        curve=tuple(Epoch(*entry) for entry in json.loads(attrs.get("curve", "[]"))),
+        reason=attrs.get("reason", ""),
+        role=attrs.get("role", "search"),
+        protected=attrs.get("protected", False),
+        attempt=attrs.get("attempt", 0),
+        seconds=attrs.get("seconds", 0.0),
+        device=attrs.get("device", ""),
+        versions=json.loads(attrs.get("versions", "{}")),
         sites=dict(sites),
-        lost=kept.get("lost", False),
-        released=kept.get("released", False),
-        audited=bool(kept.get("audited")),
+        lost=attrs.get("lost", False),
+        released=attrs.get("released", False),
+        audited=bool(attrs.get("audited")),
     )
 
 
@@ -142,17 +142,17 @@ def _record(database: sqlite3.Connection, name: str | None) -> StudyRecord | Non
     studies = {study: number for study, number in numbered if not study.endswith(CURVES)}
     name = name or list(studies)[-1]
     study = (studies[name],)
-    said = database.execute("SELECT key, value_json FROM study_user_attributes WHERE study_id = ?", study)
-    facts = {key: json.loads(value) for key, value in said}
-    kept: dict[int, dict[str, Any]] = defaultdict(dict)
+    rows = database.execute("SELECT key, value_json FROM study_user_attributes WHERE study_id = ?", study)
+    study_attrs = {key: json.loads(value) for key, value in rows}
+    attrs: dict[int, dict[str, Any]] = defaultdict(dict)
     for trial, key, value in database.execute(_ATTRIBUTES, study):
-        kept[trial][key] = json.loads(value)
+        attrs[trial][key] = json.loads(value)
     sites = _sites(database, study)
     trials = tuple(
-        to_row(number, state, _ENDLESS.get(kind, value), kept[trial], sites[trial])
+        to_row(number, state, _ENDLESS.get(kind, value), attrs[trial], sites[trial])
         for trial, number, state, value, kind in database.execute(_TRIALS, study)
     )
-    return StudyRecord(name, facts, trials)
+    return StudyRecord(name, study_attrs, trials)
 
 
 def _sites(database: sqlite3.Connection, study: tuple[int]) -> dict[int, dict[str, str]]:

@@ -197,8 +197,8 @@ class StudyStore:
         """Close what is left RUNNING, by this run or by one that is gone, so that it may be run again.
 
         Args:
-            retries: how often a training may take its run down with it before it is given up.
-            released: the run ends in order, so the training is not to blame.
+            retries: how often a training may be started again after it took its run down.
+            released: the run ends in order, so this attempt does not count.
         """
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
             row = to_result(trial)
@@ -217,11 +217,11 @@ class StudyStore:
             self._finish_mirror(mirror, self.results.get(trial.user_attrs.get("search_trial", -1)))
 
     def to_retry(self) -> list[TrialResult]:
-        """The last row of each arch x seed x epochs whose training was lost and has not been begun again."""
+        """The last row of each arch x seed x epochs whose training was lost and has not been started again."""
         rows = [self.results[number] for number in sorted(self.results)]
-        standing = {(row.key, row.seed, row.epochs) for row in rows if not row.lost}
+        recorded = {(row.key, row.seed, row.epochs) for row in rows if not row.lost}
         last = {(row.key, row.seed, row.epochs): row for row in rows if row.lost and row.spec}
-        return [row for run, row in last.items() if run not in standing]
+        return [row for run, row in last.items() if run not in recorded]
 
     def snapshot(self) -> StudyRecord:
         """The study as it stands."""
@@ -258,8 +258,10 @@ def write_batch(
         storage: an `RDBStorage` in Optuna's cache, as `optuna.storages.get_storage` gives it.
         params: distribution and value by name.
     """
-    kept = [{"trial_id": trial_id, "key": key, "value_json": json.dumps(v)} for key, v in attributes.items()]
-    chosen = [
+    attribute_rows = [
+        {"trial_id": trial_id, "key": key, "value_json": json.dumps(v)} for key, v in attributes.items()
+    ]
+    param_rows = [
         {
             "trial_id": trial_id,
             "param_name": name,
@@ -273,14 +275,14 @@ def write_batch(
         # A run that died in the midst of closing a trial has left some of them.
         stale = delete(table).where(table.trial_id == trial_id, table.key.in_(list(attributes)))
         connection.execute(stale)
-        if kept:
-            connection.execute(insert(table), kept)
-        if chosen:
-            connection.execute(insert(models.TrialParamModel), chosen)
+        if attribute_rows:
+            connection.execute(insert(table), attribute_rows)
+        if param_rows:
+            connection.execute(insert(models.TrialParamModel), param_rows)
 
 
 def read_record(storage: BaseStorage, name: str) -> StudyRecord:
-    """A study's facts and trials, finished or not; raises `UsageError` for an unknown name."""
+    """A study with its trials, finished or not; raises `UsageError` for an unknown name."""
     known = study_names(storage)
     if name not in known:
         raise UsageError(unknown("study", name, known))
