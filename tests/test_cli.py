@@ -324,7 +324,7 @@ def test_tables_in_the_c_locale_are_ascii(say, monkeypatch):
     code, out, _ = say("spaces channel_or_spatial")
     assert code == 0
     assert out.isascii()
-    assert "3x32x32" in out
+    assert "3x20x20" in out
     assert "\x1b" not in out
 
 

@@ -23,7 +23,7 @@ from sklearn.datasets import load_digits
 from attnsearch.core.errors import DataError, EnvironmentFault, UsageError
 from attnsearch.data import open_data, open_test, subset
 from attnsearch.data.dataset import Split
-from attnsearch.data.digits import clutter
+from attnsearch.data.digits import clutter, cue
 from attnsearch.data.split import stratified
 
 
@@ -113,6 +113,46 @@ def test_a_canvas_without_clutter_would_show_the_digit_it_is_labelled_with(monke
 def test_cluttered_digits_take_a_size_and_a_number():
     data = open_data("cluttered-digits", image_size=48, limit=100)
     assert data.train.images.shape == (70, 3, 48, 48)
+
+
+def test_cued_digits_by_default_are_9000_small_images_in_balanced_splits():
+    data = open_data("cued-digits")
+    assert data.image == (3, 20, 20)
+    assert (total(data.train), total(data.val), total(open_test("cued-digits"))) == (5000, 2000, 2000)
+    assert {count for split in data.counts.values() for count in split.values()} == {500, 200}
+    assert data.augment == (), "a shift would push the strip out of the image"
+
+
+def test_the_strip_of_a_cued_digit_has_the_colour_of_the_digit_to_name():
+    """Ink is made of the class's number, so that the digit to name can be told from the other one."""
+    bunch = load_digits()
+    kinds = bunch.target.astype(np.int64)
+    ink = np.broadcast_to((kinds + 6)[:, None, None], (len(kinds), 8, 8)).astype(np.int64)
+    images, labels, _ = cue(ink, kinds, 400, 20, np.random.default_rng(0))
+    strip, lower = images[:, :2].astype(int), images[:, 12:].astype(int)
+    is_red = strip[..., 0].mean((1, 2)) > strip[..., 1].mean((1, 2))
+    assert (
+        0.58 < is_red.mean() < 0.72
+    )  # 65 of a hundred, five standard deviations of 400 draws each way or so
+    red, green = lower[..., 0] - lower[..., 1], lower[..., 1] - lower[..., 0]
+    excess = np.where(is_red[:, None, None], red, green).max(
+        (1, 2)
+    )  # ink of the strip's colour: grows with the class
+    assert np.corrcoef(excess, labels)[0, 1] > 0.7
+    assert (images[:, 2:12].max((1, 2, 3)) < 64).all(), "nothing lies between the strip and the digits"
+
+
+def test_a_third_of_cued_images_show_one_digit():
+    ink = np.full((1797, 8, 8), 16, np.int64)
+    images, _, _ = cue(ink, load_digits().target.astype(np.int64), 1000, 20, np.random.default_rng(1))
+    bright = images[:, 12:].max(3) > 150
+    alone = ~(bright[:, :, :10].any((1, 2)) & bright[:, :, 10:].any((1, 2)))
+    assert 0.30 < alone.mean() < 0.40  # 35 of a hundred
+
+
+def test_cued_digits_are_the_same_bytes_on_every_machine():
+    digest = hashlib.sha256(open_data("cued-digits", limit=200).train.images.tobytes()).hexdigest()
+    assert digest == "2e96c916b0d76f6f33918aef3b858be2474d126b605a3f887eb90bc448b52c35"
 
 
 def test_digits_are_the_1797_grey_images_of_scikit_learn():
@@ -334,7 +374,7 @@ def test_without_the_library_the_extra_is_named(monkeypatch):
 # Splits
 
 
-@pytest.mark.parametrize("name", ["digits", "cluttered-digits"])
+@pytest.mark.parametrize("name", ["digits", "cluttered-digits", "cued-digits"])
 def test_the_search_cannot_reach_the_test_images(name):
     data = open_data(name, limit=300)
     hidden = {image.tobytes() for image in open_test(name, limit=300).images}

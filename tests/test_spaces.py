@@ -11,7 +11,7 @@ from attnsearch.space.canonical import canonical
 from attnsearch.space.space import load_space, shipped_spaces
 from attnsearch.train.fit import DeviceData, fit
 
-# Distinct archs on the space's own host and on the one for cluttered digits, options that build the same counted once.
+# Distinct archs on the space's own host and on the one for cued digits, options that build the same counted once.
 CBAM_STAGE = 1 + 3 * 2 * 2 * 2 * 2  # none, or ratios x kernels x fusions x MLPs x spatial gates
 SIZES = {
     # 15 gates and none; GCT and GC are the identity at first, so starting as such makes no second form of them.
@@ -24,7 +24,8 @@ SIZES = {
     "epsanet": ((2 * 3) ** 3,) * 2,
     "fusion": ((1 + 5) ** 3,) * 2,
     # Three gates; a plain 3x3, or two forms of dsconv, each in one or both convolutions.
-    "gam_dsconv": (3 * (1 + 2 * 2),) * 2,
+    # A single unit has one convolution.
+    "gam_dsconv": (3 * (1 + 2 * 2), 3 * (1 + 2)),
     # Three units: {all, 0, 2, 02} before the addition and after the convolution, {all, 0, 02} after the addition, whose
     # last unit is the end of the stage. Two units: {all, 0, 1}, the same, and {all, 0}.
     "placement": ((1 + 4 + 4 + 3 + 1) ** 3, (1 + 3 + 3 + 2 + 1) ** 3),
@@ -45,7 +46,7 @@ def test_size(name: str) -> None:
     own, digits = SIZES[name]
     space = load_space(name)
     assert space.size() == own
-    assert space.on("cluttered-digits").size() == digits
+    assert space.on("cued-digits").size() == digits
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -57,7 +58,7 @@ def test_a_question_in_one_sentence(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, sizes in SIZES.items() if sizes[1] <= 1300])
 def test_enumeration_meets_every_arch_once(name: str) -> None:
-    space = load_space(name).on("cluttered-digits")
+    space = load_space(name).on("cued-digits")
     archs = list(space.enumerate())
     assert len({arch.key for arch in archs}) == len(archs) == space.size()
     assert all(canonical(arch) == arch for arch in archs[:50])
@@ -66,7 +67,7 @@ def test_enumeration_meets_every_arch_once(name: str) -> None:
 @pytest.mark.parametrize("name", SIZES)
 def test_its_archs_train(name: str) -> None:
     """Two sampled archs and the baseline, two steps each, on noise: finite losses, and the weights move."""
-    space = load_space(name).on("cluttered-digits")
+    space = load_space(name).on("cued-digits")
     recipe = Recipe(epochs=1, batch_size=8, lr=0.01, precision="float32")
     for arch in (space.sample(0), space.sample(1), space.baseline()):
         model = build(arch, classes=10, seed=0)

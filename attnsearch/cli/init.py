@@ -37,9 +37,9 @@ stages:                 # one mapping for all stages, each stage chooses for its
 recipe: {{epochs: 12, lr: 0.2, batch_size: 128}}
 
 for_data:
-  cluttered-digits:     # the embedded data: a shallower host, so that a first run ends in minutes
-    host: resnet8
-    recipe: {{epochs: 4, lr: 0.3, batch_size: 64}}
+  cued-digits:          # the embedded data: a shallower host, so that a first run ends in minutes
+    host: {{name: resnet8, unit: single}}
+    recipe: {{epochs: 4, lr: 0.015, batch_size: 32, optimizer: adamw, warmup: 0.15}}
 """
 
 

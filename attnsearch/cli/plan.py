@@ -45,7 +45,7 @@ def plan(
     study: StudyOption = None,
     measure: Annotated[int | None, option("Train the baseline so often to know its noise.", "N", whole)] = None,
     seeds: Annotated[int | None, option("Seeds that you could afford.", "N", whole)] = None,
-    data: Annotated[str, option("A name, hf:NAME, a folder, a .parquet or .npz file.")] = "cluttered-digits",
+    data: Annotated[str, option("A name, hf:NAME, a folder, a .parquet or .npz file.")] = "cued-digits",
     reference: Annotated[str | None, option("What a design adds or leaves out.", "OPTION|...")] = None,
     controls: Annotated[str, option("null, width, frozen, by comma; or none.")] = "null,width",
     epochs: Annotated[int | None, option("Length of a proxy training.", "N", whole)] = None,

@@ -22,7 +22,7 @@ def spaces(
     ] = None,
     data: Annotated[
         str, typer.Option("--data", metavar="NAME|PATH", help="The data set it is asked of.")
-    ] = "cluttered-digits",
+    ] = "cued-digits",
     budget: Annotated[
         str, typer.Option("--budget", metavar="LIMITS", help="Such as 'params<=1.2x,macs<=60M'.")
     ] = "",
@@ -53,9 +53,7 @@ def spaces(
         show_text()
         show_table(table)
     show_text()
-    show_text(
-        f"Run it: attnsearch run --space {name}{'' if data == 'cluttered-digits' else f' --data {data}'}"
-    )
+    show_text(f"Run it: attnsearch run --space {name}{'' if data == 'cued-digits' else f' --data {data}'}")
 
 
 def _list(data: str, json: bool) -> None:

@@ -14,7 +14,13 @@ from pathlib import Path
 
 from attnsearch.core.errors import DataError, UsageError, did_you_mean, unknown
 
-DATA = ("cluttered-digits", "digits", "cifar10", "cifar100")  # that come with us, or are known by name
+DATA = (
+    "cued-digits",
+    "cluttered-digits",
+    "digits",
+    "cifar10",
+    "cifar100",
+)  # that come with us, or are known by name
 LARGEST_SIDE = 2048  # pixels
 _SCHEMES = ("sqlite", "postgresql")
 

@@ -91,7 +91,7 @@ class DataOptions:
     """The images: a data set's name or path, and what `data.open_data` takes beside it."""
 
     data: Annotated[str, Flag("A name, hf:NAME, a folder, a .parquet or .npz file.", check=check_data)] = (
-        "cluttered-digits"
+        "cued-digits"
     )
     data_seed: Annotated[int, Flag("Of the data set's own split and images.", "N", natural)] = 0
     image_size: Annotated[int | None, Flag("Resize images to squares of this side.", "PIXELS", _side)] = None

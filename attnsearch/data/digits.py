@@ -2,8 +2,10 @@
 
 `digits` is those images. `cluttered-digits` puts each on a larger noisy colour canvas among fragments of
 others, after the cluttered digits of Mnih et al., "Recurrent Models of Visual Attention", NeurIPS 2014: the
-class is in a part of the image that has to be found. All arithmetic
-is on integers: a seed gives the same bytes everywhere.
+class is in a part of the image that has to be found. `cued-digits` shows a red and a green digit, and a strip
+of colour along the upper edge that says which of them to name: the strip and the digits lie further apart than
+a small host's receptive field is wide, so what names the digit has to pass through the whole image. All
+arithmetic is on integers: a seed gives the same bytes everywhere.
 """
 
 from __future__ import annotations
@@ -18,6 +20,13 @@ IMAGES = 8_000
 CANVAS = 32
 FRAGMENTS = 6
 RECIPE = 1  # raise it when any pixel of cluttered-digits changes
+
+CUED_IMAGES = 9_000
+CUED_SIDE = 20
+CUED_LEAST = 18  # of the side: below it a digit would have fewer than 7 pixels of the 8 it was written on
+CUED_RED = 65  # in a hundred strips: uneven, or a network has no reason to look at colours at first
+CUED_ALONE = 35  # in a hundred images show the digit to name and no other
+CUED_RECIPE = 1  # raise it when any pixel of cued-digits changes
 
 Ints = NDArray[np.int64]
 CLASSES = tuple("0123456789")
@@ -81,6 +90,67 @@ def clutter(
     for amplitude in (12, 12):
         canvas += rng.integers(-amplitude, amplitude + 1, canvas.shape, dtype=np.int16)
     return canvas.clip(0, 255).astype(np.uint8), labels, chosen
+
+
+def cued_source(name: str, *, images: int, side: int, seed: int) -> Source:
+    """So many images of side × side pixels of `cue`; digit images are split first, so none is in two splits."""
+    digest = f"cued digits, recipe {CUED_RECIPE}, {images} images, {side} pixels, seed {seed}"
+    return Source(name, digest, lambda: _open_cued(images, side, seed), augment=())
+
+
+def _open_cued(images: int, side: int, seed: int) -> Pool:
+    ink, kinds = _handwritten()
+    pixels: dict[str, Pixels] = {}
+    labels: dict[str, Labels] = {}
+    groups: dict[str, Rows] = {}
+    share = {"val": images * 2 // 9, "test": images * 2 // 9}
+    share["train"] = images - sum(share.values())
+    for stream, (split, rows) in enumerate(zip(SPLITS, split_three(kinds, seed), strict=True)):
+        rng = np.random.default_rng([seed, stream])
+        pixels[split], labels[split], shown = cue(ink[rows], kinds[rows], share[split], side, rng)
+        groups[split] = rows[shown]  # by the digit to name; the other one is no answer, in whatever split it was named
+    note = (
+        "scikit-learn's handwritten digits, one red and one green; a strip of colour far from them says which to "
+        "name; no digit image is in two splits"
+    )
+    return Pool(CLASSES, labels, in_memory(pixels), groups=groups, note=note)
+
+
+def cue(ink: Ints, kinds: Labels, images: int, side: int, rng: np.random.Generator) -> tuple[Pixels, Labels, Ints]:
+    """So many images (images, side, side, 3) from digits (N, 8, 8) of 0..16, the class and the digit of each.
+
+    A strip of a tenth of the side along the upper edge, red in `CUED_RED` of a hundred images and green in the
+    others, and along the lower edge, left and right, a digit of the strip's colour, which is the one to name, and
+    one of the other colour, which `CUED_ALONE` of a hundred images leave out; 2/5 of the side high, on a dark
+    coloured background of low frequency, and noise over all. Classes are balanced to one image.
+    """
+    height, middle = side * 2 // 5, side // 2
+    whole = _resize(ink, height)
+    canvas = _background(images, side, rng) >> 1
+    labels = rng.permutation(np.arange(images) % len(CLASSES))
+    named = _one_of_each(labels, kinds, rng)
+    green = (rng.integers(100, size=images) >= CUED_RED).astype(np.int64)
+    alone = rng.integers(100, size=images) < CUED_ALONE
+    other = rng.integers(len(ink), size=images)
+    swapped = rng.integers(2, size=images)
+    left = rng.integers(middle - height + 1, size=(images, 2))
+    colours = _red_and_green(images, rng)
+    for image in range(images):
+        canvas[image, : side // 10] = colours[image, green[image]]
+        for at, digit in enumerate((named[image], other[image])[: 1 if alone[image] else 2]):
+            column = middle * ((swapped[image] + at) % 2) + left[image, at]
+            colour = colours[image, (green[image] + at) % 2]
+            _paint(canvas[image], whole[digit], colour, side - height, column)
+    canvas += rng.integers(-8, 9, canvas.shape, dtype=np.int16)
+    return canvas.clip(0, 255).astype(np.uint8), labels, named
+
+
+def _red_and_green(images: int, rng: np.random.Generator) -> NDArray[np.int32]:
+    """(images, 2, 3): a red and a green for each image."""
+    colours = rng.integers(0, 81, (images, 2, 3), dtype=np.int32)
+    bright = rng.integers(200, 256, (images, 2), dtype=np.int32)
+    colours[:, 0, 0], colours[:, 1, 1] = bright[:, 0], bright[:, 1]
+    return colours
 
 
 def _one_of_each(labels: Labels, kinds: Labels, rng: np.random.Generator) -> Ints:

@@ -44,7 +44,7 @@ def open_data(
         min_per_class: leave out classes with fewer images than this.
         on_bad_image: `skip` leaves out images that cannot be read and counts them.
         follow_links: allow symbolic links that lead out of an image folder.
-        limit: at most so many images over all splits, in proportion; of `cluttered-digits`, how many to make.
+        limit: at most so many images over all splits, in proportion; of data made here, how many to make.
         cache: folder of decoded images; None is $ATTNSEARCH_CACHE, else the platform's cache folder.
 
     Raises:
@@ -132,7 +132,7 @@ def _prepared(
     def make(folder: Path | None) -> Prepared:
         pool = source.open()
         made = prepare(pool, name, options, skip_bad=skip_bad, folder=folder)
-        augment = source.augment or safe_augmentations(pool)
+        augment = safe_augmentations(pool) if source.augment is None else source.augment
         return Prepared({**made.meta, "augment": augment}, made.folder, made.arrays)
 
     prepared = fetch(key, make, cache)
@@ -154,6 +154,9 @@ def _find(name: str, options: Options, follow_links: bool, cache: Path) -> Sourc
     if name == "cluttered-digits":
         images, side = options.limit or digits.IMAGES, options.image_size or digits.CANVAS
         return digits.cluttered_source(name, images=images, side=side, seed=options.seed)
+    if name == "cued-digits":
+        images, side = options.limit or digits.CUED_IMAGES, options.image_size or digits.CUED_SIDE
+        return digits.cued_source(name, images=images, side=side, seed=options.seed)
     if name == "digits":
         return digits.digits_source(name)
     if name in cifar.LAYOUTS:

@@ -12,6 +12,7 @@ from typing import Any
 from attnsearch.blocks import registry
 from attnsearch.core.checks import positive, whole
 from attnsearch.core.choices import DESIGNS
+from attnsearch.core.convergence import LEAST_SEEDS, LONGER, Convergence
 from attnsearch.core.costs import Limit, read_limit
 from attnsearch.core.errors import BlockError, SpaceError, UsageError, did_you_mean, unknown
 from attnsearch.core.text import many
@@ -306,13 +307,42 @@ class _Reader:
             if not isinstance(change, dict):
                 self.problems.append((path, "expected a mapping with host and recipe"))
                 continue
-            self.known(change, ("host", "recipe"), path)
+            self.known(change, ("host", "recipe", "convergence", "control_widths"), path)
             found[str(data)] = {}
             if "host" in change:
                 found[str(data)]["host"] = self.host(change["host"], f"{path}.host")
             if "recipe" in change:
                 found[str(data)]["recipe"] = self.recipe(change["recipe"], f"{path}.recipe")
+            if "convergence" in change:
+                epochs = (found[str(data)].get("recipe") or {}).get("epochs", Recipe().epochs)
+                found[str(data)]["convergence"] = self.convergence(
+                    change["convergence"], epochs, f"{path}.convergence"
+                )
+            if "control_widths" in change:
+                widths = change["control_widths"]
+                self.host({"name": "resnet20", "widths": widths}, f"{path}.control_widths")
+                found[str(data)]["control_widths"] = tuple(widths) if isinstance(widths, list) else None
         return found
+
+    def convergence(self, given: Any, epochs: int, path: str) -> Convergence | None:
+        """What the baseline's errors were at the recipe's length and at a longer one."""
+        keys = ("errors", "long_epochs", "long_errors")
+        if not isinstance(given, dict) or set(given) != set(keys):
+            self.problems.append((path, f"expected a mapping with {', '.join(keys)}"))
+            return None
+        for key in ("errors", "long_errors"):
+            values = given[key]
+            if not isinstance(values, list) or len(values) < LEAST_SEEDS or not all(map(_is_number, values)):
+                self.problems.append(
+                    (f"{path}.{key}", f"expected errors in percent of {LEAST_SEEDS} seeds or more")
+                )
+                return None
+        if type(given["long_epochs"]) is not int or given["long_epochs"] < LONGER * epochs:
+            self.problems.append(
+                (f"{path}.long_epochs", f"expected {LONGER} times the {epochs} epochs or more")
+            )
+            return None
+        return Convergence(epochs, tuple(given["errors"]), given["long_epochs"], tuple(given["long_errors"]))
 
 
 def _recipe_problem(key: str, value: Any) -> str:

@@ -11,7 +11,12 @@
     neck: none
     limits: {params: 1.2x, macs: 60M}   # x: times the baseline
     recipe: {epochs: 12, lr: 0.1}       # see `trial.Recipe`
-    for_data: {cluttered-digits: {host: resnet8, recipe: {epochs: 6}}}
+    for_data:
+      cued-digits:                      # on this data set: another host, another recipe, and what was measured of them
+        host: resnet8
+        recipe: {epochs: 6}
+        convergence: {errors: [27.9, 28.3], long_epochs: 24, long_errors: [29.0, 28.6]}   # the baseline's, by seed
+        control_widths: [8, 16, 32]     # of the positive control, a narrower host
 
 Checking a file imports no torch: blocks and their options are read from syntax trees. Only `Space.sites`, which brings
 every option to its canonical form, imports the blocks named.
@@ -31,6 +36,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from attnsearch.core.convergence import Convergence
 from attnsearch.core.costs import Limit
 from attnsearch.core.errors import BlockError, SpaceError, UsageError, unknown
 from attnsearch.core.trial import Recipe
@@ -60,6 +66,12 @@ class Space:
     text: str = ""
     source: str = ""
     for_data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    convergence: Convergence | None = (
+        None  # of the recipe on the data set of `on`, where somebody measured it
+    )
+    control_widths: tuple[int, ...] | None = (
+        None  # of the positive control's host; half of the host's when None
+    )
 
     @cached_property
     def sites(self) -> dict[str, dict[str, tuple[Stage, ...] | Block]]:
@@ -183,8 +195,19 @@ class Space:
         host = change.get("host", self.host)
         choices = self.choices if host == self.host else _refit(self.choices, host)
         return replace(
-            self, host=host, choices=choices, recipe=replace(self.recipe, **change.get("recipe", {}))
+            self,
+            host=host,
+            choices=choices,
+            recipe=replace(self.recipe, **change.get("recipe", {})),
+            convergence=change.get("convergence"),
+            control_widths=change.get("control_widths"),
         )
+
+    def with_recipe(self, changes: Mapping[str, Any]) -> Space:
+        """The space with another recipe; what was measured of the old one is not known of it."""
+        recipe = replace(self.recipe, **changes)
+        kept = self.convergence if recipe == self.recipe else None
+        return replace(self, recipe=recipe, convergence=kept)
 
     def _canonical_option(self, site: str, candidate: Stage | Block) -> tuple[Stage, ...] | Block:
         if isinstance(candidate, Block):

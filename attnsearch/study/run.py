@@ -61,7 +61,7 @@ class Run:
     def __init__(self, space: Space, settings: Settings, observer: Observer) -> None:
         self.settings, self.observer = settings, observer
         self.space = space.on(settings.data)
-        self.space = replace(self.space, recipe=replace(self.space.recipe, **settings.recipe()))
+        self.space = self.space.with_recipe(settings.recipe())
         self.name = check_study_name(settings.study or self.space.name)
         self.limits: tuple[Limit, ...] = (*self.space.limits, *parse_limits(settings.budget))
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # (C, H, W) and classes of data sets that need not be opened (or downloaded) to be known.
 KNOWN_DATA = {
+    "cued-digits": ((3, 20, 20), 10),
     "cluttered-digits": ((3, 32, 32), 10),
     "digits": ((1, 8, 8), 10),
     "cifar10": ((3, 32, 32), 10),
