@@ -108,7 +108,9 @@ def _open_cued(images: int, side: int, seed: int) -> Pool:
     for stream, (split, rows) in enumerate(zip(SPLITS, split_three(kinds, seed), strict=True)):
         rng = np.random.default_rng([seed, stream])
         pixels[split], labels[split], shown = cue(ink[rows], kinds[rows], share[split], side, rng)
-        groups[split] = rows[shown]  # by the digit to name; the other one is no answer, in whatever split it was named
+        groups[split] = rows[
+            shown
+        ]  # by the digit to name; the other one is no answer, in whatever split it was named
     note = (
         "scikit-learn's handwritten digits, one red and one green; a strip of colour far from them says which to "
         "name; no digit image is in two splits"
@@ -116,7 +118,9 @@ def _open_cued(images: int, side: int, seed: int) -> Pool:
     return Pool(CLASSES, labels, in_memory(pixels), groups=groups, note=note)
 
 
-def cue(ink: Ints, kinds: Labels, images: int, side: int, rng: np.random.Generator) -> tuple[Pixels, Labels, Ints]:
+def cue(
+    ink: Ints, kinds: Labels, images: int, side: int, rng: np.random.Generator
+) -> tuple[Pixels, Labels, Ints]:
     """So many images (images, side, side, 3) from digits (N, 8, 8) of 0..16, the class and the digit of each.
 
     A strip of a tenth of the side along the upper edge, red in `CUED_RED` of a hundred images and green in the
