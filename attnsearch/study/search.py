@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -54,6 +55,7 @@ class SearchSchedule:
         self.sampler, self.sampler_name, self.sampler_reason = self._sampler(limits)
         self._exhausted = ""
         self._sure = False
+        self._assessed: tuple[int, front.Front] | None = None  # complete rows, and what they say
 
     def next(self) -> Task | None:
         done = counted(self.store)
@@ -74,8 +76,9 @@ class SearchSchedule:
             return None
         if self._last_block_is_due():
             return self._spare() or self._last_block()
-        # A front that is decided early leaves trials over: they look for a better one.
-        return self._confirm() or (self._propose() if self._sure and not self._exhausted else None)
+        # A front that is decided early leaves trials over, as do seeds that would be too many at once: they look for a
+        # better one.
+        return self._confirm() or (None if self._exhausted else self._propose())
 
     @property
     def ended(self) -> str:
@@ -128,7 +131,7 @@ class SearchSchedule:
         """When the trials left are what the last block takes, and are enough for the baseline and one arch."""
         if self.store.info.search.selected:
             return True
-        left = self.total - len(counted(self.store))
+        left = self._left()
         if not left >= 2 * REPORT_LEAST or not self._finalists(left):
             return False
         sure = sum(
@@ -140,14 +143,14 @@ class SearchSchedule:
         """A further seed for the least certain arch, while the trials left are more than whole seeds of the block."""
         if self.store.info.search.selected:
             return None
-        left = self.total - len(counted(self.store))
+        left = self._left()
         return self._confirm() if left % (1 + len(self._finalists(left))) else None
 
     def _last_block(self) -> Task | None:
         """The frozen archs, each once in every seed of a block that had no say in choosing them."""
         if not self.store.info.search.selected:
-            if any(row.state == "running" for row in self.store.results.values()):
-                return None  # what is running may still change the front
+            if any(row.state == "running" and row.role != "report" for row in self.store.results.values()):
+                return self._ahead()  # what is running may still change the front
             self._freeze()
         specs = {row.key: row.spec for row in self.store.results.values()}
         for repeat in self.store.info.search.report_repeats:
@@ -157,13 +160,32 @@ class SearchSchedule:
         self._select((), ())  # done; a resumed study with more trials may settle on other archs
         return None
 
+    def _ahead(self) -> Task | None:
+        """The baseline in seeds of the last block, which needs them whoever the finalists are: better than to wait."""
+        if not self.store.info.search.report_repeats:
+            self._select((), Repeats.REPORT.take(REPORT_LEAST, self._used()))
+        for repeat in self.store.info.search.report_repeats:
+            if not self._has(self.baseline.key, repeat):
+                return self._task(self.baseline, repeat, "report", protected=True)
+        return None
+
+    def _left(self) -> int:
+        """Trials that are left for the last block, those counted that it has begun with."""
+        search = self.store.info.search
+        ahead = () if search.selected else search.report_repeats
+        begun = sum(self._has(self.baseline.key, repeat) for repeat in ahead)
+        return self.total - len(counted(self.store)) + begun
+
+    def _used(self) -> set[int]:
+        return {repeat_of(row.seed) for row in self.store.results.values()}
+
     def _freeze(self) -> None:
         """Settle on the finalists, and on seeds for them and the baseline that nothing has used."""
-        left = self.total - len(counted(self.store))
+        left = self._left()
         archs = [self.baseline.key, *self._finalists(left)]
-        used = {repeat_of(row.seed) for row in self.store.results.values()}
-        fresh = Repeats.REPORT.take(left // len(archs), used)
-        self._select(tuple(archs), fresh)
+        ahead = self.store.info.search.report_repeats
+        fresh = Repeats.REPORT.take(left // len(archs) - len(ahead), {*self._used(), *ahead})
+        self._select(tuple(archs), (*ahead, *fresh))
 
     def _select(self, keys: tuple[str, ...], repeats: tuple[int, ...]) -> None:
         self.store.set_attrs(replace(self.store.info.search, selected=keys, report_repeats=repeats))
@@ -185,16 +207,27 @@ class SearchSchedule:
     def _standing(self) -> front.Front:
         """Every arch's place by the trainings that are done."""
         done = [row for row in counted(self.store) if row.state == "complete"]
-        return front.assess(front.candidates(done, [self.settings.costs[0]]), draws=DRAWS)
+        if self._assessed is None or self._assessed[0] != len(done):  # rows that are complete never change
+            standing = front.assess(front.candidates(done, [self.settings.costs[0]]), draws=DRAWS)
+            self._assessed = len(done), standing
+        return self._assessed[1]
 
     def _least_certain(self, rows: Sequence[TrialResult]) -> str | None:
-        """The arch whose place on the front is least certain for its number of seeds; None when all are decided."""
-        waiting = {row.key for row in rows if row.state == "running"}
+        """The arch whose place on the front is least certain for its number of seeds; None when all are decided.
+
+        Seeds that are still running count as run, and an arch gets no more of them at once than it has results: with
+        many workers the rest would be decided before they end.
+        """
         standing = self._standing()
         most = self.settings.seeds or self.total
         runs = {row.candidate.key: len(row.candidate.errors) for row in standing.standings}
-        tasks = [key for key, _ in front.next_cells(standing, len(waiting) + 1)]
-        return next((key for key in tasks if key not in waiting and runs[key] <= most), None)
+        running = Counter(row.key for row in rows if row.state == "running" and row.key in runs)
+        turns: Counter[str] = Counter()
+        for key, _ in front.next_cells(standing, running.total() + len(runs)):
+            turns[key] += 1
+            if turns[key] > running[key] and running[key] < runs[key] <= most:
+                return key
+        return None
 
     def _task(self, arch: Arch, repeat: int, role: Role, protected: bool = False) -> Task:
         return Task(arch, self._seed(repeat), role, protected, choice=self.space.choice(arch))
