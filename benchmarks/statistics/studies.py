@@ -17,10 +17,12 @@ from optuna.trial import TrialState
 
 from attnsearch.core.errors import Exhausted
 from attnsearch.core.settings import Settings
+from attnsearch.core.study_info import StudyInfo
 from attnsearch.core.trial import Role, TrialResult
 from attnsearch.cost.cost_table import CostTable
 from attnsearch.space.arch import Arch
 from attnsearch.space.space import Space, load_space
+from attnsearch.store.study_store import HasAttrs
 from attnsearch.study.search import SearchSchedule
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -76,11 +78,13 @@ class Store:
         }
         self._ids: dict[int, int] = {}
 
-    def get_attr(self, key: str) -> Any:
-        return self.kept.get(key)
+    @property
+    def info(self) -> StudyInfo:
+        return StudyInfo.from_attrs(self.kept)
 
-    def set_attrs(self, **attrs: Any) -> None:
-        self.kept.update(attrs)
+    def set_attrs(self, *parts: HasAttrs) -> None:
+        for part in parts:
+            self.kept.update(part.to_attrs())
 
     def ask(self, sampler: Any) -> tuple[int, dict[str, str]]:
         if sampler.exhausted(self.study):
