@@ -9,6 +9,7 @@ import pytest
 
 import attnsearch
 from attnsearch.core.errors import UsageError
+from attnsearch.core.study_info import TestResult
 from attnsearch.report import as_json, build
 from attnsearch.report.summary import ledger
 from attnsearch.report.test_result import final_table as table_of
@@ -68,7 +69,7 @@ def test_the_front_and_the_baseline_are_tested_once_and_the_ledger_says_so(study
 
     record = open_study("s", out=study).record
     assert len(as_json(build(record))["tables"]["test"]["rows"]) == 2
-    assert ledger(record.facts["test"]).startswith("opened once: ")
+    assert ledger(record.info.test.openings).startswith("opened once: ")
 
 
 def test_other_archs_are_a_second_opening_and_the_user_is_told(study, monkeypatch):
@@ -95,8 +96,8 @@ def test_an_opening_that_broke_off_still_counts(study, monkeypatch):
 
 def test_the_interval_takes_in_seeds_and_images():
     errors = {"a": {"val": [9.0, 11.0], "test": [10.0, 12.0]}, "b": {"val": [5.0, 7.0], "test": [8.0, 10.0]}}
-    entry = {"archs": {"a": "plain", "b": "se"}, "seeds": [1, 2], "errors": errors, "frozen": "f"}
-    table = table_of([{**entry, "val_images": 400, "test_images": 900}])
+    archs = {"a": "plain", "b": "se"}
+    table = table_of([TestResult(1, "f", archs, (1, 2), errors=errors, val_images=400, test_images=900)])
     _, seeds, test, _, gap = table.rows[0]
     # by hand: pooled sd sqrt(2) on 2 degrees of freedom, t = 4.3027; share .11 of 900 images
     half = math.sqrt(4.30265**2 * 2 / 2 + 1.96**2 * 1e4 * 0.11 * 0.89 / 900)

@@ -31,6 +31,13 @@ from attnsearch.report.verdicts import Judged
 ARCHS = {"plain": 40_000_000, "se": 44_000_000, "all stages cbam": 50_000_000}
 # errors in percent by role and seed
 SEARCH = {"plain": (12.0, 13.0, 14.0), "se": (11.0,), "all stages cbam": (13.0,)}
+OPENING = {
+    "opening": 1,
+    "frozen": "f00",
+    "archs": {"k": "se"},
+    "seeds": [1],
+    "opened": "2026-01-01T00:00:00Z",
+}
 FRESH = {"plain": (12.0, 14.0), "se": (12.0, 12.0)}
 
 
@@ -140,7 +147,6 @@ def test_counts_say_where_every_trial_went():
         trial("b", 0, None, state="failed", reason="oom: 2 GB wanted"),
         trial("c", 0, None, state="failed", reason="nan: loss in epoch 2"),
         trial("d", 0, None, state="stopped", reason="beaten", curve=trial("d", 0, 1.0).curve[:2]),
-        trial("e", 0, None, state="over_limit", reason="macs over 60M"),
         trial("f", 0, None, state="running"),
         trial("g", 0, math.inf),
         trial("h", 0, None, state="failed", reason="killed by signal 9", lost=True),
@@ -151,7 +157,7 @@ def test_counts_say_where_every_trial_went():
     assert (counts.archs, counts.trainings, counts.repeats, counts.audited) == (3, 9, 6, 2)
     assert counts.stopped == {2: 1}
     assert counts.failed == {"oom": 2, "nan": 1, "no reason recorded": 1}
-    assert (counts.over_limit, counts.running, counts.lost) == (1, 1, 1)
+    assert (counts.running, counts.lost) == (1, 1)
 
 
 def test_a_study_without_a_finished_trial_says_why():
@@ -361,11 +367,11 @@ def test_the_share_of_false_stops_has_an_exact_interval():
 
 
 def test_facts_of_the_study_are_told():
-    facts = dict(summary.facts(reports.build(record(test=[{"at": "2026-01-01", "error": 3.5}]))))
+    facts = dict(summary.facts(reports.build(record(test=[OPENING]))))
     assert facts["archs and trials"].startswith(
         "12 archs in the space; 2 over budget and never trained; 3 archs"
     )
-    assert facts["test split"] == "opened once: at 2026-01-01, error 3.5"
+    assert facts["test split"] == "opened once: 2026-01-01T00:00:00Z, 1 arch frozen as f00"
     assert facts["why it ended"] == "9 of 9 trials done"
     assert "1,000 train, 300 val, 400 test" in facts["data"]
 

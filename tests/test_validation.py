@@ -78,7 +78,7 @@ def test_an_untrusted_proxy_stops_nothing_and_marks_every_table(study, tmp_path)
     study(inverted)
     record = audit(tmp_path).record
     assert record.facts["audit"]["verdict"] == "do not trust"
-    assert audit_label(record.facts) == "proxy audit: do not trust"
+    assert audit_label(record.info) == "proxy audit: do not trust"
     watcher = Notes()
     again = run(tmp_path, resume=True, observer=watcher, trials=14)
     assert any("no training is stopped early" in said for said in watcher.said)

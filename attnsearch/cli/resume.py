@@ -27,7 +27,7 @@ def resume(
     from attnsearch.study.study import open_study
 
     opened = open_study(study, storage, out=out)
-    arguments = run_arguments(opened.name, str(opened.record.facts.get("command", "")))
+    arguments = run_arguments(opened.name, opened.record.info.run.command or "")
     arguments += [
         "--study",
         opened.name,

@@ -14,11 +14,14 @@ class CostInfo:
     """What a column of numbers says.
 
     Args:
+        title: what it is called in a heading; convention: how it is counted, where the title does not say it.
         unit: stands behind a value. better: the direction of progress.
         limitable: counted before training, for every arch of a space; may be an axis and have a limit.
     """
 
     name: str
+    title: str
+    convention: str
     unit: str
     better: Literal["lower", "higher"]
     description: str
@@ -28,26 +31,75 @@ class CostInfo:
 COSTS: dict[str, CostInfo] = {
     info.name: info
     for info in (
-        CostInfo("params", "parameters", "lower", "Elements of all parameters; buffers are left out."),
+        CostInfo(
+            "params",
+            "parameters",
+            "",
+            "parameters",
+            "lower",
+            "Elements of all parameters; buffers are left out.",
+        ),
         CostInfo(
             "macs",
+            "MACs",
+            "1 multiply-add = 1",
             "multiply-adds",
             "lower",
             "Products of convolutions and matrices; 1 multiply-add is 1 MAC.",
         ),
-        CostInfo("flops", "operations", "lower", "2 x MACs + element-wise work, one operation per element."),
-        CostInfo("activations", "elements", "lower", "Output elements of convolutions and matrix products."),
-        CostInfo("bytes_moved", "bytes", "lower", "Bytes that every operation reads and writes, none fused."),
         CostInfo(
-            "fvcore", "fvcore flops", "lower", "FlopCountAnalysis.total(); 1 MAC is 1 fvcore flop.", False
+            "flops",
+            "FLOPs",
+            "2 x MACs + element-wise",
+            "operations",
+            "lower",
+            "2 x MACs + element-wise work, one operation per element.",
         ),
         CostInfo(
-            "latency_ms", "ms", "lower", "Median time of one forward pass, measured on a device.", False
+            "activations",
+            "activations",
+            "elements",
+            "elements",
+            "lower",
+            "Output elements of convolutions and matrix products.",
         ),
-        CostInfo("memory_mb", "MB", "lower", "Peak memory of one pass; 1 MB is 10^6 bytes.", False),
+        CostInfo(
+            "bytes_moved",
+            "bytes moved",
+            "no operation fused",
+            "bytes",
+            "lower",
+            "Bytes that every operation reads and writes, none fused.",
+        ),
+        CostInfo(
+            "fvcore",
+            "fvcore total",
+            "its own convention",
+            "fvcore flops",
+            "lower",
+            "FlopCountAnalysis.total(); 1 MAC is 1 fvcore flop.",
+            limitable=False,
+        ),
+        CostInfo(
+            "latency_ms",
+            "latency",
+            "ms",
+            "ms",
+            "lower",
+            "Median time of one forward pass, measured on a device.",
+            limitable=False,
+        ),
+        CostInfo(
+            "memory_mb",
+            "memory",
+            "MB",
+            "MB",
+            "lower",
+            "Peak memory of one pass; 1 MB is 10^6 bytes.",
+            limitable=False,
+        ),
     )
 }
-
 LIMITED = tuple(name for name, info in COSTS.items() if info.limitable)
 
 

@@ -306,6 +306,26 @@ class StudyInfo:
         return self.run.recipe or Recipe()
 
     @property
+    def images(self) -> DataInfo:
+        """The images; of a study that does not say, ones without a name."""
+        return self.data or DataInfo("")
+
+    @property
+    def design_kind(self) -> str:
+        """loo, add, swap or factorial; empty for a search."""
+        return self.design.kind if self.design else ""
+
+    @property
+    def verdict_on_proxy(self) -> str:
+        """What an audit found of the short training; empty where there was none."""
+        return self.audit.verdict if self.audit else ""
+
+    @property
+    def variants(self) -> Mapping[str, str]:
+        """Names of a design's variants by key."""
+        return self.design.variants if self.design else {}
+
+    @property
     def controls(self) -> Mapping[str, str]:
         """The controls of the design by key, with what each is."""
         return self.design.controls if self.design else {}

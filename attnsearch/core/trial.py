@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-State = Literal["running", "complete", "stopped", "failed", "over_limit"]
+State = Literal["running", "complete", "stopped", "failed"]
 Role = Literal["search", "confirm", "report", "design", "audit"]
 
 
@@ -76,7 +76,7 @@ class TrialResult:
         error: validation error after the last epoch in percent; None unless complete.
         costs: unit-named numbers counted before training (`params`, `macs`, `flops`, ...).
         curve: one entry per epoch that ran.
-        reason: one sentence when the state is failed, stopped or over_limit.
+        reason: one sentence when the state is failed or stopped.
         role: what the trial was for; only `search` trials may choose, only others may claim.
         protected: never stopped at a rung.
         attempt: how often this training was begun before and taken down with its run or worker.

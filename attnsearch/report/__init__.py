@@ -62,7 +62,7 @@ def texts(report: Report) -> list[tuple[str, str | bytes]]:
         ("front.md", markdown.render(report)),
         ("front.tex", latex.render(report)),
         ("report.json", json.render(report)),
-        *([("space.yaml", str(space))] if (space := report.facts.get("space_text")) else []),
+        *([("space.yaml", str(space))] if (space := report.info.space.text) else []),
         ("provenance.json", provenance.render(report)),
     ]
 

@@ -7,26 +7,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any
 
-from attnsearch.core.study_info import StudyRecord
+from attnsearch.core.costs import COSTS
+from attnsearch.core.study_info import StudyInfo, StudyRecord
 from attnsearch.core.trial import TrialResult
 from attnsearch.report.table import Estimate
 from attnsearch.statistics.front import Candidate, Front, Standing, assess, beside, next_cells
 
 NOT_AUDITED = "proxy not audited"
 PROMISING = ("gain", "equivalent", "identical", "no evidence")  # verdicts that leave a variant a chance
-
-# What a cost is called and by what convention it is counted. A cost that is not here is called by its
-# own name with the unit that the study recorded for it.
-_COSTS = {
-    "params": ("parameters", ""),
-    "macs": ("MACs", "1 multiply-add = 1"),
-    "flops": ("FLOPs", "2 x MACs + element-wise"),
-    "activations": ("activations", "elements"),
-    "fvcore": ("fvcore total", "its own convention"),
-    "bytes_moved": ("bytes moved", "no operation fused"),
-}
 
 NEXT = 10  # trainings that are looked ahead to what is undecided
 
@@ -95,7 +84,6 @@ class Counts:
     audited: int  # trainings of the proxy's audit that reached their end
     running: int
     stopped: Mapping[int, int]  # epoch -> trials stopped after it
-    over_limit: int
     failed: Mapping[str, int]  # reason -> trials
     lost: int  # ended by the death of their worker or run; their cells are run again
 
@@ -112,9 +100,8 @@ def finished(trial: TrialResult) -> bool:
 
 def proxy_epochs(record: StudyRecord) -> int:
     """Length of the proxy; runs of another length (the audit's) stand in no mean."""
-    said = (record.facts.get("recipe") or {}).get("epochs")
-    if said:
-        return int(said)
+    if record.info.run.recipe is not None:
+        return record.info.run.recipe.epochs
     lengths = Counter(trial.epochs for trial in record.trials if trial.role != "audit")
     return lengths.most_common(1)[0][0] if lengths else 0
 
@@ -126,32 +113,28 @@ def median_curve(record: StudyRecord, key: str, epochs: int) -> list[float]:
     return [median(run[epoch].val_error for run in runs) for epoch in range(length)]
 
 
-def cost_axes(facts: Mapping[str, Any], trials: Sequence[TrialResult]) -> tuple[str, ...]:
+def cost_axes(info: StudyInfo, trials: Sequence[TrialResult]) -> tuple[str, ...]:
     """Names of the front's costs, the plotted one first; MACs where the study does not say."""
-    said = facts.get("costs_chosen") or ([facts["cost"]] if facts.get("cost") else [])
     known = list(trials[0].costs)
-    return tuple(said) or ("macs",) if "macs" in known or not known else tuple(said) or (known[0],)
+    return info.costs.axes or (("macs",) if "macs" in known or not known else (known[0],))
 
 
-def audit_label(facts: Mapping[str, Any]) -> str:
-    """What `validate` said of the proxy; stands in every table's heading."""
-    audit = facts.get("audit")
-    return f"proxy audit: {audit['verdict']}" if audit else NOT_AUDITED
+def audit_label(info: StudyInfo) -> str:
+    """The verdict of `validate` on the proxy; stands in every table's heading."""
+    return f"proxy audit: {info.verdict_on_proxy}" if info.audit else NOT_AUDITED
 
 
-def cost_title(name: str, facts: Mapping[str, Any]) -> str:
-    """A cost's heading: its name, then its unit or convention."""
-    if name in _COSTS:
-        said, convention = _COSTS[name]
-    else:
-        said, convention = cost_name(name), ((facts.get("units") or {}).get(name) or {}).get("unit", "")
-    return f"{said} ({convention})" if convention and not said.endswith(convention) else said
+def cost_title(name: str, info: StudyInfo) -> str:
+    """A cost's heading: its name, then its convention, or the unit that the study recorded for it."""
+    title = cost_name(name)
+    convention = COSTS[name].convention if name in COSTS else info.costs.units.get(name, {}).get("unit", "")
+    return f"{title} ({convention})" if convention and not title.endswith(convention) else title
 
 
 def cost_name(name: str) -> str:
     """A cost as it is called in a sentence."""
     return (
-        _COSTS[name][0] if name in _COSTS else name.removesuffix("_ms").removesuffix("_mb").replace("_", " ")
+        COSTS[name].title if name in COSTS else name.removesuffix("_ms").removesuffix("_mb").replace("_", " ")
     )
 
 
@@ -163,15 +146,14 @@ def count(record: StudyRecord) -> Counts:
     cells = {(trial.key, trial.epochs) for trial in done}
     failed = Counter(kind(trial) for trial in trials if failure(trial) and not trial.lost)
     return Counts(
-        size=record.facts.get("size"),
-        over_budget=record.facts.get("over_budget"),
+        size=record.info.space.size,
+        over_budget=record.info.costs.over_limits,
         archs=len({trial.key for trial in done}),
         trainings=len(done),
         repeats=len(done) - len(cells),
         audited=len(ended) - len(done),
         running=sum(trial.state == "running" for trial in trials),
         stopped=dict(sorted(Counter(len(t.curve) for t in trials if t.state == "stopped").items())),
-        over_limit=sum(trial.state == "over_limit" for trial in trials),
         failed=dict(failed.most_common()),
         lost=sum(trial.lost for trial in trials),
     )
@@ -192,7 +174,6 @@ def nothing_finished(record: StudyRecord, counts: Counts) -> str:
     parts = [
         counts.failures(),
         f"{stopped} stopped early" if stopped else "",
-        f"{counts.over_limit} over the limits" if counts.over_limit else "",
         f"{counts.lost} lost with their worker" if counts.lost else "",
         f"{counts.running} running" if counts.running else "",
     ]
@@ -209,8 +190,8 @@ def arch_rows(
 ) -> tuple[ArchRow, ...]:
     """One row per arch trained to the end, by rising cost; `over` are the differences from the baseline."""
     first = {trial.key: trial for trial in reversed(done)}
-    key = record.facts.get("baseline")
-    roles = record.facts.get("controls") or {}
+    key = record.info.space.baseline
+    roles = record.info.controls
     plain = next((row for row in front.standings if row.candidate.key == key), None)
     unit = plain.candidate.costs[0] if plain else 0.0
     best = tied_with_least(front)

@@ -169,8 +169,8 @@ def _hours(seconds: float) -> str:
 
 def untouched(report: Report) -> str:
     """What of the question the design does not ask: combinations by its nature, options that no variant has."""
-    sites = report.facts.get("sites") or {}
-    kind = (report.facts.get("design") or {}).get("kind", "")
+    sites = report.info.space.sites
+    kind = report.info.design_kind
     tried: dict[str, set[str]] = {}
     for trial in report.record.trials:
         for site, option in trial.sites.items():
@@ -258,7 +258,7 @@ def _top(judged: Judged, variants: Sequence[Verdict], cost: str) -> list[Tile]:
 
 
 def _shared(report: Report) -> str:
-    split = (report.facts.get("recipe") or {}).get("resplit")
+    split = report.info.recipe.resplit
     own = "; every block has its own split into training and validation images" if split else ""
     return (
         "layers that they share begin alike, and the images come in the same order with the same augmentation"
@@ -268,8 +268,8 @@ def _shared(report: Report) -> str:
 
 def words(report: Report, judged: Judged) -> list[tuple[str, str]]:
     """What only the page of a design has to explain, with this study's own names."""
-    sites = ", ".join((report.facts.get("sites") or {}).keys())
-    host = report.facts.get("host") or "the network"
+    sites = ", ".join(report.info.space.sites.keys())
+    host = report.info.space.host or "the network"
     present = {row.control for row in judged.rows.values() if row.control}
     return [
         ("host", f"the network that blocks are put into, here {host}"),

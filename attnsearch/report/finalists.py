@@ -19,10 +19,10 @@ IMAGES = {
 
 def last_block(record: StudyRecord, epochs: int) -> Analysis | None:
     """The analysis of a search's last block of seeds, variants by key; None where there is none."""
-    seed = int(record.facts.get("seed") or 0)
-    seeds = [trial_seed(seed, repeat) for repeat in record.facts.get("report_blocks") or ()]
+    seed = record.info.run.seed
+    seeds = [trial_seed(seed, repeat) for repeat in record.info.search.report_repeats]
     trials = [trial for trial in record.trials if trial.epochs == epochs]
-    baseline, margin = str(record.facts.get("baseline")), record.facts.get("margin")
+    baseline, margin = str(record.info.space.baseline), record.info.run.margin
     return judge_finalists(trials, baseline, seeds, margin=margin)
 
 
@@ -62,7 +62,7 @@ def verdict_sentence(verdict: Verdict, label: str) -> str:
 
 def basis(analysis: Analysis, record: StudyRecord) -> str:
     """Why the verdicts hold although a search chose the archs."""
-    images = IMAGES.get(str(record.facts.get("confirmed_on")), "")
+    images = IMAGES.get(record.info.search.confirmed_on, "")
     return (
         f"The verdict rests on the last {many(analysis.blocks, 'seed')} alone, run after the "
         f"{many(len(analysis.verdicts), 'finalist')} had been chosen{f', {images}' if images else ''}."

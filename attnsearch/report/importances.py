@@ -56,7 +56,7 @@ def importances(record: StudyRecord, *, seed: int = 0) -> list[Importance]:
     Raises:
         NoResultError: fewer than 20 finished trials, or fewer than two sites that changed.
     """
-    sites: Sites = record.facts.get("sites") or {}
+    sites: Sites = record.info.space.sites
     done = [
         trial
         for trial in record.trials

@@ -74,7 +74,7 @@ def pareto(report: Report) -> Picture:
             _points(axes, [report.baseline], "s", INK, True, "baseline")
         if report.verdicts is None:  # a line through means that no verdict tells apart would say too much
             _staircase(axes, [row for row in report.rows if row.standing.observed])
-        axes.set_xlabel(cost_title(report.cost, report.facts))
+        axes.set_xlabel(cost_title(report.cost, report.info))
         axes.set_ylabel("validation error (%)")
         axes.xaxis.set_major_formatter(lambda value, _: quantity(value))
         _frame_y(axes, [row.standing.mean for row in report.rows if row.shown or row.baseline])
@@ -83,7 +83,7 @@ def pareto(report: Report) -> Picture:
 
     listed = [row for row in report.rows if row.listed]
     alt = (
-        f"Scatter of {many(len(report.rows), 'arch')}: error against {cost_title(report.cost, report.facts)}; "
+        f"Scatter of {many(len(report.rows), 'arch')}: error against {cost_title(report.cost, report.info)}; "
         + "; ".join(f"{row.number} {row.label} at {row.standing.mean:.2f} %" for row in listed)
     )
     caption = (

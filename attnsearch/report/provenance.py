@@ -27,7 +27,7 @@ def values(report: Report) -> dict[str, Any]:
         seeds.setdefault(trial.role, set()).add(trial.seed)
     return {
         "study": report.record.name,
-        "facts": dict(report.facts),
+        "facts": dict(report.record.facts),
         "proxy": report.audit,
         "trials": {
             "count": len(report.record.trials),

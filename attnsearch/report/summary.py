@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attnsearch.core.checks import masked
+from attnsearch.core.study_info import DataInfo, StudyInfo, TestResult
 from attnsearch.core.text import many
 from attnsearch.report import design, finalists, warnings
 from attnsearch.report.archs import NOT_AUDITED, STATUSES, ArchRow, Counts, cost_name
@@ -36,7 +37,7 @@ def answer(report: Report) -> tuple[str, ...]:
             undecided(report),
         ]
         found.append(noise(report))
-    return tuple(line for line in (*found, proxy(report), audited(report.facts)) if line)
+    return tuple(line for line in (*found, proxy(report), audited(report.info)) if line)
 
 
 def verdicts(report: Report) -> list[str]:
@@ -144,7 +145,7 @@ def _arch_tiles(report: Report, row: ArchRow) -> list[Tile]:
     ratio = "" if row.ratio is None else f"{row.ratio:.3f} x the baseline's"
     name = f"least error of {_rivals(report, row)}"
     price = f"{quantity(row.standing.candidate.costs[0])} {cost_name(report.cost)}"
-    detail = f"in {report.facts.get('host') or 'the host'}; no. {row.number} in tables and pictures"
+    detail = f"in {report.info.space.host or 'the host'}; no. {row.number} in tables and pictures"
     return [
         Tile(name, row.label, detail, tuple(row.label.split(" | ")), wide=True),
         Tile("validation error", estimate(row.error), f"{_which_seeds(row)}, ± half the 95 % interval"),
@@ -155,8 +156,8 @@ def _arch_tiles(report: Report, row: ArchRow) -> list[Tile]:
 
 
 def _proxy_tile(report: Report) -> Tile:
-    data = report.facts.get("data") or {}
-    where = f"{data['name']}; " if data.get("name") else ""
+    data = report.info.images
+    where = f"{data.name}; " if data.name else ""
     return Tile(
         "the proxy", _proxy_length(report), f"{where}{report.audit}: longer training may rank otherwise"
     )
@@ -164,29 +165,28 @@ def _proxy_tile(report: Report) -> Tile:
 
 def _proxy_length(report: Report) -> str:
     """`6 epochs of 5,600 images`."""
-    recipe, data = report.facts.get("recipe") or {}, report.facts.get("data") or {}
-    images = recipe.get("train_images") or data.get("train")
-    seen = f" of {images:,} images" if isinstance(images, int) else ""
+    images = report.info.recipe.train_images or report.info.images.train
+    seen = f" of {images:,} images" if images else ""
     return f"{many(report.epochs, 'epoch')}{seen}"
 
 
 def _setting_tile(report: Report) -> Tile:
     """On what, how and where it was trained; the facts at the page's end have the rest."""
-    given, recipe = report.facts.get("data") or {}, report.facts.get("recipe") or {}
-    image = given.get("image")
-    sides = "x".join(map(str, image)) + " images" if isinstance(image, list | tuple) else ""
-    known = {name: recipe[name] for name in ("optimizer", "lr", "batch_size") if name in recipe}
-    augment = recipe.get("augment")
+    data, recipe = report.info.images, report.info.run.recipe
+    sides = "x".join(map(str, data.image)) + " images" if data.image else ""
+    names = ("optimizer", "lr", "batch_size") if recipe else ()
+    known = {name: getattr(recipe, name) for name in names}
+    augment = recipe.augment if recipe else None
     parts = (
-        str(report.facts.get("host") or ""),
+        str(report.info.space.host or ""),
         _flat(known).replace("_", " "),
         f"augmentation {_flat(augment) or 'none'}"
         if augment is not None
         else "augmentation the data set's own",
         "; ".join(devices(report)),
-        f"test split {ledger(report.facts.get('test') or ()).split(':')[0]}",
+        f"test split {ledger(report.info.test.openings).split(':')[0]}",
     )
-    what = ", ".join(filter(None, (_classes(given.get("classes")).split(" (")[0], sides)))
+    what = ", ".join(filter(None, (_classes(data.classes).split(" (")[0], sides)))
     return Tile("the setting", what or "not recorded", "; ".join(filter(None, parts)), wide=True)
 
 
@@ -262,18 +262,18 @@ def noise(report: Report) -> str:
 
 
 def proxy(report: Report) -> str:
-    data = report.facts.get("data") or {}
-    where = f" of {data['name']}" if data.get("name") else ""
+    data = report.info.images
+    where = f" of {data.name}" if data.name else ""
     return (
         f"Every number is from a short proxy: {_proxy_length(report)}{where}, {report.audit}. "
         "Blocks that start slowly (sigmoid gates begin near 0.5) may rank otherwise after a longer training."
     )
 
 
-def audited(facts: Mapping[str, Any]) -> str:
+def audited(info: StudyInfo) -> str:
     """What the audit of the proxy found, beside its verdict."""
-    audit = facts.get("audit")
-    if not audit or "partial_interval" not in audit:
+    audit = info.audit.values if info.audit else {}
+    if "partial_interval" not in audit:
         return ""
     low, high = audit["partial_interval"]
     alone = " It does not beat ranking by cost alone." if low <= 0 else ""
@@ -318,26 +318,26 @@ def versions(report: Report) -> list[str]:
 
 def facts(report: Report) -> tuple[tuple[str, str], ...]:
     """Name and text of everything needed to judge or repeat the study."""
-    given = report.facts
+    info, run = report.info, report.info.run
     found = [
-        ("question", given.get("question")),
-        ("space", given.get("space")),
-        ("host", _flat(given.get("host"))),
-        ("limits", _flat(given.get("limits"))),
+        ("question", info.space.question),
+        ("space", info.space.name),
+        ("host", info.space.host),
+        ("limits", _flat(info.costs.limits)),
         ("archs and trials", where_trials_went(report.counts)),
         ("why it ended", ended(report)),
-        ("sampler", given.get("sampler")),
-        ("pruner", given.get("pruner")),
-        ("design", _flat(given.get("design"))),
-        ("recipe", _flat(given.get("recipe"))),
-        ("data", data(given.get("data") or {})),
-        ("device", "; ".join(devices(report)) or _flat(given.get("device"))),
-        ("machine", given.get("machine")),
-        ("proxy audit", _flat(given.get("audit")) or NOT_AUDITED),
-        ("test split", ledger(given.get("test") or ())),
-        ("versions", _flat(given.get("versions"))),
-        ("started", given.get("started")),
-        ("command", given.get("command")),
+        ("sampler", info.search.sampler),
+        ("pruner", info.search.pruner),
+        ("design", _flat(info.design.to_attrs()["design"]) if info.design else ""),
+        ("recipe", _flat(run.recipe.to_dict()) if run.recipe else ""),
+        ("data", data(info.images)),
+        ("device", "; ".join(devices(report)) or run.device),
+        ("machine", run.machine),
+        ("proxy audit", _flat(info.audit.values) if info.audit else NOT_AUDITED),
+        ("test split", ledger(info.test.openings)),
+        ("versions", _flat(run.versions)),
+        ("started", run.started),
+        ("command", run.command),
     ]
     return tuple((name, masked(str(value))) for name, value in found if value not in (None, "", {}, []))
 
@@ -349,7 +349,7 @@ def _over_budget(count: int | None) -> str:
 
 
 def ended(report: Report) -> str:
-    said = str(report.facts.get("ended") or "").rstrip(".")
+    said = str(report.info.run.ended or "").rstrip(".")
     return said or ("still running" if report.counts.running else "not recorded")
 
 
@@ -364,7 +364,6 @@ def where_trials_went(counts: Counts) -> str:
         f"({counts.repeats:,} of them further seeds)",
         f"{many(counts.audited, 'training')} of the proxy's audit" if counts.audited else "",
         f"{stopped:,} stopped early ({at})" if stopped else "none stopped early",
-        f"{counts.over_limit:,} refused by a limit" if counts.over_limit else "",
         counts.failures() or "none failed",
         f"{counts.lost:,} lost with their worker and run again" if counts.lost else "",
         f"{counts.running:,} running" if counts.running else "",
@@ -372,18 +371,16 @@ def where_trials_went(counts: Counts) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def data(given: Mapping[str, Any]) -> str:
-    sizes = [
-        f"{given[part]:,} {part}" for part in ("train", "val", "test") if isinstance(given.get(part), int)
-    ]
-    image = given.get("image")
+def data(info: DataInfo) -> str:
+    counts = {"train": info.train, "val": info.val, "test": info.test}
+    sizes = [f"{count:,} {part}" for part, count in counts.items() if count is not None]
     parts = [
-        str(given.get("name", "")),
-        _classes(given.get("classes")),
-        "images " + "x".join(str(side) for side in image) if isinstance(image, list | tuple) else "",
+        info.name,
+        _classes(info.classes),
+        "images " + "x".join(map(str, info.image)) if info.image else "",
         "images: " + ", ".join(sizes) if sizes else "",
-        f"fingerprint {given['fingerprint']}" if given.get("fingerprint") else "",
-        str(given.get("note", "")),
+        f"fingerprint {info.fingerprint}" if info.fingerprint else "",
+        info.note,
     ]
     return "; ".join(part for part in parts if part)
 
@@ -395,7 +392,7 @@ def _classes(given: Sequence[str] | None) -> str:
     return f"{len(given)} classes" + (f" ({', '.join(map(str, given))})" if len(given) <= 12 else "")
 
 
-def ledger(entries: Any) -> str:
+def ledger(entries: Sequence[TestResult]) -> str:
     """How often the test split has been opened; each opening makes the next less of a test."""
     count = len(entries)
     if not count:
@@ -404,11 +401,9 @@ def ledger(entries: Any) -> str:
     return f"opened {times}: " + "; ".join(_opening(entry) for entry in entries)
 
 
-def _opening(entry: Any) -> str:
-    """When, and for which frozen archs; their errors stand in a table of their own."""
-    if not isinstance(entry, Mapping) or "frozen" not in entry:
-        return _flat(entry)
-    return f"{entry.get('opened')}, {many(len(entry['archs']), 'arch')} frozen as {entry['frozen']}"
+def _opening(entry: TestResult) -> str:
+    """When, and for which archs; their errors stand in a table of their own."""
+    return f"{entry.opened}, {many(len(entry.archs), 'arch')} frozen as {entry.digest}"
 
 
 def estimate(value: Estimate, unit: str = " %") -> str:

@@ -6,13 +6,13 @@ build(record) -> Report
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnsearch.core.errors import NoResultError
-from attnsearch.core.study_info import StudyRecord
+from attnsearch.core.study_info import StudyInfo, StudyRecord
 from attnsearch.core.text import many
 from attnsearch.report.archs import (
     ArchRow,
@@ -84,8 +84,8 @@ class Report:
     stops: Table | None = None
 
     @property
-    def facts(self) -> Mapping[str, Any]:
-        return self.record.facts
+    def info(self) -> StudyInfo:
+        return self.record.info
 
     @property
     def baseline(self) -> ArchRow | None:
@@ -93,7 +93,7 @@ class Report:
 
     @property
     def audit(self) -> str:
-        return audit_label(self.facts)
+        return audit_label(self.info)
 
     @cached_property
     def final(self) -> Analysis | None:
@@ -107,7 +107,7 @@ class Report:
 
     def main(self) -> tuple[Table, ...]:
         """The tables that answer the question."""
-        wanted = (self.verdicts, self.effects, self.front, final_table(self.facts.get("test") or ()))
+        wanted = (self.verdicts, self.effects, self.front, final_table(self.info.test.openings))
         return tuple(table for table in wanted if table is not None)
 
     def tables(self) -> tuple[Table, ...]:
@@ -122,12 +122,12 @@ def build(record: StudyRecord) -> Report:
     done = [trial for trial in record.trials if finished(trial) and trial.epochs == epochs]
     if not done:
         raise NoResultError(nothing_finished(record, counts))
-    axes = cost_axes(record.facts, done)
-    roles = record.facts.get("controls") or {}
+    axes = cost_axes(record.info, done)
+    roles = record.info.controls
     archs = candidates(done, axes)
     standing = assess([arch for arch in archs if arch.key not in roles])  # a control is no rival
     controls = [arch for arch in archs if arch.key in roles]
-    over = over_baseline(standing, record.facts.get("baseline"))
+    over = over_baseline(standing, record.info.space.baseline)
     rows = arch_rows(record, standing, controls, done, over)
     judged = judge(record, rows, epochs)
     if isinstance(judged, Judged):
@@ -190,14 +190,14 @@ def _arch_table(
         Column(
             "over_baseline_points", OVER_TITLE, "estimate", signed=True, note=over_note, short="over base"
         ),
-        Column(cost, cost_title(cost, record.facts), "quantity", short=cost_name(cost)),
+        Column(cost, cost_title(cost, record.info), "quantity", short=cost_name(cost)),
         Column("ratio", "x baseline", "number", 3, short="x base"),
         # Beside verdicts a second judgement of one arch at a time would only contradict them.
         Column("p_front", "P(front)", "probability", wide=design, note=P_FRONT),
         Column("status", "verdict" if design else "status"),
         Column("search_error_pct", "search value (%)", "number", wide=True),
         Column("optimism_points", "optimism (points)", "number", signed=True, wide=True, note=OPTIMISM),
-        *(Column(other, cost_title(other, record.facts), "quantity", wide=True) for other in others),
+        *(Column(other, cost_title(other, record.info), "quantity", wide=True) for other in others),
         Column("accuracy_pct", "accuracy (%)", "number", wide=True),
         Column("key", "key", wide=True),
     )
@@ -263,7 +263,7 @@ def trial_table(record: StudyRecord) -> Table:
         Column("role", "role"),
         Column("state", "state"),
         Column("error_pct", "error (%)", "number"),
-        *(Column(cost, cost_title(cost, record.facts), "quantity") for cost in costs),
+        *(Column(cost, cost_title(cost, record.info), "quantity") for cost in costs),
         Column("seconds", "time (s)", "number", 1),
         Column("attempt", "retries", "integer", wide=True),
         Column("device", "device", wide=True),
@@ -300,14 +300,14 @@ def _failure_table(record: StudyRecord) -> Table:
             t.reason or kind(t),
         )
         for t in record.trials
-        if failure(t) or t.state == "over_limit"
+        if failure(t)
     )
-    return Table("failures", "Failed, or over a limit", columns, rows)
+    return Table("failures", "Failed", columns, rows)
 
 
 def _stop_table(record: StudyRecord) -> Table | None:
     """How often stopping early would have been a mistake; None where no would-be stop was let run."""
-    told = record.facts.get("false_stops") or {}
+    told = record.info.search.false_stops
     if not any(entry.get("audited") for entry in told.values()):
         return None
     from attnsearch.statistics.false_stops import Tally

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from attnsearch.core.study_info import TestResult
 from attnsearch.report.table import Column, Estimate, Table
 from attnsearch.statistics.dunnett import t_critical
 from attnsearch.statistics.front import pooled_sd
@@ -19,12 +20,12 @@ ERROR = (
 GAP = "validation minus test error of the same trainings; negative where validation flattered"
 
 
-def final_table(entries: Sequence[Mapping[str, Any]]) -> Table | None:
+def final_table(entries: Sequence[TestResult]) -> Table | None:
     """One row per frozen arch; None where the test split was never opened, or nothing came of it."""
-    told = [entry for entry in entries if entry.get("errors")]
-    if not told:
+    complete = [entry for entry in entries if entry.errors]
+    if not complete:
         return None
-    entry = told[-1]
+    entry = complete[-1]
     columns = (
         Column("arch", "arch"),
         Column("seeds", "seeds", "integer"),
@@ -32,20 +33,16 @@ def final_table(entries: Sequence[Mapping[str, Any]]) -> Table | None:
         Column("val_error_pct", "validation error (%)", "estimate"),
         Column("gap_points", "validation - test (points)", "estimate", signed=True, note=GAP),
     )
-    rows = tuple(
-        (entry["archs"][key], len(entry["seeds"]), *_estimates(entry, key)) for key in entry["errors"]
-    )
+    rows = tuple((entry.archs[key], len(entry.seeds), *_estimates(entry, key)) for key in entry.errors)
     times = len(entries)
     often = "once" if times == 1 else f"{times} times: the later an opening, the less of a test"
-    remark = (
-        f"the test split was opened {often}; frozen archs {entry['frozen']}, {entry['test_images']:,} images"
-    )
+    remark = f"the test split was opened {often}; frozen archs {entry.digest}, {entry.test_images:,} images"
     return Table("test", "On the test split", columns, rows, (remark,))
 
 
-def _estimates(entry: Mapping[str, Any], key: str) -> tuple[Estimate, Estimate, Estimate]:
-    val, test = ({k: np.array(e[part]) for k, e in entry["errors"].items()} for part in ("val", "test"))
-    images = {"val": entry["val_images"], "test": entry["test_images"]}
+def _estimates(entry: TestResult, key: str) -> tuple[Estimate, Estimate, Estimate]:
+    val, test = ({k: np.array(e[part]) for k, e in entry.errors.items()} for part in ("val", "test"))
+    images = {"val": entry.val_images, "test": entry.test_images}
     chance = {part: _chance(found[key], images[part]) for part, found in (("val", val), ("test", test))}
     gaps = {k: val[k] - test[k] for k in val}
     return (

@@ -165,12 +165,12 @@ def judge(record: StudyRecord, rows: Sequence[ArchRow], epochs: int) -> Judged |
     trials = [trial for trial in record.trials if trial.role == "design" and trial.epochs == epochs]
     if not trials:
         return None
-    names = _names(rows, record.facts.get("variants") or {})
+    names = _names(rows, record.info.variants)
     plain = next((row for row in rows if row.baseline), None)
     if plain is None:
         return "The baseline has no finished trial, so there is no verdict yet."
     blocks = Blocks.of_trials(trials, names)
-    margin, matched, frozen = record.facts.get("margin"), _matched(rows, names), _frozen(rows, names)
+    margin, matched, frozen = record.info.run.margin, _matched(rows, names), _frozen(rows, names)
     try:
         analysis = compare(blocks, names[plain.trial.key], margin=margin, matched=matched)
     except (NoResultError, UsageError) as error:
@@ -235,7 +235,7 @@ def _over_controls(
 def _effects(
     record: StudyRecord, blocks: Blocks, trials: Sequence[TrialResult], names: Mapping[str, str]
 ) -> tuple[Effect, ...]:
-    kind = (record.facts.get("design") or {}).get("kind")
+    kind = record.info.design_kind
     settings = {names[t.key]: dict(t.sites) for t in trials if t.sites and t.key in names}
     if kind != "factorial" or not settings:
         return ()

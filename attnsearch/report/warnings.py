@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def warnings(report: Report) -> tuple[str, ...]:
     """The worst first."""
-    untrusted = (report.facts.get("audit") or {}).get("verdict") == "do not trust"
+    untrusted = report.info.verdict_on_proxy == "do not trust"
     found = [
         chance(report),
         unfinished(report),
@@ -28,7 +28,7 @@ def warnings(report: Report) -> tuple[str, ...]:
 
 def chance(report: Report) -> str:
     """Where the baseline does little better than guessing: then no difference means anything."""
-    count, plain = len((report.facts.get("data") or {}).get("classes") or ()), report.baseline
+    count, plain = len(report.info.images.classes), report.baseline
     if plain is None or count < 2 or plain.standing.mean < 0.9 * (100 - 100 / count):
         return ""
     return (
@@ -68,7 +68,7 @@ def wide_by_images(report: Report) -> bool:
 
 def images(report: Report) -> str:
     """What so few validation images allow to say of others: a limit that no number of seeds moves."""
-    count, half = (report.facts.get("data") or {}).get("val"), _image_limit(report)
+    count, half = report.info.images.val, _image_limit(report)
     if half is not None:
         return (
             f"All runs are judged on the same {count:,} validation images. For images not among them the baseline's "
@@ -85,7 +85,7 @@ def images(report: Report) -> str:
 
 def _image_limit(report: Report) -> float | None:
     """Half the 95 % interval of the baseline's error over images, in points; None where blocks have their own."""
-    count, plain = (report.facts.get("data") or {}).get("val"), report.baseline
+    count, plain = report.info.images.val, report.baseline
     if not isinstance(count, int) or count < 1 or plain is None or _resplit(report):
         return None
     share = plain.standing.mean / 100
@@ -93,4 +93,4 @@ def _image_limit(report: Report) -> float | None:
 
 
 def _resplit(report: Report) -> bool:
-    return bool((report.facts.get("recipe") or {}).get("resplit"))
+    return bool(report.info.recipe.resplit)

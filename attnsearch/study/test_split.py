@@ -105,7 +105,7 @@ def freeze(record: StudyRecord, seeds: int = SEEDS) -> Frozen:
     if baseline is None or info.data is None or not any(trial.key == baseline for trial in done):
         raise NoResultError(f"study '{record.name}': the baseline has no finished training to compare with")
     rivals = [trial for trial in done if trial.key not in info.controls]
-    standing = front.assess(front.candidates(rivals, cost_axes(record.facts, done)))
+    standing = front.assess(front.candidates(rivals, cost_axes(record.info, done)))
     chosen = [row.candidate.key for row in standing if row.observed or row.status == "confirmed"]
     specs = {trial.key: trial.spec for trial in done}
     keys = list(dict.fromkeys([baseline, *sorted(chosen)]))
