@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -9,9 +10,11 @@ from collections.abc import Sequence
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code, see `attnsearch.cli.failures`."""
     from attnsearch.cli import app, failures
+    from attnsearch.core import secrets
     from attnsearch.report import console
 
     said = list(sys.argv[1:] if argv is None else argv)
+    secrets.remember(*said, os.environ.get("ATTNSEARCH_STORAGE", ""))
     # --debug belongs to all commands, so it may stand anywhere.
     args = sorted(said, key=lambda word: word != "--debug")
     with console.patient_streams():

@@ -34,7 +34,7 @@ from faults import (
 from attnsearch.core.errors import DataError, EnvironmentFault, NoResultError, UsageError
 from attnsearch.core.jobs import Began, DataSource, Job, Outcome
 from attnsearch.core.trial import Recipe
-from attnsearch.store import database
+from attnsearch.store import connections, database
 from attnsearch.study import coordinator
 from attnsearch.study import run as study_run
 from attnsearch.study.study import open_study
@@ -261,13 +261,13 @@ def test_a_full_disk_ends_the_run_and_a_resume_goes_on(tmp_path, monkeypatch, wh
     with closing(sqlite3.connect(db(tmp_path))) as connection:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
 
-    class Full(database._Connection):
+    class Full(connections._Run):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
             self.execute(f"PRAGMA max_page_count={pages + 6}")  # SQLite answers as on a full disk
 
     with monkeypatch.context() as patched:
-        patched.setattr(database, "_Connection", Full)
+        patched.setattr(connections, "_Run", Full)
         with pytest.raises(
             EnvironmentFault, match=r"No space left on .*results \(database or disk is full\)"
         ):

@@ -41,7 +41,7 @@ def path(tmp_path):
     for state in (TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING, TrialState.WAITING):
         told = {"reason": "oom: 2 GB", "lost": True, "audited": 1, "seconds": 1.5}
         study.add_trial(create_trial(state=state, user_attrs=told))
-    optuna.create_study(study_name="later", storage=url)
+    optuna.create_study(study_name="later", storage=url).set_user_attr("fingerprint", "ab")
     return path
 
 

@@ -15,7 +15,8 @@ def url(tmp_path):
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     study = optuna.create_study(study_name="mine", storage=url)
     optuna.create_study(study_name="mine::curves", storage=url)
-    optuna.create_study(study_name="empty", storage=url)
+    optuna.create_study(study_name="empty", storage=url).set_user_attr("fingerprint", "ab")
+    optuna.create_study(study_name="theirs", storage=url)
     for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING):
         value = 1.0 if state == TrialState.COMPLETE else None
         study.add_trial(create_trial(state=state, value=value))
@@ -37,6 +38,9 @@ def test_what_a_user_is_told(url, tmp_path):
         sqlite.check_free("mine", url)
     with pytest.raises(EnvironmentFault, match="No study database"):
         sqlite.check_study(None, f"sqlite:///{tmp_path / 'nothing.db'}")
+    for refusing in (sqlite.check_study, sqlite.check_free):
+        with pytest.raises(UsageError, match="study 'theirs' was not made by attnsearch"):
+            refusing("theirs", url)
     for name in ("mine", "empty", None):
         sqlite.check_study(name, url)
     for name in ("empty", "another"):

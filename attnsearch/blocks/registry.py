@@ -9,16 +9,14 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib
-import importlib.util
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import CodeType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from attnsearch.blocks.plugin import import_plugin
 from attnsearch.core.errors import BlockError, UsageError, did_you_mean, unknown
 
 if TYPE_CHECKING:
@@ -28,6 +26,8 @@ Slot = Literal["attention", "conv", "neck"]
 SLOTS: tuple[Slot, ...] = ("attention", "conv", "neck")
 Value = int | float | bool | str | tuple[int, ...] | None
 T = TypeVar("T", bound=type)
+# Beyond them a number is a slip, and building the block would take all memory before anybody sees why.
+LARGEST, LARGEST_KERNEL = 65_536, 255
 
 _PLUGINS: dict[str, Path] = {}  # module name -> file, in the order given
 
@@ -51,7 +51,12 @@ class Option:
             known = ", ".join(map(str, self.choices))
             return "" if value in self.choices else f"{value!r} is not one of {known}.{near}"
         allowed = [part.strip() for part in self.type.split("|")]
-        return "" if any(_is_a(value, kind) for kind in allowed) else f"expected {self.type}, got {value!r}"
+        if not any(_is_a(value, kind) for kind in allowed):
+            return f"expected {self.type}, got {value!r}"
+        most = LARGEST_KERNEL if "kernel" in self.name else LARGEST
+        numbers = value if isinstance(value, tuple | list) else (value,)
+        large = [n for n in numbers if isinstance(n, int | float) and abs(n) > most]
+        return f"at most {most:,}, got {large[0]:,}" if large else ""
 
 
 @dataclass(frozen=True)
@@ -132,8 +137,10 @@ def expand(name: str) -> tuple[str, dict[str, Value]]:
 def load(name: str) -> type[nn.Module]:
     """The block's class; its file is imported now."""
     facts = info(name)
-    cls = getattr(_import(facts), facts.class_name)
-    return cls  # type: ignore[no-any-return]
+    cls = getattr(_import(facts), facts.class_name, None)
+    if not isinstance(cls, type):
+        raise UsageError(f"{facts.path}: {facts.class_name} is no class once the file has run")
+    return cls
 
 
 def complete(name: str, channels: int, options: Mapping[str, Value]) -> dict[str, Value]:
@@ -172,8 +179,12 @@ def add_plugin(path: Path) -> list[BlockInfo]:
     """Make the blocks of a user's file known. It is trusted code: only ever named on the command line."""
     if not path.is_file():
         raise UsageError(f"Plug-in file not found: {path}")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"Plug-in file {path} cannot be read: {error.strerror}") from None
     # Named by what it says: files of one name in two folders, or one edited within a session, are not confused.
-    module = f"attnsearch_plugin_{path.stem}_{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
+    module = f"attnsearch_plugin_{path.stem}_{hashlib.sha256(content).hexdigest()[:8]}"
     found = _read(path, module)
     if not found:
         raise UsageError(f"{path}: no class here is decorated with @block('name')")
@@ -210,30 +221,7 @@ def _shipped() -> dict[str, BlockInfo]:
 def _import(facts: BlockInfo) -> Any:
     if facts.module in sys.modules or facts.module.startswith("attnsearch."):
         return importlib.import_module(facts.module)
-    return import_file(facts.module, facts.path)
-
-
-def import_file(name: str, path: Path) -> Any:
-    """Run a Python file as the module `name`: what runs is what the file says now, and nothing is left beside it.
-
-    Python's own loader keeps bytecode in `__pycache__`, and takes it for fresh if the source has its size and its
-    second: a file edited and run again at once would be the old one.
-    """
-    spec = importlib.util.spec_from_file_location(name, path, loader=_Uncached(name, str(path)))
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]  # half a module would be taken for the whole one the next time
-        raise
-    return module
-
-
-class _Uncached(SourceFileLoader):
-    def get_code(self, fullname: str) -> CodeType:
-        return self.source_to_code(self.get_data(self.path), self.path)
+    return import_plugin(facts.module, facts.path)
 
 
 def _read(path: Path, module: str) -> list[BlockInfo]:
@@ -298,7 +286,12 @@ def _presets(tree: ast.Module, path: Path) -> dict[str, dict[str, Value]]:
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
             if getattr(target, "id", "") == "PRESETS":
-                return _literal(node.value, path, "PRESETS")  # type: ignore[no-any-return]
+                presets = _literal(node.value, path, "PRESETS")
+                if not isinstance(presets, dict) or not all(isinstance(p, dict) for p in presets.values()):
+                    raise UsageError(
+                        f"{path}:{node.lineno}: PRESETS is a mapping from names to mappings of options"
+                    )
+                return presets
     return {}
 
 
@@ -306,7 +299,7 @@ def _literal(node: ast.expr, path: Path, what: str) -> Any:
     """The value of an expression that is read, never run."""
     try:
         return ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError, RecursionError, MemoryError):
         said = f"{what} must be written out, since the file is read without being run"
         raise UsageError(f"{path}:{node.lineno}: {said}; got {ast.unparse(node)}") from None
 

@@ -21,11 +21,25 @@ from typing import Any
 import typer
 
 from attnsearch.core.checks import masked
-from attnsearch.core.errors import AttnsearchError
+from attnsearch.core.errors import AttnsearchError, CostError
 
 # Typer's own usage errors; it names their base in no public place, only this subclass of it.
 TyperError: type[Exception] = typer.BadParameter.__mro__[2]
 assert TyperError.__name__ == "ClickException", "typer has changed the tree of its errors"
+
+
+# Errors of a file's place or rights, which no line of ours can mend.
+OF_THE_MACHINE = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.EIO,
+    errno.EDQUOT,
+}
 
 
 def fail_cleanly(call: Callable[[], object], *, debug: bool) -> int:
@@ -33,6 +47,8 @@ def fail_cleanly(call: Callable[[], object], *, debug: bool) -> int:
     try:
         result = call()
         return result if type(result) is int else 0
+    except CostError as error:  # of a model; where a user's block is what fails, its line says more
+        return _complain(_of_a_plugin(error) or str(error), error.exit_code, debug)
     except AttnsearchError as error:
         return _complain(str(error), error.exit_code, debug)
     except TyperError as error:
@@ -43,9 +59,18 @@ def fail_cleanly(call: Callable[[], object], *, debug: bool) -> int:
         if error.errno == errno.ENOSPC:
             where = f" on {error.filename}" if error.filename else ""
             return _complain(f"No space left{where}", 4, debug)
+        if error.errno in OF_THE_MACHINE and error.filename:
+            return _complain(f"{error.filename}: {error.strerror}", 4, debug)
         return _report_bug(error, debug)
     except Exception as error:
-        return _report_bug(error, debug)
+        return _complain(theirs, 2, debug) if (theirs := _of_a_plugin(error)) else _report_bug(error, debug)
+
+
+def _of_a_plugin(error: BaseException) -> str:
+    """Words and line of a user's file that an error came from; empty where it is ours."""
+    from attnsearch.blocks import plugin, registry
+
+    return plugin.blame(error, registry.plugins())
 
 
 def _complain(message: str, code: int, debug: bool) -> int:

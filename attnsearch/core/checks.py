@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from attnsearch.core import secrets
 from attnsearch.core.errors import DataError, UsageError, did_you_mean, unknown
 
 DATA = (
@@ -22,7 +23,22 @@ DATA = (
     "cifar100",
 )  # that come with us, or are known by name
 LARGEST_SIDE = 2048  # pixels
-_SCHEMES = ("sqlite", "postgresql")
+# What SQLite, Python and SQLAlchemy would take from an SQLite URL's query.
+_SQLITE_SETTINGS = (
+    "mode",
+    "cache",
+    "immutable",
+    "nolock",
+    "psow",
+    "vfs",
+    "uri",
+    "timeout",
+    "check_same_thread",
+    "isolation_level",
+    "detect_types",
+    "cached_statements",
+    "factory",
+)
 
 
 def check_study_name(name: str) -> str:
@@ -39,9 +55,16 @@ def at_home(path: str | Path) -> Path:
 
 def check_data(name: str) -> str:
     """The name itself, if there is such a data set or path; else `DataError`."""
-    if name not in DATA and not name.startswith("hf:") and not at_home(name).exists():
+    if name not in DATA and not name.startswith("hf:") and not _exists(at_home(name)):
         raise DataError(f"Data folder not found: {name}.{did_you_mean(name, DATA)}")
     return name
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long a name, a null byte
+        return False
 
 
 def check_side(side: int | None) -> None:
@@ -51,20 +74,55 @@ def check_side(side: int | None) -> None:
 
 
 def check_url(url: str) -> str:
-    """The storage URL with a driver; raises `UsageError` for a scheme that is not supported."""
-    scheme = url.split("://", 1)[0] if "://" in url else ""
-    no_file = scheme.startswith("sqlite") and not url.startswith("sqlite:///")
-    if no_file or scheme.split("+")[0] not in _SCHEMES:
+    """The storage URL with a driver, or `sqlite:///` before a path as it is, with no character of its own meaning.
+
+    Raises:
+        UsageError: a scheme that is not supported, or an SQLite URL that names no file.
+    """
+    scheme, marked, rest = url.partition("://")
+    scheme = scheme.lower() if marked else ""
+    if scheme == "sqlite" and rest.startswith("/"):
+        return f"sqlite:///{_sqlite_file(rest[1:])}"
+    if scheme.split("+")[0] != "postgresql":
         raise UsageError(
             f"unsupported storage scheme '{scheme}': use sqlite:///FILE or postgresql://USER@HOST/DB"
         )
-    return url.replace("postgresql://", "postgresql+psycopg://", 1) if scheme == "postgresql" else url
+    secrets.remember(url)
+    return f"postgresql+psycopg://{rest}" if scheme == "postgresql" else url
+
+
+def _sqlite_file(text: str) -> Path:
+    """The file that is meant by what stands behind `sqlite:///`."""
+    settings = re.search(rf"\?({'|'.join(_SQLITE_SETTINGS)})=[^?/]*$", text)
+    if not text or text.endswith("/"):
+        raise UsageError(f"sqlite:///{text} names no file; sqlite:///studies.db is one in this folder")
+    if text.startswith((":memory:", "file:")) or settings:
+        word = settings.group(0) if settings else text.partition(":")[0] or text
+        raise UsageError(
+            f"sqlite:///FILE takes the path of a file and nothing else; '{word}' is not supported. "
+            "A study has to outlast its run, so it is kept in a file"
+        )
+    return in_home(text)
+
+
+def in_home(path: str | Path) -> Path:
+    """The path with `~` as the home folder.
+
+    Raises:
+        UsageError: nobody says where that is, and a folder named `~` is what nobody wants.
+    """
+    expanded = at_home(path)
+    if expanded.parts[:1] == ("~",):
+        raise UsageError(f"{path}: there is no home folder here (HOME is not set); write the path out")
+    return expanded
 
 
 def masked(text: str) -> str:
-    """Text in which no URL shows its password."""
+    """Text in which no URL shows its password, nor any part of one that was met before."""
+    text = secrets.masked(text)
     text = re.sub(r"(://[^\s:/@]*):\S*@", r"\1:***@", text)
-    return re.sub(r"(password=)[^&\s]+", r"\1***", text).replace("postgresql+psycopg", "postgresql")
+    text = re.sub(r"(?i)((?:password|passwd|passphrase|pwd)=)[^&\s]+", r"\1***", text)
+    return text.replace("postgresql+psycopg", "postgresql")
 
 
 def whole(value: object, least: int = 1) -> int:

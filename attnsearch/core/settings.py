@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from attnsearch.core import choices
-from attnsearch.core.checks import check_data, check_side, check_word, natural, positive, share, whole
+from attnsearch.core.checks import (
+    check_data,
+    check_side,
+    check_word,
+    in_home,
+    natural,
+    positive,
+    share,
+    whole,
+)
 from attnsearch.core.choices import listed
 from attnsearch.core.costs import LIMITED, parse_limits
 from attnsearch.core.errors import UsageError
@@ -251,7 +260,7 @@ class Settings(DesignOptions, SearchOptions, RunOptions, TrainOptions, DataOptio
     """Everything about a run that is not the question; fields stand in the order of the groups, the last one first."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "out", Path(self.out))  # a string is as good
+        object.__setattr__(self, "out", in_home(self.out))  # a string is as good
 
     def check(self) -> Settings:
         """These settings with every value as it should be; raises `UsageError` for the first that makes no sense."""

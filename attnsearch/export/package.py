@@ -136,7 +136,7 @@ def pack(
 
 def _write_py(network: nn.Module, images: Tensor, file: Path, head: str) -> Tensor:
     """The source; what it computes with the network's weights."""
-    from attnsearch.blocks.registry import import_file
+    from attnsearch.blocks.plugin import import_file
     from attnsearch.export.source import source
 
     arch: Any = network.arch

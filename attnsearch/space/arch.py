@@ -36,6 +36,8 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "downsample": ("conv", "pool", "pool_first"),
 }
 _NUMBERS = ("width", "stem_width", "expansion", "base_width", "cardinality")
+# Beyond them a number is a slip, and building the network would take all memory before anybody sees why.
+MOST_CHANNELS, MOST_UNITS = 65_536, 2_000  # of a stage, of a network (ResNet-1202 has 600)
 
 _IMAGENET_UNITS = {
     "resnet18": (2, 2, 2, 2),
@@ -146,7 +148,16 @@ class Host:
         units = tuple(self.units or HOSTS[self.name])
         if self.widths is not None and len(self.widths) != len(units):
             raise UsageError(f"widths are one for each of {len(units)} stages, got {len(self.widths)}")
+        if sum(units) > MOST_UNITS:
+            raise UsageError(f"at most {MOST_UNITS:,} units in all, got {sum(units):,}")
         width, expansion = self.width or (16 if cifar else 64), self.expansion or (4 if wide else 1)
+        widest = max(self.widths or (width << (len(units) - 1),)) * max(
+            expansion, self.base_width * self.cardinality // 64
+        )
+        if max(widest, self.stem_width or 0) > MOST_CHANNELS:
+            raise UsageError(
+                f"at most {MOST_CHANNELS:,} channels in a stage, got {max(widest, self.stem_width or 0):,}"
+            )
         if not wide and expansion != 1:
             raise UsageError(f"expansion is of bottleneck units; {unit} units put out their width")
         if wide and width * self.base_width < 64:

@@ -166,11 +166,13 @@ class _Reader:
                 and value
                 and all(type(v) is int and v >= 0 for v in value)
             )
-            if indices or value in allowed:
+            if isinstance(value, bool):
+                self.problems.append((path, _truth(value, f"one of {', '.join(map(str, allowed))}")))
+            elif indices or value in allowed:
                 out.append(tuple(value) if indices else value)
             else:
                 self.problems.append((path, unknown(key, value, allowed)))
-        return tuple(out)
+        return tuple(dict.fromkeys(out))
 
     def blocks(self, given: Any, path: str, slot: str, where: str) -> tuple[Block, ...]:
         """Every block of a list with every combination of its options."""
@@ -185,6 +187,9 @@ class _Reader:
         options = entry if isinstance(entry, dict) else {"block": entry}
         empty = CONV3X3 if slot == "conv" else NONE
         name = options.get("block", "")
+        if isinstance(name, bool):
+            self.problems.append((path, _truth(name, empty.name)))
+            return []
         name = empty.name if name is None else str(name)
         if name == empty.name and len(options) == 1:
             return [empty]
@@ -209,6 +214,12 @@ class _Reader:
                 axes[key] = self.axis(facts, key, value, f"{path}.{key}")
             elif key != "block":
                 self.problems.append((f"{path}.{key}", unknown(f"key of {name}", key, words)))
+        count = math.prod(len(values) for values, _ in axes.values())
+        if count > MAX_SITE_OPTIONS:
+            self.problems.append(
+                (path, f"more than {MAX_SITE_OPTIONS:,} forms of one block; split the question")
+            )
+            return []
         left_out = {
             **{option.name: option.default for option in facts.options},
             **facts.presets.get(preset, {}),
@@ -343,6 +354,11 @@ class _Reader:
             )
             return None
         return Convergence(epochs, tuple(given["errors"]), given["long_epochs"], tuple(given["long_errors"]))
+
+
+def _truth(value: bool, meant: str) -> str:
+    written = "yes, on and true" if value else "no, off and false"
+    return f"{written} are truth values in YAML; write {meant}, or quote the word"
 
 
 def _recipe_problem(key: str, value: Any) -> str:

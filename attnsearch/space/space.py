@@ -43,6 +43,7 @@ from attnsearch.core.trial import Recipe
 from attnsearch.space import yaml_file
 from attnsearch.space.arch import NONE, Arch, Block, Host, Stage, plain
 from attnsearch.space.canonical import canonical, canonical_block, canonical_stage
+from attnsearch.space.labels import parse_block, parse_stage
 from attnsearch.space.reader import read_document
 
 
@@ -135,25 +136,45 @@ class Space:
     def named(self, said: str) -> dict[str, str]:
         """Site -> option, of the sites that a user names: one option for every site that has it, or `a | none | b`.
 
+        Options may be written with spaces, in any order, and with the defaults written out.
+
         Raises `UsageError` for an option that no such site has.
         """
-        known = {site: list(options) for site, options in self.sites.items()}
-        everywhere = {site: said for site, options in known.items() if said in options}
+        everywhere = {site: label for site in self.sites if (label := self._label_of(site, said))}
         if everywhere or "|" not in said:
             if not everywhere:
-                raise UsageError(
-                    unknown("option", said, dict.fromkeys(o for row in known.values() for o in row))
-                )
+                raise self._no_option("option", said, {o: None for row in self.sites.values() for o in row})
             return everywhere
         words = [word.strip() for word in said.split("|")]
-        if len(words) != len(known):
+        if len(words) != len(self.sites):
             raise UsageError(
-                f"'{said}' names {len(words)} options, the space has {len(known)} sites: {', '.join(known)}"
+                f"'{said}' names {len(words)} options, the space has {len(self.sites)} sites: {', '.join(self.sites)}"
             )
-        for word, (site, options) in zip(words, known.items(), strict=True):
-            if word not in options:
-                raise UsageError(unknown(f"option of {site}", word, options))
-        return dict(zip(known, words, strict=True))
+        chosen = {}
+        for word, (site, options) in zip(words, self.sites.items(), strict=True):
+            if (label := self._label_of(site, word)) is None:
+                raise self._no_option(f"option of {site}", word, options)
+            chosen[site] = label
+        return chosen
+
+    def _label_of(self, site: str, text: str) -> str | None:
+        """The option of a site that a text means, however it is written; None where the site has no such one."""
+        options = self.sites[site]
+        if text in options:
+            return text
+        try:
+            meant = self._canonical_option(site, parse_block(text) if site == "neck" else parse_stage(text))
+        except (UsageError, BlockError):
+            return None
+        return next((label for label, value in options.items() if value == meant), None)
+
+    def _no_option(self, what: str, text: str, known: Mapping[str, Any]) -> UsageError:
+        """An option that is well written is not one letter off another one: the space does not have it."""
+        try:
+            parse_stage(text)
+        except UsageError as error:
+            return UsageError(str(error) if "(" in text else unknown(what, text, known))
+        return UsageError(f"'{text}' is no {what} in this space. Known: {', '.join(known)}")
 
     def baseline(self) -> Arch:
         """What every difference refers to: the file's `baseline`, else the plain host."""

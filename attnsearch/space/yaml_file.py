@@ -21,6 +21,10 @@ MAX_NODES = 20_000
 
 # YAML 1.1 reads 1e-3 as a string; people mean 0.001.
 _SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+# YAML 1.1 reads 012 as ten, and 1:30 as ninety; people mean neither.
+_OCTAL = re.compile(r"[-+]?0[0-7_]+")
+_SEXAGESIMAL = re.compile(r"[-+]?\d[\d_]*(:[0-5]?\d)+(\.[\d_]*)?")
+_MERGE = "tag:yaml.org,2002:merge"
 
 
 @dataclass
@@ -98,16 +102,29 @@ class _Builder:
 
     def mapping(self, node: yaml.MappingNode, path: str, depth: int) -> dict[Any, Any]:
         out: dict[Any, Any] = {}
+        merged: dict[Any, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise self.refused(key_node, "a key must be a word or a number")
+            if key_node.tag == _MERGE:
+                merged = {**self.merged(value_node, path, depth), **merged}
+                continue
             key = self.scalar(key_node)
             inner = f"{path}.{key}" if path else str(key)
             if key in out:
                 raise self.refused(key_node, f"key '{key}' stands twice")
             self.document.lines[inner] = key_node.start_mark.line + 1
             out[key] = self.value(value_node, inner, depth + 1)
-        return out
+        return {**merged, **out}
+
+    def merged(self, node: yaml.Node, path: str, depth: int) -> dict[Any, Any]:
+        """What `<<` brings in: a mapping, or a list of them of which the first to have a key gives its value."""
+        found: dict[Any, Any] = {}
+        for part in node.value if isinstance(node, yaml.SequenceNode) else [node]:
+            if not isinstance(part, yaml.MappingNode):
+                raise self.refused(part, "<< merges a mapping, or a list of mappings")
+            found = {**self.value(part, path, depth + 1), **found}
+        return found
 
     def scalar(self, node: yaml.Node) -> Any:
         if (
@@ -117,11 +134,21 @@ class _Builder:
         ):
             return float(node.value)
         kind = node.tag.rsplit(":", 1)[-1]
+        if kind == "int" and _OCTAL.fullmatch(node.value):
+            plain = node.value.replace("_", "").lstrip("+-0") or "0"
+            raise self.refused(
+                node, f"{node.value} is an octal number in YAML; write {plain}, or quote it if text is meant"
+            )
+        if kind in ("int", "float") and _SEXAGESIMAL.fullmatch(node.value):
+            raise self.refused(
+                node,
+                f"{node.value} counts by sixties in YAML; write a plain number, or quote it if text is meant",
+            )
         if kind not in ("int", "float", "bool", "null", "str"):
             raise self.refused(node, f"a {kind} has no meaning here; quote it if text is meant")
         try:
             value = self.scalars.construct_object(node)
-        except (ValueError, yaml.YAMLError):
+        except (ValueError, LookupError, TypeError, yaml.YAMLError):  # PyYAML's own, on tags that do not fit
             raise self.refused(node, f"cannot read {node.value!r} as {kind}") from None
         if isinstance(value, float) and not math.isfinite(value):
             raise self.refused(node, f"{node.value} is not a finite number")

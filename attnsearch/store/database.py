@@ -9,14 +9,11 @@ anything writes to it, and one that is not a sound study database is left as it 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
 
 import optuna
 import sqlalchemy
@@ -24,9 +21,10 @@ from optuna.storages import BaseStorage, RDBStorage
 
 from attnsearch.core.checks import check_url, masked
 from attnsearch.core.errors import EnvironmentFault
+from attnsearch.store.connections import ADDRESS, BUSY, Patient, draft_options, engine_options
+from attnsearch.store.locks import is_locked, locked, study_lock
 from attnsearch.store.sqlite import check_is_there, read_only, sqlite_path
 
-BUSY = 60.0  # seconds: a dashboard or a backup may hold the file for a while, and no finished trial may be lost to it
 # SQLite's write-ahead log needs memory that all its processes share, which no network file system has.
 SHARED = ("nfs", "nfs4", "cifs", "smb3", "lustre", "beegfs", "gpfs", "ceph", "fuse.sshfs")
 _BROKEN = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, sqlite3.Error)
@@ -49,7 +47,11 @@ def open_storage(url: str, *, create: bool) -> BaseStorage:
             _back_up(path)
     try:
         with faults(url, reading=True):
-            return optuna.storages.get_storage(RDBStorage(url, engine_kwargs=_engine(path)))
+            if path is None:
+                made_of = RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+            else:
+                made_of = RDBStorage(ADDRESS, engine_kwargs=engine_options(path, write=create))
+            return optuna.storages.get_storage(made_of)
     except ImportError as error:
         said = f"cannot connect to {masked(url)}: no driver ({error}); pip install 'attnsearch[postgres]'"
         raise EnvironmentFault(said) from error
@@ -86,32 +88,14 @@ def owned(url: str, name: str) -> Iterator[None]:
         with _advisory_lock(url, name):
             yield
         return
-    lock = _lock_of(path, name)
-    with _locked(lock, wait=False) as handle:
-        if handle is None:
-            raise EnvironmentFault(
-                f"study '{name}' is being run by {_holder(lock)}; wait for it, or choose another --study"
-            )
-        handle.truncate(0)
-        handle.write(f"pid {os.getpid()} on {socket.gethostname()}")
-        handle.flush()
+    with study_lock(path, name):
         yield
 
 
 def is_owned(url: str, name: str) -> bool:
     """Whether a coordinator holds the study; of a database server that is not asked, and taken for so."""
     path = sqlite_path(check_url(url))
-    if path is None:
-        return True
-    lock = _lock_of(path, name)
-    if not lock.is_file():
-        return False
-    with open(lock, encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    return path is None or is_locked(path, name)
 
 
 def watcher(url: str) -> Callable[[], None]:
@@ -140,14 +124,14 @@ def _make_sqlite(path: Path) -> bool:
     """Make the file with its tables, if there is none; whether there was none."""
     _writable_folder(path.parent)
     _refuse_shared(path.parent)
-    with _locked(path.with_name(f"{path.name}.lock"), wait=True):
+    with locked(path.with_name(f"{path.name}.lock"), wait=True):
         if path.exists():
             return False
         new = path.with_name(f".{path.name}.new")
         new.unlink(missing_ok=True)
         try:
             with faults(f"sqlite:///{path}"):
-                made = RDBStorage(f"sqlite:///{new}", engine_kwargs={"connect_args": {"factory": _Draft}})
+                made = RDBStorage(ADDRESS, engine_kwargs=draft_options(new))
                 made.remove_session()
                 made.engine.dispose()
             with open(new, "rb") as file:
@@ -167,7 +151,7 @@ def _check_sqlite(path: Path) -> None:
     if path.stat().st_size == 0:
         raise _unusable(path, "it is empty")
     try:
-        with read_only(path, BUSY) as database:
+        with read_only(path, Patient) as database:
             found = database.execute("PRAGMA quick_check(1)").fetchone()[0]
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
     except (sqlite3.Error, ValueError) as error:  # ValueError: a damaged name is no UTF-8
@@ -186,63 +170,13 @@ def _back_up(path: Path) -> None:
     try:
         with (
             faults(f"sqlite:///{path}"),
-            contextlib.closing(sqlite3.connect(path, timeout=BUSY)) as source,
+            read_only(path, Patient) as source,
             contextlib.closing(sqlite3.connect(new)) as target,
         ):
             source.backup(target)
         os.replace(new, copy)
     finally:
         new.unlink(missing_ok=True)
-
-
-class _Connection(sqlite3.Connection):
-    """Every connection of a run."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.execute("PRAGMA journal_mode=WAL")
-        self.execute("PRAGMA synchronous=NORMAL")
-
-
-class _Draft(sqlite3.Connection):
-    """To a file that nobody else knows yet, and that is thrown away unless it is finished."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.execute("PRAGMA journal_mode=MEMORY")
-        self.execute("PRAGMA synchronous=OFF")
-
-
-def _engine(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {"pool_pre_ping": True}
-    return {"connect_args": {"timeout": BUSY, "factory": _Connection}}
-
-
-@contextlib.contextmanager
-def _locked(file: Path, *, wait: bool) -> Iterator[IO[str] | None]:
-    """Hold a file's lock; without `wait`, None where another process holds it. The system frees it with its holder."""
-    with open(file, "a+", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield None
-        else:
-            yield handle
-
-
-def _lock_of(path: Path, name: str) -> Path:
-    """The file whose lock is the study's."""
-    return path.with_name(f"{path.name}.{name}.lock")
-
-
-def _holder(lock: Path) -> str:
-    """Who holds a study's lock; it writes its name a moment after it took it."""
-    for _ in range(20):
-        if said := lock.read_text("utf-8").strip():
-            return said
-        time.sleep(0.05)
-    return "another process"
 
 
 def _writable_folder(folder: Path) -> None:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import sqlite3
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from attnsearch.core.checks import check_url
 from attnsearch.core.errors import EnvironmentFault, UsageError, unknown
 from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.trial import Epoch, State, TrialResult
@@ -28,6 +30,8 @@ SELECT study_name, (
     AND trial_id NOT IN (SELECT trial_id FROM trial_user_attributes WHERE key = 'lost' AND value_json = 'true')
 ) FROM studies ORDER BY study_id
 """
+OURS = "fingerprint"  # an attribute that every study of attnsearch has, once it has its companion
+_MARKED = "SELECT study_name FROM studies JOIN study_user_attributes USING (study_id) WHERE key = ?"
 LAYOUT = "v3.2.0.a"  # Optuna's revision of its tables
 # All else still runs.
 STATES: dict[str, State] = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed"}
@@ -49,14 +53,29 @@ WHERE study_id = ? ORDER BY param_id
 
 
 def sqlite_path(url: str) -> Path | None:
-    """The file of an SQLite URL."""
-    return Path(url.split("sqlite:///", 1)[1]) if url.startswith("sqlite:///") else None
+    """The file of an SQLite URL; None for a database server."""
+    checked = check_url(url)
+    return Path(checked.removeprefix("sqlite:///")) if checked.startswith("sqlite:///") else None
 
 
-def read_only(path: Path, timeout: float = 5.0) -> contextlib.closing[sqlite3.Connection]:
-    """A connection that writes nothing, closed when its block ends; `timeout` in seconds, for a lock to go."""
-    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
-    return contextlib.closing(sqlite3.connect(uri, uri=True, timeout=timeout))
+def read_only(
+    path: Path, factory: type[sqlite3.Connection] = sqlite3.Connection
+) -> contextlib.closing[sqlite3.Connection]:
+    """A connection that writes nothing, closed when its block ends."""
+    return contextlib.closing(sqlite3.connect(read_only_uri(path), uri=True, factory=factory))
+
+
+def read_only_uri(path: Path) -> str:
+    """What SQLite opens for reading, in a folder that cannot be written too.
+
+    To read a database with a write-ahead log SQLite makes files beside it. Where it cannot, and there is nothing in
+    the log, the file itself is all there is to know, and it is read as one that nobody changes.
+    """
+    uri = f"file:{quote(os.fsencode(path.absolute()))}?mode=ro"
+    log = path.with_name(f"{path.name}-wal")
+    if os.access(path.parent, os.W_OK) or (log.exists() and log.stat().st_size):
+        return uri
+    return f"{uri}&immutable=1"
 
 
 def check_is_there(path: Path) -> None:
@@ -74,7 +93,9 @@ def check_study(name: str | None, url: str) -> None:
     """
     if (path := sqlite_path(url)) is not None:
         check_is_there(path)
-        known = trainings(path)
+        known, others = _studies(path)
+        if name in others:
+            raise not_ours(name)
         if known and name is not None and name not in known:
             raise UsageError(unknown("study", name, known))
 
@@ -82,18 +103,49 @@ def check_study(name: str | None, url: str) -> None:
 def check_free(name: str, url: str) -> None:
     """Raise `UsageError` for a study that has trainings already."""
     path = sqlite_path(url)
-    if path is not None and path.is_file() and (done := trainings(path).get(name)):
+    if path is None or not path.is_file():
+        return
+    known, others = _studies(path)
+    if name in others:
+        raise not_ours(name)
+    if done := known.get(name):
         raise UsageError(f"study '{name}' exists ({done} trials). Use --resume or another --study")
 
 
 def trainings(path: Path) -> dict[str, int]:
     """Studies in the order they were made, with how many of their trainings ended; empty if it cannot be read."""
+    return _studies(path)[0]
+
+
+def _studies(path: Path) -> tuple[dict[str, int], set[str]]:
+    """(`trainings`, names of studies that attnsearch did not make)."""
     try:
         with read_only(path) as database:
             rows = database.execute(_DONE).fetchall()
+            marked = {name for (name,) in database.execute(_MARKED, (OURS,))}
     except (sqlite3.Error, ValueError):
-        return {}
-    return {name: done for name, done in rows if not name.endswith(CURVES)}
+        return {}, set()
+    names = [name for name, _ in rows]
+    ours = our_studies(names, marked)
+    return {name: done for name, done in rows if name in ours}, others(names, marked)
+
+
+def our_studies(names: Collection[str], marked: Collection[str]) -> list[str]:
+    """Of all studies of a database, those that attnsearch made: they have our attribute, or a companion."""
+    whole = set(names)
+    return [n for n in names if not n.endswith(CURVES) and (n in marked or n + CURVES in whole)]
+
+
+def others(names: Collection[str], marked: Collection[str]) -> set[str]:
+    """Of all studies of a database, those that attnsearch did not make."""
+    return {n for n in names if not n.endswith(CURVES)} - set(our_studies(names, marked))
+
+
+def not_ours(name: str | None) -> UsageError:
+    """The answer to a study that attnsearch did not make."""
+    return UsageError(
+        f"study '{name}' was not made by attnsearch, which leaves it alone; choose another name"
+    )
 
 
 def read_sqlite(path: Path, name: str | None) -> StudyRecord | None:
@@ -139,7 +191,9 @@ def to_row(
 
 def _record(database: sqlite3.Connection, name: str | None) -> StudyRecord | None:
     numbered = database.execute("SELECT study_name, study_id FROM studies ORDER BY study_id")
-    studies = {study: number for study, number in numbered if not study.endswith(CURVES)}
+    numbers = dict(numbered.fetchall())
+    marked = {marked for (marked,) in database.execute(_MARKED, (OURS,))}
+    studies = {study: numbers[study] for study in our_studies(numbers, marked)}
     name = name or list(studies)[-1]
     study = (studies[name],)
     rows = database.execute("SELECT key, value_json FROM study_user_attributes WHERE study_id = ?", study)

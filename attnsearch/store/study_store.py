@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any, Protocol
 
@@ -25,11 +26,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import delete, insert
 
-from attnsearch.core.errors import Exhausted, UsageError, unknown
+from attnsearch.core.errors import AttnsearchError, EnvironmentFault, Exhausted, UsageError, unknown
 from attnsearch.core.jobs import Outcome
 from attnsearch.core.study_info import StudyInfo, StudyRecord
 from attnsearch.core.trial import Epoch, TrialResult
-from attnsearch.store.sqlite import CURVES, to_row
+from attnsearch.store.sqlite import CURVES, OURS, not_ours, others, our_studies, to_row
 
 
 class ArchSampler(Protocol):
@@ -57,8 +58,29 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def study_names(storage: BaseStorage) -> list[str]:
-    """Studies in the order they were made, companions left out."""
-    return [study.study_name for study in storage.get_all_studies() if not study.study_name.endswith(CURVES)]
+    """Studies of attnsearch in the order they were made, companions left out."""
+    return our_studies(*_named(storage))
+
+
+def _named(storage: BaseStorage) -> tuple[list[str], set[str]]:
+    """(names of all studies, of those that have our attribute)."""
+    studies = storage.get_all_studies()
+    return [s.study_name for s in studies], {s.study_name for s in studies if OURS in s.user_attrs}
+
+
+@contextmanager
+def none_left_empty(storage: BaseStorage, name: str) -> Iterator[None]:
+    """Remove a study that a mistake of its user ends before its first trial."""
+    try:
+        yield
+    except EnvironmentFault:
+        raise  # the storage may be what is at fault
+    except AttnsearchError:
+        for each in (name, name + CURVES) if name in study_names(storage) else ():
+            study = storage.get_study_id_from_name(each)
+            if storage.get_n_trials(study) == 0:
+                storage.delete_study(study)
+        raise
 
 
 class StudyStore:
@@ -85,8 +107,11 @@ class StudyStore:
         self.distributions: dict[str, BaseDistribution] = {
             s: CategoricalDistribution(tuple(o)) for s, o in sites.items()
         }
-        self.study = _open_or_create(storage, name, ["minimize"] * len(objectives))
+        if name in others(*_named(storage)):
+            raise not_ours(name)
+        # The companion first: it marks the study as ours.
         self._curves = _open_or_create(storage, name + CURVES, ["minimize"])
+        self.study = _open_or_create(storage, name, ["minimize"] * len(objectives))
         self._study_id = storage.get_study_id_from_name(name)
         self._curves_id = storage.get_study_id_from_name(name + CURVES)
         with warnings.catch_warnings():
@@ -284,6 +309,8 @@ def write_batch(
 def read_record(storage: BaseStorage, name: str) -> StudyRecord:
     """A study with its trials, finished or not; raises `UsageError` for an unknown name."""
     known = study_names(storage)
+    if name in others(*_named(storage)):
+        raise not_ours(name)
     if name not in known:
         raise UsageError(unknown("study", name, known))
     study = optuna.load_study(study_name=name, storage=storage)

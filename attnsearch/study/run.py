@@ -14,6 +14,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from attnsearch.core import secrets
 from attnsearch.core.checks import check_study_name
 from attnsearch.core.costs import COSTS, Limit, parse_limits, within
 from attnsearch.core.errors import EnvironmentFault, NoResultError, UsageError
@@ -25,7 +26,7 @@ from attnsearch.data import Data, open_data
 from attnsearch.sample.rungs import Rungs
 from attnsearch.space.space import Space, load_space, shipped_spaces
 from attnsearch.store import database
-from attnsearch.store.study_store import StudyStore, read_record
+from attnsearch.store.study_store import StudyStore, none_left_empty, read_record
 from attnsearch.study.ablation import AblationSchedule
 from attnsearch.study.coordinator import reasons, train_all, write_report
 from attnsearch.study.extend import replay
@@ -75,7 +76,8 @@ class Run:
             if data.ignored:
                 self.observer.note(data.summary())
             opened = database.open_storage(url, create=True)
-            with database.owned(url, self.name), database.faults(url):
+            held = database.owned(url, self.name)
+            with held, database.faults(url), none_left_empty(opened, self.name):
                 with database.faults(url, reading=True):
                     Resume(self.name, self.space, settings, self.observer).check(opened, data)
                 table = CostTable(self.space, data.image, len(data.classes))
@@ -240,9 +242,11 @@ def _command(space: str, settings: Settings) -> str:
     """
     program = Path(sys.argv[0])
     if program.stem == "attnsearch" or program.parts[-2:] == ("attnsearch", "__main__.py"):
-        return shlex.join(["attnsearch", *sys.argv[1:]])
+        return shlex.join(["attnsearch", *secrets.without_servers(sys.argv[1:])])
     question = space if space in shipped_spaces() else "space.yaml"
     unlike = [f for f in fields(Settings) if getattr(settings, f.name) != f.default and f.name != "resume"]
+    if settings.storage and secrets.is_server(settings.storage):
+        unlike = [f for f in unlike if f.name != "storage"]  # it is for ATTNSEARCH_STORAGE to say
     given = [f"{f.name}={_literal(getattr(settings, f.name))}" for f in unlike]
     return f"attnsearch.run({', '.join([repr(question), *given])})"
 

@@ -10,13 +10,17 @@ allocates beyond a few rows or runs in more than one thread.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
 from numba import config, njit, types
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import overload
+
+from attnsearch.core.checks import at_home
 
 F32, U16, U32 = np.float32, np.uint16, np.uint32
 TAPS = 7  # products of a convolution's row in one pass: the kernels that gates have are 3 and 7 wide
@@ -26,6 +30,12 @@ FEATURES: str = get_host_cpu_features()  # type: ignore[no-untyped-call]
 if config.CPU_FEATURES is None and "+avx512f" in FEATURES:  # type: ignore[attr-defined]
     # LLVM takes half of a 512-bit register, for the sake of old chips that slowed down at the whole.
     config.CPU_FEATURES = f"{FEATURES},-prefer-256-bit"  # type: ignore[attr-defined]
+if not config.CACHE_DIR and not os.access(Path(__file__).parent, os.W_OK):  # type: ignore[attr-defined]
+    # Numba would take the home folder, and where there is none make one that is named `~`.
+    if chosen := os.environ.get("ATTNSEARCH_CACHE"):
+        config.CACHE_DIR = str(at_home(chosen) / "numba")  # type: ignore[attr-defined]
+    elif str(at_home("~")) == "~":
+        raise RuntimeError("no folder to keep compiled kernels in")
 
 
 def compiled(function: Function) -> Function:
