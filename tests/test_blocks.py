@@ -23,6 +23,7 @@ from attnsearch.core.errors import BlockError, UsageError
 # Parameters at 64 and at 512 channels, default options, worked out from the formula of each block's source.
 # One line a block, in the order of the alphabet.
 EXPECTED_PARAMS = {
+    "adapter": (580, 4_612),  # 2 C h + h + C, h = 4
     "bam": (1_173, 68_513),  # 3 C h + 18 h^2 + 13 h + C + 1
     "cbam": (680, 33_412),  # 2Ch + h + C + 100, h = C/16
     "cbam_lite": (610, 32_866),  # 2Ch + 2*49

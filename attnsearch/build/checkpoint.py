@@ -20,11 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnsearch.core.checks import at_home
+from attnsearch.core.checks import check_weights, split_weights
 from attnsearch.core.errors import UsageError
 
 DEPTH = 4  # of mappings within mappings that are searched for tensors
-CHOICE = "::"  # FILE::KEY takes what stands under KEY where a file holds several sets of weights
 
 
 @dataclass(frozen=True)
@@ -101,26 +100,14 @@ def read_checkpoint(name: str | Path) -> Checkpoint:
     Raises:
         UsageError: no such file, a damaged one, one without tensors, or one that holds objects instead of weights.
     """
-    path, choice = split_choice(name)
-    if not path.is_file():
-        what = "is a folder, expected a file of weights" if path.is_dir() else "not found"
-        raise UsageError(f"Checkpoint {what}: {path}")
+    path, choice = split_weights(check_weights(str(name)))
     held = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
     return Checkpoint(str(path), tensors_of(held, str(path)), choice)
 
 
-def split_choice(name: str | Path) -> tuple[Path, str]:
-    """`FILE::KEY` as (FILE, KEY); a file whose own name has colons is taken as it is."""
-    path = at_home(name)
-    if path.exists() or CHOICE not in str(name):
-        return path, ""
-    file, _, choice = str(name).rpartition(CHOICE)
-    return at_home(file), choice
-
-
 def sha256(name: str | Path) -> str:
     """Of a file's bytes; raises `UsageError` where it cannot be read."""
-    path = split_choice(name)[0]
+    path = split_weights(name)[0]
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -213,4 +200,4 @@ def _damaged(path: Path, error: Exception) -> UsageError:
     return UsageError(f"{path} is not a checkpoint of weights, or a damaged one ({size:,} bytes): {first}")
 
 
-__all__ = ["CHOICE", "HARMLESS", "Checkpoint", "read_checkpoint", "sha256", "split_choice", "tensors_of"]
+__all__ = ["HARMLESS", "Checkpoint", "read_checkpoint", "sha256", "tensors_of"]

@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from attnsearch.build.checkpoint import Checkpoint, read_checkpoint
+from attnsearch.build.checkpoint import Checkpoint, read_checkpoint, sha256
 from attnsearch.build.resnet import ResNet, build
 from attnsearch.build.weights import COUNTER, LoadReport, load, plain_names
+from attnsearch.core.checks import CHOICE, split_weights
 from attnsearch.core.errors import UsageError
-from attnsearch.space.arch import HOSTS, Host, plain
+from attnsearch.core.trial import Weights
+from attnsearch.space.arch import HOSTS, Arch, Host, plain
 
 LEAST_SHARE = 0.95  # of the host's own tensors: below it the file is another network's
 _FIRST = re.compile(r"^(.*?)layer(\d+)\.(\d+)\.conv1\.weight$")
@@ -48,6 +51,34 @@ def load_host(model: ResNet, checkpoint: Checkpoint, *, head: bool = False) -> L
         why = next((note for note in report.notes if "head" in note), "the file has no head")
         raise UsageError(f"{checkpoint.source}: without a head that fits there is nothing to evaluate; {why}")
     return report
+
+
+def start(arch: Arch, weights: Weights | None, *, classes: int, in_channels: int, seed: int | None) -> ResNet:
+    """An arch as a network, with a study's weights in it where there are any.
+
+    Raises:
+        UsageError: the file is not the one that the study began with, or is not of this host.
+    """
+    model = build(arch, classes=classes, in_channels=in_channels, seed=seed)
+    if weights is not None:
+        load_host(model, _known(weights))
+    return model
+
+
+@lru_cache(maxsize=1)  # every training of a worker starts from the same file
+def _known(weights: Weights) -> Checkpoint:
+    if (found := sha256(weights.path)) != weights.sha256:
+        raise UsageError(
+            f"the weights {weights.path} have changed: SHA-256 {found[:12]}, the study began with {weights.sha256[:12]}"
+        )
+    return read_checkpoint(weights.path)
+
+
+def identify(path: str) -> Weights:
+    """A file of weights by its absolute path and its hash; raises `UsageError` where there is none."""
+    file, choice = split_weights(path)
+    full = str(file.absolute()) + (f"{CHOICE}{choice}" if choice else "")
+    return Weights(full, sha256(path))
 
 
 def own_tensors(model: ResNet) -> list[str]:
@@ -156,4 +187,13 @@ def _check_channels(model: nn.Module, checkpoint: Checkpoint) -> None:
                 )
 
 
-__all__ = ["LEAST_SHARE", "host_of", "load_host", "nearest_host", "own_tensors", "read_checkpoint", "spelled"]
+__all__ = [
+    "LEAST_SHARE",
+    "host_of",
+    "identify",
+    "load_host",
+    "nearest_host",
+    "own_tensors",
+    "spelled",
+    "start",
+]

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attnsearch.build.checkpoint import CHOICE, Checkpoint, read_checkpoint, tensors_of
+from attnsearch.build.checkpoint import Checkpoint, read_checkpoint, tensors_of
+from attnsearch.core.checks import CHOICE
 from attnsearch.core.errors import UsageError
 from attnsearch.core.text import many
 

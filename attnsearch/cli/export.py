@@ -15,6 +15,7 @@ from attnsearch.cli.common import (
     add_plugins,
     check_study,
     note,
+    setting,
     show_text,
 )
 
@@ -30,6 +31,7 @@ def export(
     train: Annotated[
         bool, typer.Option("--train", help="Repeat the trial's training; else weights are untrained.")
     ] = False,
+    weights: Annotated[str | None, setting("weights")] = None,
     plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
     storage: Storage = None,
     out: Out = Path("results"),
@@ -52,10 +54,12 @@ def export(
     show_text(f"Trial {row.number} of {opened.name}: {row.arch}, seed {row.seed}.")
     name = "best" if trial == "best" else ""
     folder = out / opened.name / "export"
-    package = pack(row, opened.record.info, folder, name=name, formats=formats, train=train, tell=note)
+    info = opened.record.info
+    package = pack(row, info, folder, name=name, formats=formats, train=train, weights=weights, tell=note)
     for kind, file in package.files.items():
         show_text(f"{file}: output within {package.differences[kind]:.1g} of the network's", hanging=2)
     if package.error is not None and row.error is not None:
         show_text(f"Trained again: validation error {package.error:.2f} %, in the study {row.error:.2f} %.")
     if not train:
-        note("the weights are untrained; --train repeats the trial's training first")
+        what = "only the host's own weights are trained" if package.started else "the weights are untrained"
+        note(f"{what}; --train repeats the trial's training first")

@@ -20,6 +20,7 @@ from attnsearch.cli.common import (
     note,
     option,
     positive,
+    setting,
     show_json,
     show_table,
     show_text,
@@ -49,6 +50,7 @@ def plan(
     reference: Annotated[str | None, option("What a design adds or leaves out.", "OPTION|...")] = None,
     controls: Annotated[str, option("null, width, frozen, by comma; or none.")] = "null,width",
     epochs: Annotated[int | None, option("Length of a proxy training.", "N", whole)] = None,
+    weights: Annotated[str | None, setting("weights")] = None,
     train_images: Annotated[int | None, option("At most so many.", "N", whole)] = None,
     resplit: Annotated[bool, typer.Option("--resplit", help="Re-split train/val per seed.")] = False,
     workers: Annotated[int, option("Trainings side by side, for the hours.", "N", whole)] = 1,
@@ -66,11 +68,11 @@ def plan(
     from attnsearch.space.space import load_space
 
     add_plugins(plugin)
-    question = load_space(space)
+    question = load_space(space, weights)
     kind = design or (question.design if question.design != "search" else "add")
     settings = Settings(
         data=data, design=kind, reference=reference, controls=controls, epochs=epochs,
-        train_images=train_images, resplit=resplit, device=device, storage=storage, out=out,
+        train_images=train_images, weights=weights, resplit=resplit, device=device, storage=storage, out=out,
     ).check()  # fmt: skip
     if kind == "search":
         raise UsageError("a search makes no verdict to plan for; --design is loo, add, swap or factorial")

@@ -17,6 +17,7 @@ from attnsearch.cli.common import (
     add_plugins,
     check_study,
     note,
+    setting,
     show_json,
 )
 
@@ -31,6 +32,7 @@ def report(
     files: Annotated[bool, typer.Option(help="Write tables, pictures and report.html too.")] = True,
     test: Annotated[bool, typer.Option("--test", help="Open the test split for the frozen front, once.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda, for --test.")] = "auto",
+    weights: Annotated[str | None, setting("weights")] = None,
     plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
     json: Json = False,
 ) -> None:  # fmt: skip
@@ -47,7 +49,7 @@ def report(
     if test:
         from attnsearch.study import test_split
 
-        test_split.open_test_split(study, storage=storage, out=out, device=device, told=note)
+        test_split.open_test_split(study, storage=storage, out=out, device=device, weights=weights, told=note)
     gc.disable()  # what follows ends in seconds, of which looking for garbage would take a tenth
     try:
         opened = open_study(study, storage, out=out)

@@ -36,7 +36,7 @@ def run(*, space: str, plugin: list[Path], json: bool, **values: Any) -> None:
 
     settings = Settings(**values).check()
     add_plugins(plugin)
-    question = load_space(space)
+    question = load_space(space, settings.weights)
     if not settings.resume:
         sqlite.check_free(settings.study or question.name, settings.url())
     finished = _watched(question, settings)

@@ -17,6 +17,7 @@ from attnsearch.cli.common import (
     check_study,
     option,
     positive,
+    setting,
     show_json,
     whole,
 )
@@ -30,6 +31,7 @@ def validate(
     timeout: Annotated[float | None, option("Start nothing new after so long.", "SECONDS", positive)] = None,
     workers: Annotated[int | None, option("Processes; gpus: one per GPU.", "N", worker_count)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, or cuda:0,cuda:1.")] = "auto",
+    weights: Annotated[str | None, setting("weights")] = None,
     plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
     storage: Storage = None,
     out: Out = Path("results"),
@@ -51,7 +53,7 @@ def validate(
     try:
         done = proxy_audit.validate(
             study, archs=archs, factor=factor, storage=storage, out=out, observer=watcher,
-            timeout=timeout, workers=workers, device=device,
+            timeout=timeout, workers=workers, device=device, weights=weights,
         )  # fmt: skip
     finally:
         watcher.close()

@@ -22,6 +22,7 @@ DATA = (
     "cifar10",
     "cifar100",
 )  # that come with us, or are known by name
+CHOICE = "::"  # FILE::KEY takes what stands under KEY where a file holds several sets of weights
 LARGEST_SIDE = 2048  # pixels
 # What SQLite, Python and SQLAlchemy would take from an SQLite URL's query.
 _SQLITE_SETTINGS = (
@@ -57,6 +58,24 @@ def check_data(name: str) -> str:
     """The name itself, if there is such a data set or path; else `DataError`."""
     if name not in DATA and not name.startswith("hf:") and not _exists(at_home(name)):
         raise DataError(f"Data folder not found: {name}.{did_you_mean(name, DATA)}")
+    return name
+
+
+def split_weights(name: str | Path) -> tuple[Path, str]:
+    """`FILE::KEY` as (FILE, KEY); a file whose own name has colons is taken as it is."""
+    path = at_home(name)
+    if _exists(path) or CHOICE not in str(name):
+        return path, ""
+    file, _, choice = str(name).rpartition(CHOICE)
+    return at_home(file), choice
+
+
+def check_weights(name: str) -> str:
+    """The name of a checkpoint itself, if there is such a file; else `UsageError`."""
+    path, _ = split_weights(name)
+    if not (_exists(path) and path.is_file()):
+        what = "is a folder, expected a file of weights" if _exists(path) else "not found"
+        raise UsageError(f"Checkpoint {what}: {path}")
     return name
 
 

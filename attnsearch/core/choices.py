@@ -30,8 +30,14 @@ DESIGNS = {
 CONTROLS = {
     "null": "the gates replaced by the identity",
     "width": "the plain host, widened to the MACs of a variant",
+    "adapter": "pointwise convolutions without a gate, at the costliest gate's MACs; in place of width with weights",
     "frozen": "the gates as drawn, untrained",
     "none": "no controls",
+}
+FREEZE = {
+    "none": "train the whole network",
+    "stem": "leave the stem as it is",
+    "host": "train blocks and head alone",
 }
 ENGINES = {"local": "processes of this machine", "ray": "the nodes of a Ray cluster"}
 BAD_IMAGES = {"fail": "refuse the data set", "skip": "leave them out and count them"}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from attnsearch.core.trial import Epoch, Recipe, State
+from attnsearch.core.trial import Epoch, Recipe, State, Weights
 
 ValHalf = Literal["first", "second"]  # of the validation images: one to choose by, one to confirm by
 
@@ -33,6 +33,7 @@ class Job:
         number: of the trial in the study; a training that is run again has a new one, so a late message is known by it.
         spec: `Arch.to_dict()`.
         rungs: epochs after which the worker waits for the word to go on.
+        weights: that the host starts from, read where the worker is.
     """
 
     number: int
@@ -41,6 +42,7 @@ class Job:
     recipe: Recipe
     rungs: tuple[int, ...] = ()
     val_half: ValHalf | None = None
+    weights: Weights | None = None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from attnsearch.core import choices
 from attnsearch.core.checks import (
     check_data,
     check_side,
+    check_weights,
     check_word,
     in_home,
     natural,
@@ -128,17 +129,24 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What changes in the space's recipe; None leaves the space's own."""
+    """What every training starts from and what changes in the space's recipe; None leaves the space's own."""
 
     epochs: Annotated[int | None, Flag("Length of a proxy training.", "N", whole)] = None
     batch_size: Annotated[int | None, Flag("Images per step.", "N", whole)] = None
     lr: Annotated[float | None, Flag("Peak of the one-cycle schedule.", "RATE", positive)] = None
+    weights: Annotated[
+        str | None, Flag("A checkpoint that every training starts from.", "FILE", check_weights)
+    ] = None
+    freeze: Annotated[
+        Literal["none", "stem", "host"] | None,
+        Flag(f"{listed(choices.FREEZE)}.", None, _one_of("freeze", choices.FREEZE)),
+    ] = None
     train_images: Annotated[int | None, Flag("At most so many, a fixed stratified part.", "N", whole)] = None
     resplit: Annotated[bool, Flag("Re-split train/val per seed.")] = False
 
     def recipe(self) -> dict[str, Any]:
         """The fields of the recipe that change."""
-        names = ("epochs", "batch_size", "lr", "train_images")
+        names = ("epochs", "batch_size", "lr", "train_images", "freeze")
         changed = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return changed | ({"resplit": True} if self.resplit else {})
 

@@ -143,7 +143,7 @@ class DesignInfo:
 
     Args:
         kind: loo, add, swap or factorial. variants: names by key, the controls among them.
-        controls: {key: "null gate" | "width-matched" | "frozen gate"}.
+        controls: {key: "null gate" | "width-matched" | "adapter" | "frozen gate"}.
         seeds: of each variant. aliases: effects that the design cannot tell apart.
     """
 
@@ -266,6 +266,39 @@ class TestLedger:
 
 
 @dataclass(frozen=True)
+class WeightsInfo:
+    """The checkpoint that every training starts from, and what became of its tensors in the plain host.
+
+    Args:
+        outside: named beside the space, which says nothing of it. text: all of the rest in words.
+        loaded: tensors; missing, unexpected, mismatched: the names of the first of them.
+    """
+
+    path: str
+    sha256: str
+    outside: bool = False
+    text: str = ""
+    loaded: int = 0
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    mismatched: tuple[str, ...] = ()
+
+    @classmethod
+    def from_attrs(cls, attrs: Attrs) -> WeightsInfo | None:
+        if not (kept := attrs.get("weights")):
+            return None
+        names = ("missing", "unexpected", "mismatched")
+        return cls(**_known(cls, kept) | {name: tuple(kept.get(name, ())) for name in names})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {name: plain(value) for name, value in asdict(self).items()}
+
+    def to_attrs(self) -> dict[str, Any]:
+        return {"weights": self.to_dict()}
+
+
+@dataclass(frozen=True)
 class RunInfo(_Part):
     """How the study trains and how that went.
 
@@ -295,6 +328,7 @@ class StudyInfo:
     run: RunInfo = field(default_factory=RunInfo)
     search: SearchInfo = field(default_factory=SearchInfo)
     data: DataInfo | None = None
+    weights: WeightsInfo | None = None
     design: DesignInfo | None = None
     audit: ProxyAudit | None = None
     audit_plan: AuditPlan | None = None
@@ -339,6 +373,7 @@ class StudyInfo:
             run=RunInfo.from_attrs(attrs),
             search=SearchInfo.from_attrs(attrs),
             data=DataInfo.from_attrs(attrs),
+            weights=WeightsInfo.from_attrs(attrs),
             design=DesignInfo.from_attrs(attrs),
             audit=ProxyAudit.from_attrs(attrs),
             audit_plan=AuditPlan.from_attrs(attrs),
@@ -376,7 +411,7 @@ def _tuples(values: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
     return {key: tuple(items) for key, items in values.items()}
 
 
-def _known(cls: type[DataInfo | TestResult], values: Attrs) -> dict[str, Any]:
+def _known(cls: type[DataInfo | TestResult | WeightsInfo], values: Attrs) -> dict[str, Any]:
     """What a dataclass has a field for; a later version may have written more."""
     names = {entry.name for entry in fields(cls)}
     return {name: value for name, value in values.items() if name in names}

@@ -24,6 +24,12 @@ class Recipe:
         resplit: split training and validation images by the trial's seed, so that each seed has its own split.
         ema: decay of averaged weights used in validation; 0 is off.
         precision: `auto` decides by the device's calibration (see `attnsearch doctor`).
+        normalise: mean and standard deviation of the images, see `core.normalisation`; `auto` is the data's own.
+        freeze: what of the host stands still: `none`, `stem`, `host` (blocks and head alone train), or numbers of
+            stages from 1, the stem with them.
+        norm: `frozen` leaves statistics, scale and shift of the host's batch norms as they are.
+        head_lr: learning rate of the head over that of the rest.
+        decay_blocks: whether weight decay reaches what was put into the host.
     """
 
     epochs: int = 8
@@ -39,6 +45,11 @@ class Recipe:
     resplit: bool = False
     ema: float = 0.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    normalise: str = "auto"
+    freeze: Literal["none", "stem", "host"] | tuple[int, ...] = "none"
+    norm: Literal["train", "frozen"] = "train"
+    head_lr: float = 1.0
+    decay_blocks: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values as JSON gives them back: tuples are lists."""
@@ -52,6 +63,14 @@ class Recipe:
             k: tuple(v) if isinstance(v, list) else v for k, v in kept.items() if k in names
         }
         return cls(**values)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A checkpoint that every training of a study starts from, by its path and the SHA-256 of its bytes."""
+
+    path: str
+    sha256: str
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnsearch.core.errors import EnvironmentFault, NoResultError, UsageError, unknown
+from attnsearch.core.normalisation import convention
 from attnsearch.core.study_info import DataInfo, StudyInfo, StudyRecord
 from attnsearch.core.trial import Epoch, Recipe, TrialResult
 from attnsearch.report import atomic
@@ -42,6 +43,7 @@ class Package:
     record: Path
     trained: bool
     error: float | None
+    started: bool = False  # from weights that the study was given
 
 
 def check_formats(formats: Sequence[str]) -> None:
@@ -90,6 +92,7 @@ def pack(
     name: str = "",
     formats: Sequence[str] = ("py", "safetensors"),
     train: bool = False,
+    weights: str | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Package:
     """Write a trial's network in the formats asked for, each compared with the network itself.
@@ -99,6 +102,7 @@ def pack(
         info: of its study: data and recipe.
         folder: made if it is not there; name: of the files, `trial_N` when empty.
         train: repeat the training first.
+        weights: where the checkpoint is that the study started from, if it has moved.
         tell: called with a line for each epoch.
 
     Raises:
@@ -108,28 +112,29 @@ def pack(
     """
     import torch
 
-    from attnsearch.build.resnet import build
+    from attnsearch.build.pretrained import start
     from attnsearch.space.arch import Arch
-    from attnsearch.study.study import data_of
+    from attnsearch.study.study import data_of, weights_of
 
     check_formats(formats)
     name, seen = name or f"trial_{row.number}", info.data or DataInfo("")
     shape = seen.image or (3, 32, 32)
     classes = len(seen.classes) or 10
-    network = build(Arch.from_dict(row.spec), classes=classes, in_channels=shape[0], seed=row.seed)
+    known = weights_of(info.weights, weights)
+    network = start(Arch.from_dict(row.spec), known, classes=classes, in_channels=shape[0], seed=row.seed)
     data = data_of(info.data) if train else None
     error = None if data is None else _repeat(network, row, data, info.recipe, tell)
     network.float().eval().to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     images = torch.randn((BATCH, *shape), generator=torch.Generator().manual_seed(0))
     expected = _run(network, images)
     _make(folder)
-    head = _head(name, row, data)
+    head = _head(name, row, data, info.recipe)
     files = {kind: folder / f"{name}.{kind}" for kind in formats}
     differences = {
         kind: _write_and_compare(kind, network, images, file, head, expected) for kind, file in files.items()
     }
     record = folder / f"{name}.json"
-    package = Package(name, files, differences, record, train, error)
+    package = Package(name, files, differences, record, train, error, known is not None)
     atomic.write(record, json.dumps(_record(package, row, info, shape), indent=2) + "\n")
     return package
 
@@ -255,7 +260,7 @@ def _repeat(
     return history[-1].val_error
 
 
-def _head(name: str, row: TrialResult, data: Data | None) -> str:
+def _head(name: str, row: TrialResult, data: Data | None, recipe: Recipe) -> str:
     """What the reader of a source file has to know; `data` is what it was trained on."""
     lines = [
         f"Written by attnsearch; needs torch alone. Arch {row.key}, seed {row.seed}.",
@@ -268,7 +273,9 @@ def _head(name: str, row: TrialResult, data: Data | None) -> str:
         ]
     lines.append("    network.eval()")
     if data is not None:
-        mean, std = ([round(v, 5) for v in values] for values in (data.mean, data.std))
+        own = (data.mean, data.std)
+        numbers = convention(recipe.normalise, data.image[0]) or own
+        mean, std = ([round(v, 5) for v in values] for values in numbers)
         lines += [
             f"Images: (x / 255 - mean) / std for x in 0..255, mean {mean}, std {std}.",
             f"Classes: {', '.join(data.classes)}.",
@@ -291,6 +298,7 @@ def _record(package: Package, row: TrialResult, info: StudyInfo, shape: tuple[in
         "compared": f"outputs of {BATCH} random images with the network's own, eval mode, float32, CPU",
         "data": info.data.name if info.data else None,
         "recipe": info.run.recipe.to_dict() if info.run.recipe else None,
+        "started_from": info.weights.to_dict() if info.weights else None,
     }
 
 

@@ -46,6 +46,10 @@ _CONTROLS = {
     "width-matched": (
         "a control: the plain host made wider until it has a variant's MACs; what the same price buys without a block"
     ),
+    "adapter": (
+        "a control: two narrow pointwise convolutions in the same places, without any gating, at the MACs of the "
+        "costliest gate; what a few more trained parameters do"
+    ),
     "frozen gate": "a control: the same gates with their parameters left as drawn; what training them adds",
 }
 

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from attnsearch.blocks import registry
@@ -15,6 +16,8 @@ from attnsearch.core.choices import DESIGNS
 from attnsearch.core.convergence import LEAST_SEEDS, LONGER, Convergence
 from attnsearch.core.costs import Limit, read_limit
 from attnsearch.core.errors import BlockError, SpaceError, UsageError, did_you_mean, unknown
+from attnsearch.core.normalisation import convention
+from attnsearch.core.recipes import STARTS
 from attnsearch.core.text import many
 from attnsearch.core.trial import Recipe
 from attnsearch.space import yaml_file
@@ -42,22 +45,33 @@ _WORDS: dict[str, Sequence[str]] = {
     "convs": ("second", "both"),
 }
 _AUGMENTATIONS = ("flip", "crop", "cutout")
-_RECIPE_WORDS = {"optimizer": ("sgd", "adamw"), "precision": ("auto", "float32", "bfloat16")}
+_RECIPE_WORDS = {
+    "optimizer": ("sgd", "adamw"),
+    "precision": ("auto", "float32", "bfloat16"),
+    "norm": ("train", "frozen"),
+}
 # Numbers of a recipe from 0 on, and what they must stay below.
 _SHARES = {"momentum": 1, "weight_decay": math.inf, "warmup": 1, "label_smoothing": 1, "ema": 1}
 
 
-def read_document(document: yaml_file.Document, name: str) -> dict[str, Any]:
-    """The fields of a `space.Space` that a document states; every mistake is in the one `SpaceError` raised."""
-    return _Reader(document, name).fields()
+def read_document(document: yaml_file.Document, name: str, weights: str = "") -> dict[str, Any]:
+    """The fields of a `space.Space` that a document states; every mistake is in the one `SpaceError` raised.
+
+    Args:
+        weights: a checkpoint that is named outside the document, and goes before one in it. A recipe in the document
+            is then not meant for it, unless it says what it starts from: `finetune` is taken in its place.
+    """
+    return _Reader(document, name, weights).fields()
 
 
 class _Reader:
     """Reads one document; every check that fails adds a (path, sentence) to `problems`."""
 
-    def __init__(self, document: yaml_file.Document, name: str) -> None:
+    def __init__(self, document: yaml_file.Document, name: str, weights: str = "") -> None:
         self.document = document
         self.name = name
+        self.weights = weights
+        self.outside = bool(weights)  # the document knows nothing of its weights
         self.problems: list[tuple[str, str]] = []
 
     def fields(self) -> dict[str, Any]:
@@ -65,6 +79,7 @@ class _Reader:
         if not isinstance(given, dict):
             raise SpaceError(self.document.source, ["expected a mapping with host, stages, ... at the top"])
         self.known(given, _KEYS, "")
+        self.read_weights(given.get("host"))
         host = self.host(given.get("host", "resnet20"), "host")
         tied = given.get("tied", False)
         if not isinstance(tied, bool):
@@ -77,6 +92,7 @@ class _Reader:
             "name": str(given.get("name", self.name)),
             "question": " ".join(str(given.get("question", "")).split()),
             "host": host,
+            "weights": self.weights,
             "choices": choices,
             "tied": bool(tied),
             "limits": self.limits(given.get("limits", {})),
@@ -100,7 +116,20 @@ class _Reader:
                 where = f"{path}.{key}" if path else str(key)
                 self.problems.append((where, unknown("key", key, keys)))
 
+    def read_weights(self, host: Any) -> None:
+        """The checkpoint that `host.weights` names: as it stands, or beside the document."""
+        named = host.get("weights") if isinstance(host, dict) else None
+        if named is None:
+            return
+        if not isinstance(named, str) or not named:
+            self.problems.append(("host.weights", f"expected a file of weights, got {named!r}"))
+        elif not self.outside:
+            beside = Path(self.document.source).parent / named
+            self.weights = str(beside) if not Path(named).exists() and beside.exists() else named
+
     def host(self, given: Any, path: str) -> Host:
+        if isinstance(given, dict):
+            given = {key: value for key, value in given.items() if key != "weights"}
         try:
             return Arch.from_dict({"host": given}).host
         except (UsageError, TypeError, ValueError) as error:
@@ -140,7 +169,7 @@ class _Reader:
         settings = list(
             itertools.product(
                 *(
-                    self.words(given.get(k, allowed[0]), allowed, f"{path}.{k}", k)
+                    self.words(given.get(k, self.usual(k)), allowed, f"{path}.{k}", k)
                     for k, allowed in _WORDS.items()
                 )
             )
@@ -156,6 +185,10 @@ class _Reader:
                 for (a, c), (p, u, i, both) in itertools.product(itertools.product(attention, conv), settings)
             )
         )
+
+    def usual(self, key: str) -> str:
+        """A word of a stage that the document leaves out; what enters a trained network starts as the identity."""
+        return "identity" if key == "init" and self.weights else _WORDS[key][0]
 
     def words(self, given: Any, allowed: Sequence[str], path: str, key: str) -> tuple[Any, ...]:
         out = []
@@ -287,11 +320,25 @@ class _Reader:
         return tuple(found)
 
     def recipe(self, given: Any, path: str) -> dict[str, Any]:
+        if isinstance(given, str):
+            given = {"start": given}
         if not isinstance(given, dict):
-            self.problems.append((path, "expected a mapping, for example {epochs: 12}"))
+            self.problems.append(
+                (path, f"expected a mapping, for example {{epochs: 12}}, or one of {', '.join(STARTS)}")
+            )
             return {}
         names = [item.name for item in fields(Recipe)]
-        self.known(given, names, path)
+        self.known(given, ["start", *names], path)
+        start = given.get("start", "finetune" if self.weights else "scratch")
+        if start not in STARTS:
+            self.problems.append((f"{path}.start", unknown("recipe", start, STARTS)))
+            return {}
+        if self.outside and "start" not in given:
+            return dict(STARTS[start])
+        stated = self.recipe_values(given, names, path)
+        return stated if path.startswith("for_data") and "start" not in given else {**STARTS[start], **stated}
+
+    def recipe_values(self, given: Mapping[str, Any], names: Sequence[str], path: str) -> dict[str, Any]:
         values = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items() if key in names}
         for key, value in values.items():
             if wrong := _recipe_problem(key, value):
@@ -374,14 +421,37 @@ def _recipe_problem(key: str, value: Any) -> str:
     if key in _SHARES:
         right = _is_number(value) and 0 <= value < _SHARES[key]
         return "" if right else f"{key} must be a number from 0 to below {_SHARES[key]}, got {value!r}"
-    if key == "resplit":
+    if key in ("resplit", "decay_blocks"):
         return "" if isinstance(value, bool) else f"{key} must be true or false, got {value!r}"
+    if key == "head_lr":
+        right = _is_number(value) and 0 < value < math.inf
+        return "" if right else f"{key} must be a positive finite number, got {value!r}"
+    if key == "normalise":
+        return _convention_problem(value)
+    if key == "freeze":
+        return _freeze_problem(value)
     if key in _RECIPE_WORDS:
         return "" if value in _RECIPE_WORDS[key] else unknown(key, value, _RECIPE_WORDS[key])
     if not isinstance(value, tuple):
         return f"{key} must be a list of {', '.join(_AUGMENTATIONS)}, got {value!r}"
     strange = [name for name in value if name not in _AUGMENTATIONS]
     return unknown("augmentation", strange[0], _AUGMENTATIONS) if strange else ""
+
+
+def _convention_problem(value: Any) -> str:
+    try:
+        convention(str(value))
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
+def _freeze_problem(value: Any) -> str:
+    words = ("none", "stem", "host")
+    stages = isinstance(value, tuple) and all(type(stage) is int and stage >= 1 for stage in value)
+    return (
+        "" if stages or value in words else f"{unknown('freeze', value, words)}, or a list of stages from 1"
+    )
 
 
 def _is_number(value: Any) -> bool:

@@ -18,6 +18,9 @@
         convergence: {errors: [27.9, 28.3], long_epochs: 24, long_errors: [29.0, 28.6]}   # the baseline's, by seed
         control_widths: [8, 16, 32]     # of the positive control, a narrower host
 
+A host may start from a checkpoint, `host: {name: resnet50, weights: FILE}`: the recipe then starts from `finetune` (see
+`core.recipes`), and a gate from the identity unless `init` says otherwise.
+
 Checking a file imports no torch: blocks and their options are read from syntax trees. Only `Space.sites`, which brings
 every option to its canonical form, imports the blocks named.
 """
@@ -73,6 +76,7 @@ class Space:
     control_widths: tuple[int, ...] | None = (
         None  # of the positive control's host; half of the host's when None
     )
+    weights: str = ""
 
     @cached_property
     def sites(self) -> dict[str, dict[str, tuple[Stage, ...] | Block]]:
@@ -241,21 +245,25 @@ class Space:
             raise SpaceError(self.source or self.name, [f"{site}: {error}"]) from None
 
 
-def load_space(name_or_path: str | Path) -> Space:
-    """A shipped space by name, or a YAML file; every mistake of the file is in the one `SpaceError` raised."""
+def load_space(name_or_path: str | Path, weights: str | None = None) -> Space:
+    """A shipped space by name, or a YAML file; every mistake of the file is in the one `SpaceError` raised.
+
+    Args:
+        weights: a checkpoint that its host starts from, whatever the file says of one; see `reader.read_document`.
+    """
     name = str(name_or_path)
     shipped = shipped_spaces()
     if name in shipped:
-        return Space(**read_document(yaml_file.read(shipped[name]), name))
+        return Space(**read_document(yaml_file.read(shipped[name]), name, weights or ""))
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or "/" in name or path.exists():
-        return Space(**read_document(yaml_file.read(path), path.stem))
+        return Space(**read_document(yaml_file.read(path), path.stem, weights or ""))
     raise UsageError(unknown("space", name, shipped))
 
 
-def read_space(text: str, name: str) -> Space:
-    """A space from the text of its file; every mistake is in the one `SpaceError` raised."""
-    return Space(**read_document(yaml_file.parse(text, name), name))
+def read_space(text: str, name: str, weights: str | None = None) -> Space:
+    """A space from the text of its file, see `load_space`."""
+    return Space(**read_document(yaml_file.parse(text, name), name, weights or ""))
 
 
 def shipped_spaces() -> dict[str, Path]:

@@ -1,6 +1,9 @@
 """Ablations: the rows of a design over a space, with the controls that tell a gain from mere capacity.
 
 null gate        the reference's gates replaced by the identity, at the same places: what the hook itself does
+adapter          a narrow pair of pointwise convolutions, without any gating, at the same places and of the costliest
+                 gate's MACs: what a few more trained parameters do. In place of the width-matched host where weights
+                 are given, since nobody has weights of a wider one
 width-matched    the plain host, widened until it has the MACs of a variant: what the same price buys without a block
 frozen gate      the reference's gates with their parameters left as drawn: what training them adds
 """
@@ -17,7 +20,7 @@ from attnsearch.core.settings import Settings
 from attnsearch.core.study_info import DesignInfo
 from attnsearch.cost.cost_table import CostTable
 from attnsearch.sample import designs
-from attnsearch.space.arch import Arch, Host, plain
+from attnsearch.space.arch import CONV3X3, Arch, Block, Host, Stage, plain
 from attnsearch.space.canonical import canonical
 from attnsearch.space.space import Space
 from attnsearch.store.study_store import StudyStore
@@ -101,6 +104,8 @@ def laid_out(
     variants = {name: variant for name, variant in variants.items() if name not in over}
     design = replace(design, variants={name: design.variants[name] for name in variants})
     wanted = [] if settings.controls == "none" else settings.controls.split(",")
+    if space.weights:
+        wanted = ["adapter" if word == "width" else word for word in wanted]
     further = controls(list(variants.values()), design.baseline, wanted, table)
     over |= _over(further, table, limits)
     variants |= {variant.name: variant for variant in further if variant.name not in over}
@@ -195,6 +200,9 @@ def controls(
         found.append(Variant("null gate", controlled(most.arch, "null"), None, "null gate"))
     if most is not None and "frozen" in wanted:
         found.append(Variant(f"frozen {most.name}", controlled(most.arch, "frozen"), None, "frozen gate"))
+    if most is not None and "adapter" in wanted:
+        costliest = max(gated, key=lambda v: table.of(v.arch, v.choice)["macs"])
+        found.append(Variant("adapter", adapted(costliest.arch, table), None, "adapter"))
     if "width" in wanted:
         found += _width_matched(rivals, table)
     return found
@@ -204,6 +212,27 @@ def controlled(arch: Arch, control: str) -> Arch:
     """The arch with every gate replaced by the identity (`null`) or left untrained (`frozen`)."""
     stages = tuple(replace(s, control=control) if s.attention else s for s in arch.stages)  # type: ignore[arg-type]
     return canonical(replace(arch, stages=stages))
+
+
+def adapted(arch: Arch, table: CostTable) -> Arch:
+    """The arch with an adapter in every gate's place, of the width whose MACs come nearest to those of the gate."""
+    bare = plain(arch.host)
+    zero = table.direct(bare)["macs"]
+    stages = []
+    for i, stage in enumerate(arch.stages):
+        if not stage.attention:
+            stages.append(stage)
+            continue
+
+        def macs(block: Block, i: int = i, stage: Stage = stage) -> float:
+            alone = replace(stage, attention=block, conv=CONV3X3)
+            return (
+                table.direct(Arch(bare.host, (*bare.stages[:i], alone, *bare.stages[i + 1 :])))["macs"] - zero
+            )
+
+        hidden = max(1, round(macs(stage.attention) / macs(Block.of("adapter", hidden=1))))
+        stages.append(replace(stage, attention=Block.of("adapter", hidden=hidden), init="default"))
+    return canonical(replace(arch, stages=tuple(stages)))
 
 
 def _width_matched(rivals: Sequence[Variant], table: CostTable) -> list[Variant]:

@@ -25,6 +25,7 @@ from attnsearch.store import database
 from attnsearch.store.study_store import StudyStore
 from attnsearch.study.observer import Observer
 from attnsearch.study.signals import Stop
+from attnsearch.study.study import weights_of
 from attnsearch.study.tasks import Schedule, Task
 from attnsearch.train.engine import Engine, start_engine
 
@@ -96,6 +97,7 @@ class Coordinator:
         self.recipe, self.settings, self.schedule, self.store = recipe, settings, schedule, store
         self.table, self.engine, self.observer = table, engine, observer
         self.rungs = Rungs(settings.pruner, costs=settings.costs, epochs=recipe.epochs, seed=settings.seed)
+        self.weights = weights_of(store.info.weights, settings.weights)
         self.stopped: dict[int, str] = {}  # number -> why
         self.running: dict[int, float | None] = {}  # number -> when a worker took it up, None before
         self.nothing_now = (
@@ -162,7 +164,7 @@ class Coordinator:
         self.running[row.number] = None
         self.observer.trial_began(row)
         rungs = self.rungs.epochs if row.role == "search" else ()
-        self.engine.submit(Job(row.number, row.spec, row.seed, recipe, rungs, val_half))
+        self.engine.submit(Job(row.number, row.spec, row.seed, recipe, rungs, val_half, self.weights))
 
     def _handle(self, message: Message) -> None:
         if isinstance(message, Notice):

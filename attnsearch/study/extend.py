@@ -16,6 +16,7 @@ from attnsearch.sample.rungs import Rungs
 from attnsearch.space.arch import Arch
 from attnsearch.space.space import Space
 from attnsearch.store.study_store import StudyStore
+from attnsearch.study.pretrained import check_same
 
 
 def replay(old: StudyRecord, store: StudyStore, space: Space, data: Data, rungs: Rungs) -> int:
@@ -30,6 +31,7 @@ def replay(old: StudyRecord, store: StudyStore, space: Space, data: Data, rungs:
     changed = [key for key, was in before.to_dict().items() if was != recipe[key]]
     if changed:
         raise UsageError(f"study '{old.name}' trained by another recipe ({', '.join(changed)})")
+    check_same(old.name, old.info.weights, store.info.weights)
     taken = 0
     for row in old.trials:
         if row.lost or row.state not in ("complete", "stopped") or row.role == "audit":

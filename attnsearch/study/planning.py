@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
 
 from attnsearch.core.errors import NoResultError, UsageError
@@ -28,6 +28,7 @@ from attnsearch.statistics.front import pooled_sd
 from attnsearch.statistics.noise import seed_correlation
 from attnsearch.statistics.power import mde
 from attnsearch.study.ablation import AblationSchedule, Variant, laid_out
+from attnsearch.study.pretrained import prepared
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Noise:
 
 def rows(space: Space, settings: Settings) -> list[Variant]:
     """The variants of the design that `settings` and the space ask for, the baseline and the controls among them."""
-    space = replace(space.on(settings.data), recipe=replace(space.recipe, **settings.recipe()))
+    space = prepared(space, settings)
     data = open_data(settings.data, **settings.data_options())
     table = CostTable(space, data.image, len(data.classes))
     return list(laid_out(space, table, settings, space.limits)[1].values())
@@ -97,17 +98,19 @@ def measured(space: Space, settings: Settings, runs: int, told: Callable[[str], 
     Raises:
         UsageError: fewer than two runs. NoResultError: a training failed.
     """
+    from attnsearch.build.pretrained import identify
     from attnsearch.core.jobs import DataSource, Job
     from attnsearch.train.worker import Worker
 
     if runs < 2:
         raise UsageError(f"--measure takes 2 runs at least, got {runs}")
-    space = space.on(settings.data)
-    recipe = replace(space.recipe, **settings.recipe())
+    space = prepared(space, settings)
+    weights = identify(space.weights) if space.weights else None
     worker = Worker(DataSource(settings.data, settings.data_options()), pick_devices(settings.device)[0])
     errors, seconds = [], []
     for i in range(runs):
-        job = Job(i, space.baseline().to_dict(), trial_seed(settings.seed, i), recipe)
+        spec, seed = space.baseline().to_dict(), trial_seed(settings.seed, i)
+        job = Job(i, spec, seed, space.recipe, weights=weights)
         outcome = worker.run(job, lambda progress: True)
         if outcome.state != "complete":
             raise NoResultError(f"the baseline could not be trained: {outcome.reason}")

@@ -8,11 +8,12 @@ from typing import Any
 from attnsearch.core.errors import DataError, UsageError
 from attnsearch.core.machine import versions
 from attnsearch.core.settings import Settings
-from attnsearch.core.study_info import DataInfo, StudyInfo
+from attnsearch.core.study_info import DataInfo, StudyInfo, WeightsInfo
 from attnsearch.data import Data
 from attnsearch.space.space import Space
 from attnsearch.store.study_store import read_record, study_names
 from attnsearch.study.observer import Observer
+from attnsearch.study.pretrained import check_same
 
 
 class Resume:
@@ -21,7 +22,7 @@ class Resume:
     def __init__(self, name: str, space: Space, settings: Settings, observer: Observer) -> None:
         self.name, self.space, self.settings, self.observer = name, space, settings, observer
 
-    def check(self, opened: Any, data: Data) -> None:
+    def check(self, opened: Any, data: Data, weights: WeightsInfo | None = None) -> None:
         if self.name not in study_names(opened):
             if self.settings.resume and self.settings.study:
                 self.observer.note(f"no study '{self.name}' to resume; beginning it")
@@ -30,6 +31,7 @@ class Resume:
         done = sum(row.state != "running" and not row.lost for row in record.trials)
         if not self.settings.resume and done:
             raise UsageError(f"study '{self.name}' exists ({done} trials). Use --resume or another --study")
+        check_same(self.name, record.info.weights, weights)
         self._check_same_question(record.info)
         self._check_same_settings(record.info)
         self._check_same_data(record.info.data, data)

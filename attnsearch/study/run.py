@@ -27,6 +27,7 @@ from attnsearch.sample.rungs import Rungs
 from attnsearch.space.space import Space, load_space, shipped_spaces
 from attnsearch.store import database
 from attnsearch.store.study_store import StudyStore, none_left_empty, read_record
+from attnsearch.study import pretrained
 from attnsearch.study.ablation import AblationSchedule
 from attnsearch.study.coordinator import reasons, train_all, write_report
 from attnsearch.study.extend import replay
@@ -52,7 +53,7 @@ def run(space: Space | str | Path, *, observer: Observer | None = None, **settin
         Interrupted: a signal came; everything finished is kept.
     """
     wanted = Settings(**settings).check()
-    question = space if isinstance(space, Space) else load_space(space)
+    question = space if isinstance(space, Space) else load_space(space, wanted.weights)
     return Run(question, wanted, observer or Observer()).execute()
 
 
@@ -61,8 +62,7 @@ class Run:
 
     def __init__(self, space: Space, settings: Settings, observer: Observer) -> None:
         self.settings, self.observer = settings, observer
-        self.space = space.on(settings.data)
-        self.space = self.space.with_recipe(settings.recipe())
+        self.space = pretrained.prepared(space, settings)
         self.name = check_study_name(settings.study or self.space.name)
         self.limits: tuple[Limit, ...] = (*self.space.limits, *parse_limits(settings.budget))
 
@@ -75,11 +75,12 @@ class Run:
                 self.observer.note(warning)
             if data.ignored:
                 self.observer.note(data.summary())
+            self.weights = pretrained.weights_info(self.space, settings, data)
             opened = database.open_storage(url, create=True)
             held = database.owned(url, self.name)
             with held, database.faults(url), none_left_empty(opened, self.name):
                 with database.faults(url, reading=True):
-                    Resume(self.name, self.space, settings, self.observer).check(opened, data)
+                    Resume(self.name, self.space, settings, self.observer).check(opened, data, self.weights)
                 table = CostTable(self.space, data.image, len(data.classes))
                 store = self._open_store(opened, data, table, devices)
                 if self.settings.extend and not store.results:
@@ -140,6 +141,7 @@ class Run:
                 limits=tuple(f"{limit} ({table.bound(limit):,.0f})" for limit in self.limits),
             ),
             DataInfo.of(data.facts(), self.settings.data_options()),
+            *([] if self.weights is None else [self.weights]),
         )
         if store.info.run.started is None:
             store.set_attrs(replace(store.info.search, confirmed_on=self._confirmed_on(data)))
@@ -199,6 +201,8 @@ class Run:
                 self.observer.note(f"over {limits} and left out: {names}")
         done = [row for row in counted(store) if row.state != "running"]
         workers = worker_count(self.settings.workers, schedule.total)
+        for line in [] if self.weights is None else pretrained.described(self.weights, self.space):
+            self.observer.note(line)
         self.observer.began(store.info, schedule.total, workers, done)
         if isinstance(schedule, AblationSchedule):
             self.observer.note(outlook(schedule, store.snapshot()))

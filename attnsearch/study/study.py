@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from attnsearch.core.checks import masked
 from attnsearch.core.errors import DataError, UsageError
 from attnsearch.core.settings import Settings
-from attnsearch.core.study_info import DataInfo, StudyRecord
+from attnsearch.core.study_info import DataInfo, StudyRecord, WeightsInfo
+from attnsearch.core.trial import Weights
 from attnsearch.space.space import Space, read_space
 from attnsearch.store.sqlite import read_sqlite, sqlite_path
 
@@ -73,10 +74,38 @@ def space_of(record: StudyRecord) -> Space:
     info = record.info
     if not info.space.text or info.data is None or info.run.recipe is None:
         raise UsageError(f"study '{record.name}' does not say what space it asks about")
-    space = read_space(info.space.text, str(info.space.name)).on(info.data.name)
+    outside = info.weights.path if info.weights and info.weights.outside else None
+    space = read_space(info.space.text, str(info.space.name), outside).on(info.data.name)
     if space.fingerprint() != info.space.fingerprint:
         raise UsageError(f"the blocks of the space have changed since study '{record.name}' began")
     return replace(space, recipe=info.run.recipe)
+
+
+def weights_of(kept: WeightsInfo | None, path: str | None = None) -> Weights | None:
+    """The checkpoint that a study's trainings start from; None where they start at random.
+
+    Args:
+        path: where it is now, if it has moved.
+
+    Raises:
+        UsageError: the file at `path` is another one, or the study has none.
+    """
+    if kept is None:
+        if path is not None:
+            raise UsageError("--weights: the study began without weights")
+        return None
+    if path is None:
+        return Weights(kept.path, kept.sha256)
+
+    from attnsearch.build.pretrained import identify
+
+    moved = identify(path)
+    if moved.sha256 != kept.sha256:
+        raise UsageError(
+            f"the study began with other weights than {path}: SHA-256 {kept.sha256[:12]} there, "
+            f"{moved.sha256[:12]} here. Use another --study"
+        )
+    return moved
 
 
 def data_of(info: DataInfo | None) -> Data:

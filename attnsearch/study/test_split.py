@@ -21,7 +21,7 @@ from attnsearch.core.machine import pick_devices, versions
 from attnsearch.core.seeds import Repeats, trial_seed
 from attnsearch.core.settings import Settings
 from attnsearch.core.study_info import StudyRecord, TestLedger, TestResult
-from attnsearch.core.trial import Recipe
+from attnsearch.core.trial import Recipe, Weights
 from attnsearch.data import open_test
 from attnsearch.report.archs import cost_axes, finished, proxy_epochs
 from attnsearch.space.arch import Arch
@@ -29,7 +29,7 @@ from attnsearch.statistics import front
 from attnsearch.store import database
 from attnsearch.store.study_store import StudyStore
 from attnsearch.study.signals import stopping
-from attnsearch.study.study import data_of, open_study, settings_of
+from attnsearch.study.study import data_of, open_study, settings_of, weights_of
 
 if TYPE_CHECKING:
     from attnsearch.data import Data
@@ -65,12 +65,14 @@ def open_test_split(
     storage: str | None = None,
     out: Path = Path("results"),
     device: str = "auto",
+    weights: str | None = None,
     told: Told = lambda message: None,
 ) -> TestResult:
     """Open the test split for a study's frozen archs; an earlier result where nothing has changed.
 
     Args:
-        seeds: fresh trainings of each arch, at least 3. told: called with one line per training.
+        seeds: fresh trainings of each arch, at least 3.
+        weights: where the study's are now, if they have moved. told: called with one line per training.
 
     Raises:
         UsageError: no such study, or too few seeds. NoResultError: nothing has been trained to the end.
@@ -79,7 +81,7 @@ def open_test_split(
     if seeds < SEEDS:
         raise UsageError(f"The test takes {SEEDS} seeds at least, got {seeds}")
     record = open_study(name, storage, out=out).record
-    settings = settings_of(record, storage=storage, out=out, device=device)
+    settings = settings_of(record, storage=storage, out=out, device=device, weights=weights)
     url = settings.url()
     with stopping(), database.owned(url, record.name), database.faults(url):
         store = StudyStore.reopen(database.open_storage(url, create=False), record.name)
@@ -111,6 +113,8 @@ def freeze(record: StudyRecord, seeds: int = SEEDS) -> Frozen:
     keys = list(dict.fromkeys([baseline, *sorted(chosen)]))
     numbers = tuple(trial_seed(info.run.seed, repeat) for repeat in Repeats.TEST.take(seeds))
     decides = [keys, numbers, record.facts["recipe"], info.data.fingerprint]
+    if info.weights:
+        decides.append(info.weights.sha256)
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
     return Frozen({key: Arch.from_dict(specs[key]) for key in keys}, numbers, digest)
 
@@ -127,13 +131,14 @@ def evaluate_all(
     data, recipe = data_of(record.info.data), record.info.recipe
     if "test" not in data.counts:
         raise DataError(f"{data.name}: has no test images; its owner split it into train and val only")
+    weights = weights_of(record.info.weights, settings.weights)
     place = torch.device(pick_devices(settings.device)[0])
     images = device_data(data, recipe, place)
     errors: dict[str, dict[str, list[float]]] = {key: {"val": [], "test": []} for key in frozen.archs}
     models = []
     for key, arch in frozen.archs.items():
         for seed in frozen.seeds:
-            model, error = _trained(arch, seed, data, images, recipe)
+            model, error = _trained(arch, seed, data, images, recipe, weights)
             told(f"{arch}, seed {seed}: validation error {error:.2f} %")
             errors[key]["val"].append(error)
             models.append((key, model))
@@ -146,12 +151,14 @@ def evaluate_all(
     return Tested(errors, len(data.val), len(split))
 
 
-def _trained(arch: Arch, seed: int, data: Data, images: Any, recipe: Recipe) -> tuple[Any, float]:
+def _trained(
+    arch: Arch, seed: int, data: Data, images: Any, recipe: Recipe, weights: Weights | None
+) -> tuple[Any, float]:
     """The network after the recipe, and its validation error."""
-    from attnsearch.build.resnet import build
+    from attnsearch.build.pretrained import start
     from attnsearch.train.fit import fit
 
-    model = build(arch, classes=len(data.classes), in_channels=data.image[0], seed=seed)
+    model = start(arch, weights, classes=len(data.classes), in_channels=data.image[0], seed=seed)
     return model, fit(model, images, recipe, seed=seed)[-1].val_error
 
 

@@ -21,12 +21,13 @@ from torch.nn import functional as F
 
 from attnsearch.core.errors import AttnsearchError
 from attnsearch.core.jobs import ValHalf
+from attnsearch.core.normalisation import convention
 from attnsearch.core.seeds import derive
 from attnsearch.core.trial import Epoch, Recipe
 from attnsearch.data import Data, rows_of, subset
 from attnsearch.data.batches import augment, normalise, on_device
 from attnsearch.data.split import stratified
-from attnsearch.train import fused
+from attnsearch.train import finetune, fused
 from attnsearch.train.precision import best
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def fit(
     dtype = precision(recipe, device)
     torch.manual_seed(derive(seed, "network"))
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    finetune.freeze(model, recipe)
     optimizer = make_optimizer(model, recipe)
     batches = _Batches(data, recipe, seed, dtype)
     schedule = _one_cycle(recipe, steps=recipe.epochs * len(batches))
@@ -115,6 +117,7 @@ def evaluate(
 
 def device_data(data: Data, recipe: Recipe, device: torch.device | str) -> DeviceData:
     """Move a data set's uint8 images to the device, at most `recipe.train_images` of them for training."""
+    mean, std = convention(recipe.normalise, data.image[0]) or (data.mean, data.std)
     train, groups = subset(data.train, recipe.train_images), None
     if data.groups is not None:
         kept = rows_of(data.train, recipe.train_images)
@@ -122,8 +125,8 @@ def device_data(data: Data, recipe: Recipe, device: torch.device | str) -> Devic
     return DeviceData(
         *on_device(train, device),
         *on_device(data.val, device),
-        mean=data.mean,
-        std=data.std,
+        mean=mean,
+        std=std,
         augment=data.augment if recipe.augment is None else recipe.augment,
         groups=groups,
     )
@@ -182,9 +185,7 @@ def precision(recipe: Recipe, device: torch.device) -> torch.dtype:
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     """SGD with Nesterov momentum, or AdamW; weight decay on matrices and kernels only."""
-    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    free = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    groups = finetune.parameter_groups(model, recipe)
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.lr, foreach=True)
     return torch.optim.SGD(
@@ -201,12 +202,12 @@ def _train_epoch(
     dtype: torch.dtype,
     averaged: _Averaged | None,
 ) -> float:
-    model.train()
+    finetune.train_mode(model, recipe)
     total = torch.zeros((), device=batches.device)  # read once per epoch: no step waits for the device
     for x, y in batches:
         lr = next(schedule)
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["scale"]
         with _autocast(batches.device, dtype), _fused(batches.device):
             logits = model(x)
         loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from attnsearch.build.resnet import build
+from attnsearch.build.pretrained import start
 from attnsearch.core.jobs import DataSource, Job, Outcome, Progress
 from attnsearch.core.text import many
 from attnsearch.core.trial import Epoch, Recipe
@@ -40,8 +40,11 @@ class Worker:
         self.poisoned = False  # an error of CUDA that every later job on this context would meet
         self.images = cache(self._images)
 
-    def _images(self, train_images: int | None, augment: tuple[str, ...] | None) -> DeviceData:
-        return device_data(self.data, Recipe(train_images=train_images, augment=augment), self.device)
+    def _images(
+        self, train_images: int | None, augment: tuple[str, ...] | None, normalise: str
+    ) -> DeviceData:
+        recipe = Recipe(train_images=train_images, augment=augment, normalise=normalise)
+        return device_data(self.data, recipe, self.device)
 
     def run(self, job: Job, tell: Callable[[Progress], bool]) -> Outcome:
         """Train one job; whatever goes wrong inside becomes a failed outcome with one line of reason.
@@ -63,11 +66,12 @@ class Worker:
 
     def _attempt(self, job: Job, on_epoch: Callable[[Epoch], bool]) -> tuple[State, str]:
         try:
-            data = self.images(job.recipe.train_images, job.recipe.augment)
+            data = self.images(job.recipe.train_images, job.recipe.augment, job.recipe.normalise)
             if job.val_half is not None:
                 data = with_half_of_val(data, job.val_half)
+            classes, channels = len(self.data.classes), self.data.image[0]
             arch = Arch.from_dict(job.spec)
-            model = build(arch, classes=len(self.data.classes), in_channels=self.data.image[0], seed=job.seed)
+            model = start(arch, job.weights, classes=classes, in_channels=channels, seed=job.seed)
             fit(model, data, job.recipe, seed=job.seed, on_epoch=on_epoch)
         except Stopped:
             return "stopped", "stopped at a rung"  # why is known to whoever said so

@@ -1,0 +1,97 @@
+"""The weights that a study starts from: read once before anything is trained, said, and kept in its record."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from attnsearch.core.errors import UsageError
+from attnsearch.core.normalisation import default_for
+from attnsearch.core.settings import Settings
+from attnsearch.core.study_info import WeightsInfo
+from attnsearch.data import Data
+from attnsearch.space.arch import plain
+from attnsearch.space.space import Space
+
+LISTED = 20  # names of tensors that a study keeps of each kind
+
+
+def prepared(space: Space, settings: Settings) -> Space:
+    """The space on the data and with the recipe that are asked for, its normalisation settled.
+
+    Weights bring their own: `auto` is ImageNet's for hosts with an ImageNet stem, and the data's own elsewhere.
+    """
+    space = space.on(settings.data).with_recipe(settings.recipe())
+    weights = settings.weights or space.weights
+    if not weights:
+        return space
+    changes = (
+        {} if space.recipe.normalise != "auto" else {"normalise": default_for(str(space.host.filled().stem))}
+    )
+    space = space.with_recipe(changes)
+    if settings.weights:  # what was measured of the recipe was measured without them
+        space = replace(space, convergence=None)
+    return replace(space, weights=weights)
+
+
+def weights_info(space: Space, settings: Settings, data: Data) -> WeightsInfo | None:
+    """What a study keeps of its weights: file, hash, and what became of every tensor; None without weights.
+
+    Raises:
+        UsageError: the file cannot be read, or is of another host; nothing has been written then.
+    """
+    if not space.weights:
+        return None
+    from attnsearch.build.checkpoint import read_checkpoint
+    from attnsearch.build.pretrained import identify, load_host
+    from attnsearch.build.resnet import build
+
+    weights = identify(space.weights)
+    model = build(plain(space.host), classes=len(data.classes), in_channels=data.image[0])
+    report = load_host(model, read_checkpoint(weights.path))
+    return WeightsInfo(
+        weights.path,
+        weights.sha256,
+        outside=bool(settings.weights),
+        text=str(report),
+        loaded=len(report.loaded),
+        missing=report.missing[:LISTED],
+        unexpected=report.unexpected[:LISTED],
+        mismatched=report.mismatched[:LISTED],
+    )
+
+
+def described(info: WeightsInfo, space: Space) -> list[str]:
+    """What a user is told of the weights before training, and how it may be changed."""
+    recipe = space.recipe
+    head = "" if recipe.head_lr == 1 else f" ({recipe.head_lr:g} times that for the head)"
+    still = "nothing of it stands still" if recipe.freeze == "none" else f"freeze: {_words(recipe.freeze)}"
+    return [
+        f"weights {info.path}: {info.text}",
+        f"fine-tuning: {recipe.epochs} epochs, peak rate {recipe.lr:g}{head}, {still}, norms: {recipe.norm}; "
+        "the recipe of the space, --epochs, --lr and --freeze change it",
+        f"images are normalised by {_convention(recipe.normalise)}; recipe: {{normalise: ...}} changes it",
+    ]
+
+
+def check_same(name: str, before: WeightsInfo | None, now: WeightsInfo | None) -> None:
+    """Refuse to go on with other weights than a study began with."""
+    was, new = (None if info is None else info.sha256 for info in (before, now))
+    if was != new:
+        then, here = ((value or "none")[:12] for value in (was, new))
+        raise UsageError(
+            f"the weights have changed since study '{name}' began: SHA-256 {then}, now {here}. Use another --study"
+        )
+
+
+def _convention(word: str) -> str:
+    if word in ("data", "auto"):
+        return "the data's own mean and standard deviation"
+    return f"{word}'s mean and standard deviation" if "/" not in word else word
+
+
+def _words(freeze: Any) -> str:
+    return freeze if isinstance(freeze, str) else f"stages {', '.join(map(str, freeze))} and the stem"
+
+
+__all__ = ["check_same", "described", "prepared", "weights_info"]
