@@ -179,7 +179,7 @@ def test_a_block_of_the_users_own_is_carried_over(tmp_path, monkeypatch):
 
 def test_a_block_that_needs_attnsearch_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "_PLUGINS", {})
-    imported, body = "from attnsearch.space.arch import spell", "half(x) if spell(1) else x"
+    imported, body = "from attnsearch.space.arch import format_value", "half(x) if format_value(1) else x"
     (tmp_path / "needy.py").write_text(PLUGIN.format(imported=imported, body=body))
     registry.add_plugin(tmp_path / "needy.py")
     with pytest.raises(UsageError, match=r"needy\.py uses attnsearch\.space\.arch"):

@@ -36,6 +36,7 @@ from attnsearch.core.jobs import Began, DataSource, Job, Outcome
 from attnsearch.core.trial import Recipe
 from attnsearch.store import connections, database
 from attnsearch.study import coordinator
+from attnsearch.study import resume as study_resume
 from attnsearch.study import run as study_run
 from attnsearch.study.study import open_study
 from attnsearch.train import pool
@@ -361,7 +362,7 @@ def test_a_study_stays_one_question(copied, given, words):
 def test_changed_versions_are_told_and_kept_with_the_trials(copied, monkeypatch):
     notes = []
     monkeypatch.setattr(coordinator.Observer, "note", lambda self, message: notes.append(message))
-    for module in (study_run, coordinator):
+    for module in (study_run, study_resume, coordinator):
         monkeypatch.setattr(module, "versions", lambda: {"torch": "9.9"})
     rows = run(copied, trials=8, resume=True).record.trials
     assert any("versions have changed since this study began" in note and "-> 9.9" in note for note in notes)

@@ -6,7 +6,7 @@
       Block   a block's name with its options
 
 `Arch.from_dict` reads what a JSON or YAML file says; `attnsearch.space.canonical` brings an arch to its one
-spelling, on which `Arch.key` is meant to be taken.
+form, on which `Arch.key` is meant to be taken.
 """
 
 from __future__ import annotations
@@ -63,18 +63,18 @@ class Block:
         return cls(name, tuple(sorted(options.items())))
 
     @classmethod
-    def parse(cls, given: str | Mapping[str, Any] | Block) -> Block:
+    def parse(cls, values: str | Mapping[str, Any] | Block) -> Block:
         """`"cbam"`, or `{"block": "cbam", "ratio": 8}`."""
-        if isinstance(given, Block):
-            return given
-        if isinstance(given, str):
-            return cls(given)
-        if not isinstance(given, Mapping) or "block" not in given:
+        if isinstance(values, Block):
+            return values
+        if isinstance(values, str):
+            return cls(values)
+        if not isinstance(values, Mapping) or "block" not in values:
             raise UsageError(
-                f"a slot needs a block's name, or one under 'block' with its options, got {given!r}"
+                f"a slot needs a block's name, or one under 'block' with its options, got {values!r}"
             )
-        rest = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items() if key != "block"}
-        return cls.of(str(given["block"]), **rest)
+        rest = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items() if key != "block"}
+        return cls.of(str(values["block"]), **rest)
 
     def to_dict(self) -> str | dict[str, Any]:
         if not self.options:
@@ -88,8 +88,8 @@ class Block:
         defaults = {
             option.name: option.default for option in registry.info(self.name.partition(".")[0]).options
         }
-        said = [f"{k}={spell(v)}" for k, v in self.options if defaults.get(k) != v]
-        return f"{self.name}({','.join(said)})" if said else self.name
+        options = [f"{k}={format_value(v)}" for k, v in self.options if defaults.get(k) != v]
+        return f"{self.name}({','.join(options)})" if options else self.name
 
     def __bool__(self) -> bool:
         return self.name not in ("none", "conv3x3")
@@ -233,7 +233,7 @@ class Stage:
         if self.attention:
             where: list[str] = [self.position] if self.position != "before_add" else []
             if self.units != "all" and self.position != "after_stage":
-                where.append(spell(self.units))
+                where.append(format_value(self.units))
             where += ["identity"] if self.init == "identity" else []
             where += [self.control] if self.control != "none" else []
             parts.append("@".join([str(self.attention), *where]))
@@ -263,20 +263,20 @@ class Arch:
         }
 
     @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> Arch:
+    def from_dict(cls, values: Mapping[str, Any]) -> Arch:
         """Read `{"host": ..., "stages": [...], "neck": ...}`; raises `UsageError` with the nearest right word."""
-        _check_keys(given, ("host", "stages", "neck"), "an arch")
-        named = given.get("host", "resnet20")
+        _check_keys(values, ("host", "stages", "neck"), "an arch")
+        named = values.get("host", "resnet20")
         host = Host(**_values(Host, {"name": named} if isinstance(named, str) else named, "host")).filled()
         count = len(host.units or ())
-        listed = given.get("stages", ())
+        listed = values.get("stages", ())
         if not isinstance(listed, list | tuple):
             raise UsageError(f"stages: expected a list, got {listed!r}")
         entries = [Stage(**_values(Stage, entry, f"stages[{i}]")) for i, entry in enumerate(listed)]
         if len(entries) not in (0, 1, count):
             raise UsageError(f"{host.name} has {count} stages, the arch lists {len(entries)}")
         stages = tuple(entries) * count if len(entries) == 1 else tuple(entries) or (Stage(),) * count
-        return cls(host=host, stages=stages, neck=Block.parse(given.get("neck", "none")))
+        return cls(host=host, stages=stages, neck=Block.parse(values.get("neck", "none")))
 
     def __str__(self) -> str:
         if len(set(self.stages)) == 1:
@@ -285,7 +285,7 @@ class Arch:
         else:
             text = " | ".join(str(stage) for stage in self.stages)
         if self.host.widths:
-            text += f" (widths {spell(self.host.widths)})"
+            text += f" (widths {format_value(self.host.widths)})"
         return f"{text} > {self.neck}" if self.neck else text
 
 
@@ -295,7 +295,7 @@ def plain(host: Host) -> Arch:
     return Arch(host=host, stages=(Stage(),) * len(host.units or ()))
 
 
-def spell(value: Value) -> str:
+def format_value(value: Value) -> str:
     """One readable word for a value: 3-5-7-9 for a tuple, yes/no for a truth value."""
     if isinstance(value, tuple):
         return "-".join(str(v) for v in value)
@@ -307,24 +307,28 @@ def spell(value: Value) -> str:
 def _said(value: Host | Stage, default: Host | Stage) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for item in fields(value):
-        said = getattr(value, item.name)
-        if said != getattr(default, item.name):
+        item_value = getattr(value, item.name)
+        if item_value != getattr(default, item.name):
             out[item.name] = (
-                said.to_dict() if isinstance(said, Block) else list(said) if isinstance(said, tuple) else said
+                item_value.to_dict()
+                if isinstance(item_value, Block)
+                else list(item_value)
+                if isinstance(item_value, tuple)
+                else item_value
             )
     return out
 
 
-def _values(cls: type[Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    if not isinstance(given, Mapping):
-        raise UsageError(f"{where}: expected a mapping, got {given!r}")
-    _check_keys(given, [item.name for item in fields(cls)], where)
-    for key, value in given.items():
+def _values(cls: type[Any], values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{where}: expected a mapping, got {values!r}")
+    _check_keys(values, [item.name for item in fields(cls)], where)
+    for key, value in values.items():
         _check_value(key, value, f"{where}.{key}", of_host=cls is Host)
     blocks = ("attention", "conv")
     return {
         key: Block.parse(value) if key in blocks else tuple(value) if isinstance(value, list) else value
-        for key, value in given.items()
+        for key, value in values.items()
     }
 
 
@@ -361,8 +365,8 @@ def _wholes(value: Any, least: int) -> bool:
     return isinstance(value, list | tuple) and len(value) > 0 and all(_whole(n, least) for n in value)
 
 
-def _check_keys(given: Mapping[str, Any], known: Any, where: str) -> None:
-    for key in given:
+def _check_keys(values: Mapping[str, Any], known: Any, where: str) -> None:
+    for key in values:
         if key not in known:
             raise UsageError(
                 f"{where}: unknown key '{key}'.{did_you_mean(str(key), known)} Known: {', '.join(known)}"
@@ -380,6 +384,6 @@ __all__ = [
     "Block",
     "Host",
     "Stage",
+    "format_value",
     "plain",
-    "spell",
 ]

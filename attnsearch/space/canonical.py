@@ -1,4 +1,4 @@
-"""One spelling for each network: archs that build the same one have one canonical form, and so one key."""
+"""The canonical form of each network: archs that build the same one share it, and so one key."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attnsearch.space.arch import Arch, Block, Host, Stage
 
 
 def canonical(arch: Arch) -> Arch:
-    """The one spelling of an arch: inert settings dropped, options filled in and resolved to what is built.
+    """The canonical form of an arch: unused settings dropped, options filled in and resolved to what is built.
 
     The same on every machine. Raises `BlockError` for a block that cannot be built at the host's widths.
     """
@@ -37,7 +37,7 @@ def canonical_stage(host: Host, index: int, stage: Stage) -> Stage:
         "all" if stage.position == "after_stage" or len(indices) == count else indices
     )
     if units == (count - 1,):
-        units = "last"  # readable, and still one spelling
+        units = "last"  # readable, and still canonical
     position = stage.position
     if position == "after_add" and indices == (count - 1,):
         position, units = "after_stage", "all"  # the last unit's output is the stage's

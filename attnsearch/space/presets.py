@@ -8,7 +8,7 @@
     resnest50_fast_2s1x64d              radix 2, cardinality 1, base width 64
     ..._cifar                           any of them with a CIFAR stem: 3x3, no stride, no pooling
 
-What a name means is said once, here; unknown ones are a `UsageError` with the nearest right word.
+What a name means stands here alone; unknown ones are a `UsageError` with the nearest right word.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Place:
     """Where a block's authors put it, if not into every unit before the addition."""
 
     stages: slice = field(default_factory=lambda: slice(None))
-    said: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 PLACES = {
     "bam": Place(slice(None, -1), {"position": "after_stage"}),
     "mhsa": Place(slice(-1, None)),
     "nonlocal": Place(slice(1, 3), {"position": "after_add", "units": "alternate"}),  # 5 blocks in ResNet-50
-    "simam": Place(said={"position": "after_conv"}),
+    "simam": Place(settings={"position": "after_conv"}),
 }
 
 # ECA-Net's kernels per stage as published, where the paper's formula gives others.
@@ -142,8 +142,8 @@ def _hosted(what: str | None, host: dict[str, Any]) -> Arch:
     if slot == "neck":
         return replace(empty, neck=blocks[0])
     place = PLACES.get(name, Place())
-    said: list[dict[str, Any]] = [{slot: block, **place.said} for block in blocks]
-    filled = [Stage(**words) for words in said]
+    settings: list[dict[str, Any]] = [{slot: block, **place.settings} for block in blocks]
+    filled = [Stage(**words) for words in settings]
     inside = range(len(blocks))[place.stages]
     return replace(empty, stages=tuple(filled[i] if i in inside else Stage() for i in range(len(blocks))))
 
@@ -188,16 +188,16 @@ def _everywhere(host: dict[str, Any], stage: dict[str, Any]) -> Arch:
 def _read_file(path: Path) -> Arch:
     if path.suffix == ".json":
         try:
-            given = json.loads(path.read_text(encoding="utf-8"))
+            values = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UsageError(f"Arch file not found: {path}") from None
         except (OSError, ValueError, RecursionError) as error:
             raise UsageError(f"{path}: not readable as JSON: {error}") from None
     else:
-        given = yaml_file.read(path).values
-    if not isinstance(given, Mapping):
+        values = yaml_file.read(path).values
+    if not isinstance(values, Mapping):
         raise UsageError(f"{path}: expected a mapping with host, stages and neck")
-    return Arch.from_dict(given)
+    return Arch.from_dict(values)
 
 
 __all__ = ["ALIASES", "ARTICLES", "ECA_KERNELS", "PLACES", "Place", "names", "preset", "read_arch"]

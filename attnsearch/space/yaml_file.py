@@ -161,10 +161,10 @@ class _Builder:
 
 def problems_error(document: Document, problems: list[tuple[str, str]]) -> SpaceError:
     """All problems of a file in one error: each with its line and path."""
-    said = []
+    sentences = []
     for path, message in problems:
         line = document.line(path)
-        said.append(
+        sentences.append(
             f"line {line}: {path}: {message}" if line and path else f"{path}: {message}" if path else message
         )
-    return SpaceError(document.source, said)
+    return SpaceError(document.source, sentences)

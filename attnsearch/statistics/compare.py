@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -43,7 +43,6 @@ class Verdict:
         own_noise: judged by its own paired differences, since it or the baseline is much noisier than the
             rest.
         same_as: the variant with the same result in every block: both are one network.
-        prices: what it costs beside the baseline; filled by the caller.
     """
 
     variant: str
@@ -60,7 +59,6 @@ class Verdict:
     over_matched: tuple[float, Interval] | None = None
     own_noise: bool = False
     same_as: str | None = None
-    prices: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

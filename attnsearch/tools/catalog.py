@@ -14,7 +14,7 @@ from attnsearch.blocks.registry import BlockInfo
 from attnsearch.core.costs import COSTS, LIMITED, Limit
 from attnsearch.core.errors import BlockError, CostError
 from attnsearch.report.table import Column, Table, Value
-from attnsearch.space.arch import Block, Stage, spell
+from attnsearch.space.arch import Block, Stage, format_value
 from attnsearch.space.space import Space
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def blocks(channels: int = 64, side: int = 32) -> Table:
 
 def options_text(facts: BlockInfo) -> str:
     """`ratio=16, mlp=shared`: options at their defaults."""
-    return ", ".join(f"{option.name}={_spell(option.default)}" for option in facts.options) or "none"
+    return ", ".join(f"{option.name}={_format(option.default)}" for option in facts.options) or "none"
 
 
 def options(facts: BlockInfo) -> Table:
@@ -117,8 +117,8 @@ def options(facts: BlockInfo) -> Table:
     rows = tuple(
         (
             option.name,
-            _spell(option.default),
-            ", ".join(_spell(choice) for choice in option.choices) or option.type,
+            _format(option.default),
+            ", ".join(_format(choice) for choice in option.choices) or option.type,
         )
         for option in facts.options
     )
@@ -143,7 +143,7 @@ def presets(facts: BlockInfo) -> Table:
     """The named variants of a block, each with its size."""
     rows: list[tuple[Value, ...]] = []
     for name, said in facts.presets.items():
-        text = ", ".join(f"{key}={_spell(value)}" for key, value in said.items()) or "the defaults"
+        text = ", ".join(f"{key}={_format(value)}" for key, value in said.items()) or "the defaults"
         rows.append((f"{facts.name}.{name}", block_cost(f"{facts.name}.{name}", 64, 32).get("params"), text))
     columns = (
         Column("preset", "preset"),
@@ -191,9 +191,9 @@ def faithful(facts: BlockInfo) -> str:
     return "–" if said is None else "yes" if said[1] else "differs"
 
 
-def _spell(value: Any) -> str:
+def _format(value: Any) -> str:
     """As in a space file."""
-    return "null" if value is None else spell(value)
+    return "null" if value is None else format_value(value)
 
 
 def _names(names: Sequence[str]) -> str:
@@ -229,7 +229,7 @@ def _group(name: str, rows: Sequence[dict[str, Any]]) -> str:
     for key in dict.fromkeys(key for row in rows for key in row):
         values = dict.fromkeys(row[key] for row in rows if key in row)
         if len(values) > 1:
-            varying.append(f"{key} {'|'.join(_spell(value) for value in values)}")
+            varying.append(f"{key} {'|'.join(_format(value) for value in values)}")
     return f"{name}: {', '.join(varying)} ({len(rows)})" if varying else name
 
 
