@@ -90,6 +90,19 @@ def workers(value: str | int) -> int:
         raise ValueError(f"must be an integer ≥ 1 or 'gpus', got '{value}'") from None
 
 
+AUTO_SEEDS = 0
+
+
+def seeds(value: str | int) -> int:
+    """A count, or `auto` for `AUTO_SEEDS`: as many as it takes to decide."""
+    if value in ("auto", AUTO_SEEDS):
+        return AUTO_SEEDS
+    try:
+        return whole(value)
+    except ValueError:
+        raise ValueError(f"must be an integer ≥ 1 or 'auto', got '{value}'") from None
+
+
 def _side(value: str | int) -> int:
     side = whole(value)
     check_side(side)
@@ -188,7 +201,8 @@ class DesignOptions:
         reference: option that a design adds to, or leaves out of, every site, or one for each site with bars between;
             the first that is not the baseline's when None.
         controls: which of `choices.CONTROLS` run beside a design's variants.
-        seeds: of each variant; in a search, fresh seeds that a confirmed arch may get at most.
+        seeds: of each variant, `AUTO_SEEDS` until each is decided; in a search, the most that a confirmed arch may get.
+        effect: in points, that a design of `AUTO_SEEDS` must not miss; the margin where none is named.
     """
 
     design: Annotated[
@@ -206,9 +220,12 @@ class DesignOptions:
             check=_each_of("control", choices.CONTROLS),
         ),
     ] = "null,width"
-    seeds: Annotated[int | None, Flag("Seeds of each variant; most fresh seeds of one arch.", "N", whole)] = (
-        None
-    )
+    seeds: Annotated[
+        int | None, Flag("Seeds of each variant, or auto; most fresh seeds of one arch.", "N", seeds)
+    ] = None
+    effect: Annotated[
+        float | None, Flag("What --seeds auto must not miss; 1 if not named.", "POINTS", positive)
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -290,6 +307,10 @@ class Settings(DesignOptions, SearchOptions, RunOptions, TrainOptions, DataOptio
             raise UsageError("--engine ray needs --address HOST:PORT of a running Ray cluster")
         if self.address and self.engine != "ray":
             raise UsageError("--address is of a Ray cluster: add --engine ray")
+        if self.effect is not None and self.seeds != AUTO_SEEDS:
+            raise UsageError(
+                "--effect is what --seeds auto must not miss: add it, or plan with `attnsearch plan`"
+            )
         if self.enqueue and self.design not in (None, "search"):
             raise UsageError(
                 f"--enqueue is for a search; --design {self.design} says itself which archs it trains"

@@ -144,7 +144,8 @@ class DesignInfo:
     Args:
         kind: loo, add, swap or factorial. variants: names by key, the controls among them.
         controls: {key: "null gate" | "width-matched" | "adapter" | "frozen gate"}.
-        seeds: of each variant. aliases: effects that the design cannot tell apart.
+        seeds: of each variant, at most. effect: in points, of a design that goes on until it is decided; else None.
+        aliases: effects that the design cannot tell apart.
     """
 
     kind: str = ""
@@ -152,6 +153,7 @@ class DesignInfo:
     controls: Mapping[str, str] = field(default_factory=dict)
     seeds: int = 0
     aliases: tuple[tuple[str, ...], ...] = ()
+    effect: float | None = None
 
     @classmethod
     def from_attrs(cls, attrs: Attrs) -> DesignInfo | None:
@@ -164,6 +166,7 @@ class DesignInfo:
             controls=attrs.get("controls") or {},
             seeds=design.get("blocks", 0),
             aliases=tuple(map(tuple, design.get("aliases", ()))),
+            effect=design.get("effect"),
         )
 
     def to_attrs(self) -> dict[str, Any]:
@@ -172,6 +175,7 @@ class DesignInfo:
             "variants": len(self.variants),
             "blocks": self.seeds,
             "aliases": self.aliases,
+            "effect": self.effect,
         }
         return {"design": plain(design), "variants": plain(self.variants), "controls": plain(self.controls)}
 

@@ -18,7 +18,16 @@ from attnsearch.core.text import many
 from attnsearch.core.trial import TrialResult
 from attnsearch.report.archs import ArchRow, cost_name
 from attnsearch.report.table import Column, Estimate, Table, Value
-from attnsearch.statistics import Analysis, Effect, Verdict, compare, contrasts, factor_effects, fit
+from attnsearch.statistics import (
+    Analysis,
+    Effect,
+    Verdict,
+    compare,
+    contrasts,
+    factor_effects,
+    fit,
+    sequential,
+)
 from attnsearch.statistics import Table as Blocks
 from attnsearch.statistics.front import Candidate, Front
 
@@ -172,7 +181,7 @@ def judge(record: StudyRecord, rows: Sequence[ArchRow], epochs: int) -> Judged |
     blocks = Blocks.of_trials(trials, names)
     margin, matched, frozen = record.info.run.margin, _matched(rows, names), _frozen(rows, names)
     try:
-        analysis = compare(blocks, names[plain.trial.key], margin=margin, matched=matched)
+        analysis = _analysis(record, blocks, names[plain.trial.key], margin, matched)
     except (NoResultError, UsageError) as error:
         return f"There is no verdict yet: {error}."
     by_name = {names[row.trial.key]: row for row in rows}
@@ -183,6 +192,17 @@ def judge(record: StudyRecord, rows: Sequence[ArchRow], epochs: int) -> Judged |
         if v.over_matched is not None and v.variant in matched
     }
     return Judged(analysis, _effects(record, blocks, trials, names), by_name, matched, frozen, over)
+
+
+def _analysis(
+    record: StudyRecord, blocks: Blocks, baseline: str, margin: float | None, matched: Mapping[str, str]
+) -> Analysis:
+    """At the end of a design, or at the looks of one that goes on until every variant is decided."""
+    design = record.info.design
+    if design is None or design.effect is None:
+        return compare(blocks, baseline, margin=margin, matched=matched)
+    planned = sequential.planned_blocks(blocks, design.effect, design.seeds)
+    return sequential.judge(blocks, baseline, planned, margin=margin or design.effect, matched=matched)[0]
 
 
 def _names(rows: Sequence[ArchRow], given: Mapping[str, str]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from attnsearch.statistics.dunnett import Family, t_critical
 from attnsearch.statistics.effects import NO_NOISE, UNKNOWN, Effect, Interval, around, by_holm, effect_of
 from attnsearch.statistics.noise import NOISY, equal_noise, pooled_variance, residuals, seed_correlation
 from attnsearch.statistics.power import ALPHA, detectable, noncentrality, widening
-from attnsearch.statistics.table import Fit, Table, fit
+from attnsearch.statistics.table import Fit, Floats, Table, fit
 
 Outcome = Literal["gain", "harm", "equivalent", "no evidence"]
 
@@ -95,6 +95,7 @@ def compare(
     *,
     margin: float | None = None,
     matched: Mapping[str, str] | None = None,
+    level: float = ALPHA,
 ) -> Analysis:
     """Judge every variant against the baseline.
 
@@ -102,6 +103,8 @@ def compare(
         margin: points of accuracy below which a difference would not matter; without it nothing is
             equivalent.
         matched: variant -> its width-matched host in the same table, a plain host of equal cost.
+        level: nominal, of the simultaneous intervals and tests; below 5 % at one look of several (`sequential`), where
+            an interval within the margin is enough for `equivalent`.
 
     Raises:
         UsageError: the baseline or a matched host is not in the table, or the margin is not above 0.
@@ -116,6 +119,11 @@ def compare(
     if len(joined.variants) < 2:
         raise NoResultError(f"No variant ran in a seed block together with the baseline '{baseline}'")
     judge = _Judge.of(unique, baseline, margin)
+    if (
+        level < ALPHA
+    ):  # variants that are decided have holes, which must not make the others' family another one
+        family = Family.whole(len(unique.variants) - 1, judge.fit.degrees)
+        judge = replace(judge, level=level, family=family)
     verdicts = {name: judge.verdict(name) for name in unique.variants if name != baseline}
     verdicts |= _with_capacity(verdicts, judge, {v: twins.get(m, m) for v, m in (matched or {}).items()})
     verdicts |= {name: _twin(name, of, verdicts, judge) for name, of in twins.items()}
@@ -129,7 +137,7 @@ def compare(
         degrees=judge.fit.degrees,
         rho=rho,
         rho_interval=rho_interval,
-        critical=judge.wider * judge.family.critical(ALPHA),
+        critical=judge.wider * judge.family.critical(level),
         sd_ratio=sd_ratio,
         p_equal_noise=p_equal_noise,
         notes=tuple(_notes(lost, twins, judge)),
@@ -173,14 +181,22 @@ def _joined(table: Table, baseline: str) -> tuple[Table, list[str]]:
 
 def _without_twins(table: Table) -> tuple[Table, dict[str, str]]:
     """Fold variants with the same results in two or more blocks: copies of a run would shrink the noise."""
-    first: dict[bytes, str] = {}
     twins: dict[str, str] = {}
-    for name, row in zip(table.variants, table.errors, strict=True):
-        of = first.setdefault(row.tobytes(), name)
-        varies = len(set(row[np.isfinite(row)])) > 1  # else both may stand at one limit, such as 0 % error
-        if of != name and varies:
-            twins[name] = of
+    for i, name in enumerate(table.variants):
+        for j in range(i):
+            if table.variants[j] not in twins and _alike(table.errors[j], table.errors[i]):
+                twins[name] = table.variants[j]
+                break
     return table.take([i for i, name in enumerate(table.variants) if name not in twins]), twins
+
+
+def _alike(one: Floats, other: Floats) -> bool:
+    """Whether all runs of the other variant, two at least, are runs of the one as well."""
+    ran = np.isfinite(other)
+    shared = other[ran]
+    # Else both may stand at one limit, such as 0 % error.
+    varies = len(set(shared.tolist())) > 1
+    return varies and bool((one[ran] == shared).all())
 
 
 @dataclass(frozen=True)
@@ -193,6 +209,7 @@ class _Judge:
     noisy: frozenset[str]
     baseline: str
     margin: float | None
+    level: float = ALPHA
 
     @classmethod
     def of(cls, table: Table, baseline: str, margin: float | None) -> _Judge:
@@ -229,12 +246,13 @@ class _Judge:
             return Verdict(name, "no evidence", estimate, n, margin=self.margin)
         family = self._family(degrees, own)
         blocks, variants, wider = len(self.table.blocks), len(self.table.variants), self.wider
-        wide = wider * family.critical(ALPHA)
+        wide = wider * family.critical(self.level)
         simultaneous = around(estimate, wide * se)
-        inner = around(estimate, wider * family.critical(2 * ALPHA) * se)
+        inner = around(estimate, wider * family.critical(2 * self.level) * se)
         within = self.margin is not None and max(-inner[0], inner[1]) < self.margin
-        mde = se * (noncentrality(wide, degrees) if own else detectable(blocks, variants))
-        seen = self.margin is not None and mde <= self.margin
+        exact = not own and self.level == ALPHA
+        mde = se * (detectable(blocks, variants) if exact else noncentrality(wide, degrees))
+        seen = self.margin is not None and (mde <= self.margin or self.level < ALPHA)
         return Verdict(
             variant=name,
             outcome=_outcome(simultaneous, within and seen),

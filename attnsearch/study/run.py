@@ -19,7 +19,7 @@ from attnsearch.core.checks import check_study_name
 from attnsearch.core.costs import COSTS, Limit, parse_limits, within
 from attnsearch.core.errors import EnvironmentFault, NoResultError, UsageError
 from attnsearch.core.machine import cores, pick_devices, versions, worker_count
-from attnsearch.core.settings import Settings
+from attnsearch.core.settings import AUTO_SEEDS, Settings
 from attnsearch.core.study_info import DataInfo, RunInfo, SpaceInfo
 from attnsearch.cost.cost_table import CostTable
 from attnsearch.data import Data, open_data
@@ -35,6 +35,7 @@ from attnsearch.study.observer import Observer
 from attnsearch.study.planning import outlook
 from attnsearch.study.resume import Resume
 from attnsearch.study.search import SearchSchedule
+from attnsearch.study.sequential import SequentialSchedule
 from attnsearch.study.signals import stopping
 from attnsearch.study.study import Study
 from attnsearch.study.tasks import counted
@@ -182,7 +183,11 @@ class Run:
 
     def _make_schedule(self, table: CostTable, store: StudyStore) -> SearchSchedule | AblationSchedule:
         if (self.settings.design or self.space.design) == "search":
+            if self.settings.seeds == AUTO_SEEDS:
+                raise UsageError("--seeds auto is for an ablation: add --design add, loo, swap or factorial")
             return SearchSchedule(self.space, table, store, self.settings, self.limits)
+        if self.settings.seeds == AUTO_SEEDS:
+            return SequentialSchedule(self.space, table, store, self.settings, self.limits)
         return AblationSchedule(self.space, table, store, self.settings, self.limits)
 
     def _write_schedule_info(
@@ -204,7 +209,7 @@ class Run:
         for line in [] if self.weights is None else pretrained.described(self.weights, self.space):
             self.observer.note(line)
         self.observer.began(store.info, schedule.total, workers, done)
-        if isinstance(schedule, AblationSchedule):
+        if isinstance(schedule, AblationSchedule) and not isinstance(schedule, SequentialSchedule):
             self.observer.note(outlook(schedule, store.snapshot()))
 
     def _write_search_info(self, store: StudyStore, schedule: SearchSchedule, table: CostTable) -> None:

@@ -1,7 +1,7 @@
 """Do the verdicts and the front of a search hold? Whole searches in simulation, figures with Monte-Carlo errors.
 
-    python -m benchmarks.statistics.searches                        2,000 searches a setting, to results/statistics
-    python -m benchmarks.statistics.searches --searches 100 --out /tmp/x     a look
+    python -m benchmarks.statistics.searches       2,000 searches of equal archs, 250 of each other setting
+    python -m benchmarks.statistics.searches --searches 100 --further 20 --out /tmp/x     a look
 
 A search is 32 trainings of the shipped space `cbam_variants` by the real schedule and pool sampler; a training's error
 is drawn. Units are run standard deviations, beside which each seed moves all archs by one of half the size, and the
@@ -113,11 +113,12 @@ def figures(name: str, setting: Setting, results: Sequence[Result]) -> Iterator[
             yield share(name, f"equivalent, margin of {margin:g} run sds", found)
 
 
-def measure(settings: dict[str, Setting], searches: int, workers: int) -> Iterator[Figure]:
-    """All figures of all settings."""
+def measure(settings: dict[str, Setting], searches: int, further: int, workers: int) -> Iterator[Figure]:
+    """All figures of all settings; `searches` of the first setting, `further` of each other one."""
     with ProcessPoolExecutor(workers) as pool:
-        for name, setting in settings.items():
-            results = list(pool.map(one, [setting] * searches, range(searches), chunksize=20))
+        for i, (name, setting) in enumerate(settings.items()):
+            count = further if i else searches
+            results = list(pool.map(one, [setting] * count, range(count), chunksize=20))
             yield from figures(name, setting, results)
 
 
@@ -147,12 +148,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--searches", type=int, default=2_000, help="in each setting")
+    parser.add_argument("--searches", type=int, default=2_000, help="of equal archs")
+    parser.add_argument("--further", type=int, default=250, help="in each setting where archs differ")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("results/statistics"))
     options = parser.parse_args()
     start, found = time.monotonic(), []
-    for figure in measure({**EQUAL, **SPREAD, **GAINS}, options.searches, options.workers):
+    for figure in measure({**EQUAL, **SPREAD, **GAINS}, options.searches, options.further, options.workers):
         print(figure, flush=True)
         found.append(figure)
     options.out.mkdir(parents=True, exist_ok=True)

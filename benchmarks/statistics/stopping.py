@@ -1,0 +1,189 @@
+"""What does stopping save? Trainings per verdict of `--seeds auto` against a fixed number of seeds, simulated.
+
+    python -m benchmarks.statistics.stopping             20,000 designs a setting, to results/statistics
+    python -m benchmarks.statistics.stopping --repetitions 1000 --out /tmp/x     a look
+
+Errors are normal, of run sd 0.7 points; the planned effect and the margin are 1 point. The fixed design has the seeds
+that find that effect with 80 % power; the sequential one stops each variant when it is decided. The rules are those of
+`statistics.sequential`, written for many tables at once; `tests/test_sequential.py` holds the two against each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnsearch.statistics.dunnett import dunnett_critical
+from attnsearch.statistics.noise import pooled_variance
+from attnsearch.statistics.power import ALPHA, seeds_needed
+from attnsearch.statistics.sequential import FIRST, levels
+
+Floats = NDArray[np.float64]
+GAIN, HARM, SAME = 1, -1, 2
+SD, EFFECT = 0.7, 1.0
+
+
+def settings(variants: int) -> dict[str, list[float]]:
+    """True effects in points, by name; `variants` beside the baseline."""
+    rest = [0.0] * (variants - 1)
+    return {
+        "no effect": [0.0] * variants,
+        "all of half the planned effect": [0.5 * EFFECT] * variants,
+        "one of the planned effect": [EFFECT, *rest],
+        "all of the planned effect": [EFFECT] * variants,
+        "one of 1.5 times": [1.5 * EFFECT, *rest],
+        "all of 1.5 times": [1.5 * EFFECT] * variants,
+        "all of twice": [2 * EFFECT] * variants,
+    }
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """(repetitions,) trainings; (repetitions, variants) outcomes; whether one of them is false."""
+
+    trainings: Floats
+    found: NDArray[np.int64]
+    false: NDArray[np.bool_]
+
+
+def outcomes(
+    effects: Sequence[float], *, sd: float, blocks: int, margin: float, repetitions: int, seed: int = 0
+) -> Outcomes:
+    """Sequential designs of at most so many blocks, a look after each from the third on."""
+    y = _draw(effects, sd, blocks, repetitions, seed)
+    still = np.ones((repetitions, len(effects)), dtype=bool)
+    found = np.zeros(still.shape, dtype=np.int64)
+    trainings = np.zeros(repetitions)
+    level = levels(blocks, len(effects) + 1)
+    for n in range(1, blocks + 1):
+        trainings += still.any(axis=1) + still.sum(axis=1)
+        if n >= min(FIRST, blocks):
+            decided = _decide(y[..., :n], level[n], margin)
+            found = np.where(still, decided, found)
+            still &= found == 0
+    return Outcomes(trainings, found, _false(found, effects, margin))
+
+
+def fixed(effects: Sequence[float], *, sd: float, blocks: int, margin: float, repetitions: int) -> Outcomes:
+    """Designs of so many blocks, judged once."""
+    found = _decide(_draw(effects, sd, blocks, repetitions, seed=1), ALPHA, margin)
+    trainings = np.full(repetitions, float(blocks * (len(effects) + 1)))
+    return Outcomes(trainings, found, _false(found, effects, margin))
+
+
+def _draw(effects: Sequence[float], sd: float, blocks: int, repetitions: int, seed: int) -> Floats:
+    rng = np.random.default_rng([14, seed])
+    y: Floats = sd * rng.standard_normal((repetitions, len(effects) + 1, blocks))
+    y[:, 1:] -= np.asarray(effects)[None, :, None]
+    return y
+
+
+def _decide(y: Floats, level: float, margin: float) -> NDArray[np.int64]:
+    """(repetitions, variants) outcome at a nominal level; 0 where there is none."""
+    k, n = y.shape[-2:]
+    variance, noisy = pooled_variance(y, baseline=0)
+    gaps = y[:, :1] - y[:, 1:]
+    estimate, own = gaps.mean(axis=2), noisy[:, 1:] | noisy[:, :1]
+
+    def half(alpha: float) -> Floats:
+        shared = dunnett_critical(k - 1, (k - 1) * (n - 1), alpha) * np.sqrt(2 * variance / n)[:, None]
+        paired = dunnett_critical(k - 1, n - 1, alpha) * gaps.std(axis=2, ddof=1) / math.sqrt(n)
+        return np.asarray(np.where(own, paired, shared))
+
+    inner = np.abs(estimate) + half(2 * level) < margin
+    signed = np.where(estimate > half(level), GAIN, np.where(-estimate > half(level), HARM, 0))
+    return np.asarray(np.where(signed != 0, signed, np.where(inner, SAME, 0)))
+
+
+def _false(found: NDArray[np.int64], effects: Sequence[float], margin: float) -> NDArray[np.bool_]:
+    """Whether a design has a gain or harm that is none, or calls equivalent what is not."""
+    true = np.asarray(effects)
+    wrong = ((found == GAIN) & (true <= 0)) | ((found == HARM) & (true >= 0))
+    wrong |= (found == SAME) & (np.abs(true) >= margin)
+    return np.asarray(wrong.any(axis=1))
+
+
+def rows(variants: int, repetitions: int) -> list[dict[str, Any]]:
+    """One row a setting, with Monte-Carlo standard errors."""
+    planned = seeds_needed(EFFECT, variants + 1, sd=SD)
+    assert planned is not None
+    found = []
+    for name, effects in settings(variants).items():
+        common: dict[str, Any] = {"sd": SD, "margin": EFFECT, "repetitions": repetitions}
+        before = fixed(effects, blocks=planned, **common)
+        after = outcomes(effects, blocks=round(1.08 * planned), **common)
+        mean = float(after.trainings.mean())
+        found.append(
+            {
+                "variants": variants,
+                "setting": name,
+                "fixed": planned * (variants + 1),
+                "sequential": mean,
+                "sequential_error": float(after.trainings.std(ddof=1)) / math.sqrt(repetitions),
+                "saved": 1 - mean / (planned * (variants + 1)),
+                "decided_fixed": float((before.found != 0).mean()),
+                "decided_sequential": float((after.found != 0).mean()),
+                "gain_of_the_first_fixed": float((before.found[:, 0] == GAIN).mean()),
+                "gain_of_the_first_sequential": float((after.found[:, 0] == GAIN).mean()),
+                "false_fixed": float(before.false.mean()),
+                "false_sequential": float(after.false.mean()),
+                "share_error": math.sqrt(0.05 * 0.95 / repetitions),
+                "repetitions": repetitions,
+            }
+        )
+    return found
+
+
+def table(found: Sequence[dict[str, Any]]) -> str:
+    """Markdown."""
+    lines = [
+        "# Trainings per design: a fixed number of seeds, and `--seeds auto`",
+        "",
+        f"`python -m benchmarks.statistics.stopping`: run sd {SD:g} points, planned effect and margin {EFFECT:g} "
+        f"point, {found[0]['repetitions']:,} designs a row; Monte-Carlo error of a share of 5 % "
+        f"{100 * found[0]['share_error']:.2f} points, of mean trainings in brackets. False: a gain or harm that is "
+        "none, or an effect of the margin called equivalent, anywhere in a design.",
+        "",
+        "| variants | true effects | fixed | sequential | saved | decided | gain of the first | false |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [_line(r) for r in found]
+    return "\n".join(lines) + "\n"
+
+
+def _line(row: dict[str, Any]) -> str:
+    def change(name: str, digits: int) -> str:
+        before, after = 100 * row[f"{name}_fixed"], 100 * row[f"{name}_sequential"]
+        return f"{before:.{digits}f} -> {after:.{digits}f} %"
+
+    trainings = f"{row['fixed']} | {row['sequential']:.1f} ({row['sequential_error']:.1f})"
+    shares = f"{change('decided', 0)} | {change('gain_of_the_first', 0)} | {change('false', 1)}"
+    return f"| {row['variants']} | {row['setting']} | {trainings} | {100 * row['saved']:.1f} % | {shares} |"
+
+
+def main() -> None:
+    """Write `OUT/stopping.{json,md}`."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repetitions", type=int, default=20_000)
+    parser.add_argument("--variants", type=int, nargs="+", default=[2, 5, 10], help="beside the baseline")
+    parser.add_argument("--out", type=Path, default=Path("results/statistics"))
+    options = parser.parse_args()
+    found = [row for variants in options.variants for row in rows(variants, options.repetitions)]
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "stopping.json").write_text(json.dumps(found, indent=1) + "\n")
+    (options.out / "stopping.md").write_text(table(found))
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()
