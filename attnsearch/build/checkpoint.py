@@ -170,9 +170,9 @@ def _read_torch(path: Path) -> Any:
 
 def _check_whole(path: Path) -> None:
     """Compare the checksums of a zip file, which torch's reader leaves aside; older files have none."""
-    if not zipfile.is_zipfile(path):
-        return
     try:
+        if not zipfile.is_zipfile(path):  # raises too, on an end that speaks of several disks
+            return
         with zipfile.ZipFile(path) as file:
             damaged = file.testzip()
     except Exception as error:  # damaged bytes raise several kinds

@@ -56,10 +56,12 @@ def open_npz(path: Path) -> Pool:
 
 
 def _opened(path: Path) -> Any:
-    if not zipfile.is_zipfile(path):
-        raise DataError(f"{path}: not a readable .npz file")
     try:
+        if not zipfile.is_zipfile(path):
+            raise DataError(f"{path}: not a readable .npz file")
         return np.load(path, allow_pickle=False)
+    except DataError:
+        raise
     except Exception as error:  # zipfile and NumPy raise many kinds on broken bytes
         raise DataError(f"{path}: not a readable .npz file ({error})") from None
 
