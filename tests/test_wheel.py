@@ -42,5 +42,7 @@ def test_a_wheel_installed_elsewhere_finds_its_spaces(wheel, tmp_path):
 
 
 def test_the_wheel_holds_the_package_alone(wheel):
-    tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "attnsearch/py.typed" in names  # a caller's type checker reads our annotations
+    tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"attnsearch"}
