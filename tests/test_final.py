@@ -53,14 +53,14 @@ TESTED = test_split.Tested({"k": {}}, val_images=1, test_images=1)
 
 def test_the_front_and_the_baseline_are_tested_once_and_the_ledger_says_so(study):
     began = []
-    first = test_split.open_test_split("s", out=study, device="cpu", told=began.append)
+    first = test_split.open_test_split("s", out=study, device="cpu", notify=began.append)
     assert [str(arch).split("(")[0] for arch in first.archs.values()] == ["plain", "all stages gct"]
     assert len(began) == 2 * 3  # archs x fresh seeds
     used = {trial.seed for trial in open_study("s", out=study).record.trials}
     assert not used & set(first.seeds)
     assert all(0 <= e <= 100 for found in first.errors.values() for e in found["test"])
 
-    again = test_split.open_test_split("s", out=study, device="cpu", told=began.append)
+    again = test_split.open_test_split("s", out=study, device="cpu", notify=began.append)
     assert again == first
     assert len(began) == 6  # nothing was trained, nothing opened
     lines = [json.loads(line) for line in (study / "s" / test_split.LEDGER).read_text().splitlines()]
@@ -76,7 +76,7 @@ def test_other_archs_are_a_second_opening_and_the_user_is_told(study, monkeypatc
     monkeypatch.setattr(test_split, "evaluate_all", lambda *given, before, **more: before() or TESTED)
     test_split.open_test_split("s", out=study)
     said = []
-    second = test_split.open_test_split("s", out=study, seeds=4, told=said.append)
+    second = test_split.open_test_split("s", out=study, seeds=4, notify=said.append)
     assert second.opening == 2
     assert "opened 1 time(s)" in said[0]
     assert len((study / "s" / test_split.LEDGER).read_text().splitlines()) == 4

@@ -60,13 +60,13 @@ def storage_url(url: str | None) -> str | None:
         checks.check_url(url)
         if checks.masked(url) != url:
             note("other users of this machine can read the password in `ps`; set ATTNSEARCH_STORAGE instead")
-    elif given := os.environ.get("ATTNSEARCH_STORAGE"):
-        checks.check_url(given)
+    elif stored := os.environ.get("ATTNSEARCH_STORAGE"):
+        checks.check_url(stored)
     return url
 
 
 def required_space(value: str) -> str:
-    """Callback of `--space`: a missing one is told with what there is to choose from."""
+    """Callback of `--space`: where it is missing, an error that lists the choices."""
     if value:
         return value
     from attnsearch.space.space import shipped_spaces

@@ -99,7 +99,7 @@ def _noise(space: Space, settings: Settings, sd: float | None, study: str | None
     from attnsearch.study import planning
     from attnsearch.study.study import open_study
 
-    if sum(given is not None for given in (sd, study, runs)) != 1:
+    if sum(source is not None for source in (sd, study, runs)) != 1:
         raise UsageError("Say where the noise between seeds comes from: one of --sd, --study and --measure")
     if sd is not None:
         return planning.Noise(sd)

@@ -49,7 +49,9 @@ def report(
     if test:
         from attnsearch.study import test_split
 
-        test_split.open_test_split(study, storage=storage, out=out, device=device, weights=weights, told=note)
+        test_split.open_test_split(
+            study, storage=storage, out=out, device=device, weights=weights, notify=note
+        )
     gc.disable()  # what follows ends in seconds, of which looking for garbage would take a tenth
     try:
         opened = open_study(study, storage, out=out)

@@ -15,35 +15,33 @@ if TYPE_CHECKING:
     import torch
 
 
-def pick_devices(wanted: str, engine: str = "local") -> list[str]:
+def pick_devices(device: str, engine: str = "local") -> list[str]:
     """`auto`, `cpu`, `cuda` or a list like `cuda:0,cuda:1` as torch device names; a cluster's nodes pick their own.
 
     Raises `UsageError` for any other word, `EnvironmentFault` for a device that is not there.
     """
     if engine != "local":
-        if wanted not in ("auto", "cpu", "cuda"):
-            raise UsageError(f"--device on a cluster is auto, cpu or cuda, got '{wanted}'")
-        return [f"{engine}: {wanted}"]
+        if device not in ("auto", "cpu", "cuda"):
+            raise UsageError(f"--device on a cluster is auto, cpu or cuda, got '{device}'")
+        return [f"{engine}: {device}"]
     import torch
 
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == "cpu":
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
         return ["cpu"]
-    if not all(part.split(":")[0] == "cuda" for part in wanted.split(",")):
-        raise UsageError(f"Unknown device '{wanted}': use auto, cpu, cuda or cuda:0,cuda:1")
+    if not all(part.split(":")[0] == "cuda" for part in device.split(",")):
+        raise UsageError(f"Unknown device '{device}': use auto, cpu, cuda or cuda:0,cuda:1")
     if not torch.cuda.is_available():
         raise EnvironmentFault(
             f"CUDA not available (torch {torch.__version__}); use --device cpu or install a CUDA build of torch"
         )
     count = torch.cuda.device_count()
-    found = [f"cuda:{i}" for i in range(count)] if wanted == "cuda" else wanted.split(",")
-    for device in found:
-        if not device.partition(":")[2].isdigit() or int(device.partition(":")[2]) >= count:
-            raise EnvironmentFault(
-                f"no device '{device}' here; there are {count}: cuda:0 to cuda:{count - 1}"
-            )
-    return found
+    names = [f"cuda:{i}" for i in range(count)] if device == "cuda" else device.split(",")
+    for name in names:
+        if not name.partition(":")[2].isdigit() or int(name.partition(":")[2]) >= count:
+            raise EnvironmentFault(f"no device '{name}' here; there are {count}: cuda:0 to cuda:{count - 1}")
+    return names
 
 
 def device_name(device: torch.device) -> str:
@@ -78,7 +76,7 @@ def worker_count(asked: int | None, trainings: int) -> int:
 def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     """Cores whose time this process may use, at least one.
 
-    A container that is given the time of 2 cores out of 64 still sees 64, and workers on all would take turns on
+    A container that is allowed the time of 2 cores out of 64 still sees 64, and workers on all would take turns on
     the two; `quota` is where Linux says so: microseconds of time in a period of microseconds, or `max`.
     """
     seen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -92,8 +90,8 @@ def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
 def versions() -> dict[str, str]:
     """What numbers may depend on."""
     packages = ("attnsearch", "torch", "optuna", "numpy", "numba", "scipy")
-    found = {"python": platform.python_version()}
+    numbers = {"python": platform.python_version()}
     for package in packages:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
+            numbers[package] = metadata.version(package)
+    return numbers

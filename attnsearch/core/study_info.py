@@ -17,7 +17,7 @@ Attrs = Mapping[str, Any]
 
 
 def stored(name: str = "", default: Any = None, read: Callable[[Any], Any] | None = None) -> Any:
-    """A field that is kept under `name` (its own when empty) and turned from JSON's value by `read`."""
+    """A field that is stored under `name` (its own when empty) and turned from JSON's value by `read`."""
     return field(default=default, metadata={"name": name, "read": read})
 
 
@@ -243,8 +243,15 @@ class TestResult:
     test_images: int = 0
 
     @classmethod
-    def from_dict(cls, kept: Attrs) -> TestResult:
-        known = _known(cls, {**kept, "digest": kept.get("frozen", ""), "seeds": tuple(kept.get("seeds", ()))})
+    def from_dict(cls, values: Attrs) -> TestResult:
+        known = _known(
+            cls,
+            {
+                **values,
+                "digest": values.get("frozen", ""),
+                "seeds": tuple(values.get("seeds", ())),
+            },
+        )
         return cls(**{"opening": 0, "archs": {}, **known})
 
     def to_dict(self) -> dict[str, Any]:
@@ -289,10 +296,10 @@ class WeightsInfo:
 
     @classmethod
     def from_attrs(cls, attrs: Attrs) -> WeightsInfo | None:
-        if not (kept := attrs.get("weights")):
+        if not (values := attrs.get("weights")):
             return None
         names = ("missing", "unexpected", "mismatched")
-        return cls(**_known(cls, kept) | {name: tuple(kept.get(name, ())) for name in names})
+        return cls(**_known(cls, values) | {name: tuple(values.get(name, ())) for name in names})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -56,11 +56,11 @@ class Recipe:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, kept: Mapping[str, Any]) -> Recipe:
+    def from_dict(cls, stored: Mapping[str, Any]) -> Recipe:
         """From plain values as JSON gives them back: lists are tuples; unknown names are passed over."""
         names = cls.__dataclass_fields__
         values: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in kept.items() if k in names
+            k: tuple(v) if isinstance(v, list) else v for k, v in stored.items() if k in names
         }
         return cls(**values)
 
@@ -98,10 +98,10 @@ class TrialResult:
         reason: one sentence when the state is failed or stopped.
         role: what the trial was for; only `search` trials may choose, only others may claim.
         protected: never stopped at a rung.
-        attempt: how often this training was begun before and taken down with its run or worker.
+        attempt: how often this training was started before and lost with its run or worker.
         seconds, device, versions: how long the training took, on what, and by which packages.
         sites: the chosen option of each site of the space; empty for an arch outside it.
-        lost: the worker or the whole run ended before the training did; the cell is run again.
+        lost: the worker or the whole run ended before the training did; it is run again.
         released: lost because the run ended in order or its place failed, so this attempt does not count.
         audited: a stop at a rung that was let run, to learn how often stops are false.
     """

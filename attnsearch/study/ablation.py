@@ -1,4 +1,4 @@
-"""Ablations: the rows of a design over a space, with the controls that tell a gain from mere capacity.
+"""Ablations: the rows of a design over a space, with the controls that separate a gain from mere capacity.
 
 null gate        the reference's gates replaced by the identity, at the same places: what the hook itself does
 adapter          a narrow pair of pointwise convolutions, without any gating, at the same places and of the costliest
@@ -42,7 +42,7 @@ class Variant:
 
 
 class AblationSchedule:
-    """Works off a design in whole seed blocks, the order random within each."""
+    """Runs a design in whole seed blocks (one training of each variant a seed), in random order within each."""
 
     is_audit = False
 
@@ -103,10 +103,10 @@ def laid_out(
     _check_left_out(design, over)
     variants = {name: variant for name, variant in variants.items() if name not in over}
     design = replace(design, variants={name: design.variants[name] for name in variants})
-    wanted = [] if settings.controls == "none" else settings.controls.split(",")
+    requested = [] if settings.controls == "none" else settings.controls.split(",")
     if space.weights:
-        wanted = ["adapter" if word == "width" else word for word in wanted]
-    further = controls(list(variants.values()), design.baseline, wanted, table)
+        requested = ["adapter" if word == "width" else word for word in requested]
+    further = controls(list(variants.values()), design.baseline, requested, table)
     over |= _over(further, table, limits)
     variants |= {variant.name: variant for variant in further if variant.name not in over}
     return design.with_controls(*(v.name for v in variants.values() if v.control)), variants, list(over)
@@ -114,14 +114,14 @@ def laid_out(
 
 def _over(variants: Iterable[Variant], table: CostTable, limits: Sequence[Limit]) -> dict[str, str]:
     """By name, how the variants that are over a limit break it."""
-    found = {}
+    reasons = {}
     for variant in variants:
         costs = table.of(variant.arch, variant.choice)
         for limit in table.broken(costs, limits):
-            found[variant.name] = (
+            reasons[variant.name] = (
                 f"'{variant.name}' costs {costs[limit.cost]:,.0f} {limit.cost}, over {limit}"
             )
-    return found
+    return reasons
 
 
 def _check_left_out(design: designs.Design, over: Mapping[str, str]) -> None:
@@ -157,10 +157,10 @@ def plan_design(space: Space, kind: str, reference: str | None, blocks: Sequence
     return designs.add(sites, baseline=baseline, reference=None if reference is None else full, seeds=blocks)
 
 
-def _reference(space: Space, baseline: Mapping[str, str], said: str | None) -> Mapping[str, str]:
+def _reference(space: Space, baseline: Mapping[str, str], text: str | None) -> Mapping[str, str]:
     """Options of the reference by site, of those sites that it changes or names."""
-    if said is not None:
-        return space.named(said)
+    if text is not None:
+        return space.named(text)
     first = {
         site: next((o for o in options if o != baseline[site]), "") for site, options in space.sites.items()
     }
@@ -189,23 +189,23 @@ def _renamed(design: designs.Design, name: str, other: str) -> designs.Design:
 
 
 def controls(
-    variants: Sequence[Variant], baseline: str, wanted: Sequence[str], table: CostTable
+    variants: Sequence[Variant], baseline: str, requested: Sequence[str], table: CostTable
 ) -> list[Variant]:
     """The control variants asked for; see this file's head for what each answers."""
     rivals = [variant for variant in variants if variant.name != baseline]
-    found: list[Variant] = []
+    made: list[Variant] = []
     gated = [variant for variant in rivals if any(stage.attention for stage in variant.arch.stages)]
     most = max(gated, key=lambda v: sum(bool(stage.attention) for stage in v.arch.stages), default=None)
-    if most is not None and "null" in wanted:
-        found.append(Variant("null gate", controlled(most.arch, "null"), None, "null gate"))
-    if most is not None and "frozen" in wanted:
-        found.append(Variant(f"frozen {most.name}", controlled(most.arch, "frozen"), None, "frozen gate"))
-    if most is not None and "adapter" in wanted:
+    if most is not None and "null" in requested:
+        made.append(Variant("null gate", controlled(most.arch, "null"), None, "null gate"))
+    if most is not None and "frozen" in requested:
+        made.append(Variant(f"frozen {most.name}", controlled(most.arch, "frozen"), None, "frozen gate"))
+    if most is not None and "adapter" in requested:
         costliest = max(gated, key=lambda v: table.of(v.arch, v.choice)["macs"])
-        found.append(Variant("adapter", adapted(costliest.arch, table), None, "adapter"))
-    if "width" in wanted:
-        found += _width_matched(rivals, table)
-    return found
+        made.append(Variant("adapter", adapted(costliest.arch, table), None, "adapter"))
+    if "width" in requested:
+        made += _width_matched(rivals, table)
+    return made
 
 
 def controlled(arch: Arch, control: str) -> Arch:
@@ -239,22 +239,22 @@ def _width_matched(rivals: Sequence[Variant], table: CostTable) -> list[Variant]
     """Plain hosts at the MACs of the variants; one serves all that lie near it, none where the host itself does."""
     base = table.baseline["macs"]
     served: list[float] = []
-    found: list[Variant] = []
+    made: list[Variant] = []
     macs = sorted({table.of(v.arch, v.choice)["macs"] for v in rivals}, reverse=True)
     for target in macs:
-        if any(abs(target / other - 1) < NEAR for other in served) or len(found) == MATCHES:
+        if any(abs(target / other - 1) < NEAR for other in served) or len(made) == MATCHES:
             continue
         served.append(target)
         if target > base:
             host = widened(table.space.host, target, table)
             if host != table.space.host.filled():
                 arch = plain(host)
-                found.append(
+                made.append(
                     Variant(
                         f"plain, widths {'-'.join(map(str, host.widths or ()))}", arch, None, "width-matched"
                     )
                 )
-    return found
+    return made
 
 
 def widened(host: Host, macs: float, table: CostTable) -> Host:

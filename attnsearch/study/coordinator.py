@@ -57,7 +57,7 @@ def train_all(
         return ended
     except BaseException as error:
         engine.close()
-        # The first error is the one to tell.
+        # The first error is the one to report.
         with contextlib.suppress(EnvironmentFault), database.faults(url):
             store.fail_stale_trials(settings.retries, released=True)
             if not schedule.is_audit:
@@ -69,7 +69,7 @@ def train_all(
 
 
 def write_report(record: StudyRecord, out: Path, *, pictures: bool = True) -> str:
-    """Write tables and pictures, as far as there is anything to tell; what hindered it, in words."""
+    """Write tables and pictures, as far as there is anything to report; the problem in words, if there was one."""
     from attnsearch import report as reports
 
     try:
@@ -110,8 +110,8 @@ class Coordinator:
     def run(self, stop: Stop) -> str:
         """Until the schedule ends, the time is over or a signal comes; the answer says which, in words.
 
-        Workers are heard before a job is given out, one job a turn: a worker that waits at a rung must not wait for
-        the proposals of all free places.
+        Messages of workers are handled before a job is sent, one job a turn: a worker that waits at a rung must not
+        wait for the proposals of all free places.
         """
         deadline = time.monotonic() + (self.settings.timeout or float("inf"))
         stop.graceful = True
@@ -171,7 +171,7 @@ class Coordinator:
             self.observer.note(message.sentence)
             return
         if message.number not in self.running:
-            return  # a trial that was given up: its late message counts no more
+            return  # a trial that was cancelled: its late message no longer counts
         if isinstance(message, Began):
             self.running[message.number] = time.monotonic()
             return

@@ -1,4 +1,4 @@
-"""A changed space asks a new study; what an earlier study found out about archs of both is taken over.
+"""A changed space is a new study; the trials of an earlier one are copied for the archs that both have.
 
 Optuna's categorical parameters cannot change within a study, so options are never added to one: its finished trials are
 replayed into another, each with the parameters that its arch has there.
@@ -39,10 +39,10 @@ def replay(old: StudyRecord, store: StudyStore, space: Space, data: Data, rungs:
         choice = space.choice(Arch.from_dict(row.spec))
         if choice is None and row.key != space.baseline().key:
             continue
-        begun = store.start(replace(row, state="running", curve=(), error=None, sites=choice or {}), choice)
+        started = store.start(replace(row, state="running", curve=(), error=None, sites=choice or {}), choice)
         reached = [epoch.val_error for epoch in row.curve if epoch.epoch in rungs.epochs]
         known = {f"rung:{i}": error for i, error in enumerate(reached)} | {"replayed_from": old.name}
-        outcome = Outcome(begun.number, row.state, row.curve, row.reason, row.seconds, row.device)
-        store.finish(begun.number, outcome, known)
+        outcome = Outcome(started.number, row.state, row.curve, row.reason, row.seconds, row.device)
+        store.finish(started.number, outcome, known)
         taken += 1
     return taken

@@ -1,4 +1,4 @@
-"""Before an ablation: how many seeds and hours does the wanted effect take, at the noise of this host on these data?
+"""Before an ablation: how many seeds and hours does an effect take, at the noise of this host on these data?
 
 rows      the variants that a design will train, controls among them
 known     the noise between seeds that a study has seen
@@ -73,7 +73,7 @@ def known(record: StudyRecord) -> Noise:
     sd, degrees = pooled_sd([[error for _, error in runs] for runs in distinct])
     if sd is None or sd == 0:
         raise NoResultError(
-            f"study '{record.name}' has no arch whose runs tell of the noise between seeds; --measure N makes some"
+            f"study '{record.name}' has no arch whose runs show the noise between seeds; --measure N makes some"
         )
     return Noise(
         sd,
@@ -92,7 +92,7 @@ def _correlation(done: list[TrialResult]) -> float:
     return min(max(rho, 0.0), 0.95) if math.isfinite(rho) else 0.0
 
 
-def measured(space: Space, settings: Settings, runs: int, told: Callable[[str], None] = print) -> Noise:
+def measured(space: Space, settings: Settings, runs: int, notify: Callable[[str], None] = print) -> Noise:
     """Train the baseline with so many seeds, one after the other, in this process; nothing is stored.
 
     Raises:
@@ -116,7 +116,7 @@ def measured(space: Space, settings: Settings, runs: int, told: Callable[[str], 
             raise NoResultError(f"the baseline could not be trained: {outcome.reason}")
         errors.append(outcome.curve[-1].val_error)
         seconds.append(outcome.seconds)
-        told(f"baseline, seed {job.seed}: error {errors[-1]:.2f} %, {seconds[-1]:.0f} s")
+        notify(f"baseline, seed {job.seed}: error {errors[-1]:.2f} %, {seconds[-1]:.0f} s")
     sd, degrees = pooled_sd([errors])
     if not sd:
         raise NoResultError(
@@ -128,10 +128,10 @@ def measured(space: Space, settings: Settings, runs: int, told: Callable[[str], 
 def outlook(schedule: AblationSchedule, record: StudyRecord) -> str:
     """What a design about to run can see: in points where the study knows its noise, else in run sds."""
     variants, seeds = len(schedule.variants), len(schedule.design.blocks)
-    said = f"{variants} variants x {seeds} seed blocks see, with 80 % power, effects of"
+    head = f"{variants} variants x {seeds} seed blocks see, with 80 % power, effects of"
     try:
         noise = known(record)
     except NoResultError:
         sds = mde(seeds, variants)
-        return f"{said} {sds:.1f} run standard deviations or more; `attnsearch plan` says it in points"
-    return f"{said} {mde(seeds, variants, sd=noise.sd, rho=noise.rho):.2f} points or more"
+        return f"{head} {sds:.1f} run standard deviations or more; `attnsearch plan` gives it in points"
+    return f"{head} {mde(seeds, variants, sd=noise.sd, rho=noise.rho):.2f} points or more"

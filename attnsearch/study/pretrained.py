@@ -1,4 +1,4 @@
-"""The weights that a study starts from: read once before anything is trained, said, and kept in its record."""
+"""The weights that a study starts from: read once before anything is trained, reported, and stored with the study."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def weights_info(space: Space, settings: Settings, data: Data) -> WeightsInfo | 
 
 
 def described(info: WeightsInfo, space: Space) -> list[str]:
-    """What a user is told of the weights before training, and how it may be changed."""
+    """Sentences on the weights for the user before training, and how it may be changed."""
     recipe = space.recipe
     head = "" if recipe.head_lr == 1 else f" ({recipe.head_lr:g} times that for the head)"
     still = "nothing of it stands still" if recipe.freeze == "none" else f"freeze: {_words(recipe.freeze)}"

@@ -54,16 +54,16 @@ class AuditSchedule:
         self.store = store
         archs = [Arch.from_dict(spec) for spec in plan.archs]
         short = [arch for arch in archs if not _short(store, arch.key, space.recipe.epochs)]
-        # What is short shares the seed of the study's first block, or a seed would tell the new archs from the old.
+        # What is short shares the seed of the study's first block, or seeds would separate the new archs from the old.
         first, second = Repeats.AUDIT.take(2)
-        wanted = [
+        planned = [
             *((arch, space.recipe.epochs, 0) for arch in short),
             *((arch, plan.epochs, first) for arch in archs),
             *((arch, plan.epochs, second) for arch in archs[:REPEATED]),
         ]
         self.tasks = [
             Task(arch, trial_seed(seed, repeat), "audit", True, space.choice(arch), epochs=epochs)
-            for arch, epochs, repeat in wanted
+            for arch, epochs, repeat in planned
         ]
         self.total = sum(not self._begun(task) for task in self.tasks)
 
@@ -75,9 +75,9 @@ class AuditSchedule:
         return "" if self.next() else "all trainings of the audit are done"
 
     def _begun(self, task: Task) -> bool:
-        wanted = task.arch.key, task.seed, task.epochs, "audit"
+        training = task.arch.key, task.seed, task.epochs, "audit"
         rows = self.store.results.values()
-        return any((r.key, r.seed, r.epochs, r.role) == wanted and not r.lost for r in rows)
+        return any((r.key, r.seed, r.epochs, r.role) == training and not r.lost for r in rows)
 
 
 def validate(
@@ -106,17 +106,17 @@ def validate(
             f"An audit takes at least {proxy.LEAST} archs and a factor of 2, got {archs} and {factor}"
         )
     observer, record = observer or Observer(), open_study(name, storage, out=out).record
-    wanted = settings_of(record, storage=storage, out=out, **settings)
-    url = wanted.url()
+    options = settings_of(record, storage=storage, out=out, **settings)
+    url = options.url()
     with stopping() as stop, database.owned(url, record.name), database.faults(url):
         store = StudyStore.reopen(database.open_storage(url, create=False), record.name)
         space, data = space_of(record), data_of(record.info.data)
         table = CostTable(space, data.image, len(data.classes))
         plan = _planned(store, table, archs, factor)
-        schedule = AuditSchedule(plan, space, store, wanted.seed)
-        _tell(observer, store, plan, schedule.total, wanted)
-        devices = pick_devices(wanted.device, wanted.engine)
-        why = train_all(schedule, store, table, space.recipe, wanted, observer, devices, stop)
+        schedule = AuditSchedule(plan, space, store, options.seed)
+        _announce(observer, store, plan, schedule.total, options)
+        devices = pick_devices(options.device, options.engine)
+        why = train_all(schedule, store, table, space.recipe, options, observer, devices, stop)
         store.set_attrs(_outcome(store.snapshot(), plan, space.recipe.epochs))
         if fault := write_report(store.snapshot(), out):
             observer.note(fault)
@@ -124,7 +124,7 @@ def validate(
         return Study(record.name, store.snapshot())
 
 
-def _tell(observer: Observer, store: StudyStore, plan: Plan, total: int, settings: Settings) -> None:
+def _announce(observer: Observer, store: StudyStore, plan: Plan, total: int, settings: Settings) -> None:
     info, recipe = store.info, store.info.recipe
     question = f"Does a proxy of {recipe.epochs} epochs rank archs as {plan.epochs} epochs do?"
     shown = replace(
@@ -139,18 +139,18 @@ def _outcome(record: StudyRecord, plan: Plan, epochs: int) -> ProxyAudit:
     keys = {Arch.from_dict(spec).key for spec in plan.archs}
     trials = [t for t in record.trials if t.key in keys and t.epochs in (epochs, plan.epochs)]
     try:
-        found = proxy.audit(proxy.pairs(trials, record.info.costs.axes[0]))
+        audit = proxy.audit(proxy.pairs(trials, record.info.costs.axes[0]))
     except NoResultError as error:
         raise NoResultError(f"{error}; the same command goes on") from None
-    return ProxyAudit(found.verdict, epochs, plan.epochs, asdict(found))
+    return ProxyAudit(audit.verdict, epochs, plan.epochs, asdict(audit))
 
 
 def _planned(store: StudyStore, table: CostTable, archs: int, factor: int) -> Plan:
     """The plan that the study began with, if it is of this size; else a new one, which the study keeps."""
     epochs = factor * table.space.recipe.epochs
-    begun = store.info.audit_plan
-    if begun is not None and begun.asked == (archs, factor):
-        return Plan(begun.archs, epochs)
+    earlier = store.info.audit_plan
+    if earlier is not None and earlier.asked == (archs, factor):
+        return Plan(earlier.archs, epochs)
     chosen = draw(table, tuple(store.results.values()), archs, store.info.costs.axes[0])
     plan = Plan(tuple(arch.to_dict() for arch in chosen), epochs)
     store.set_attrs(AuditPlan((archs, factor), plan.archs))
@@ -169,13 +169,13 @@ def draw(table: CostTable, rows: Sequence[TrialResult], count: int, cost: str) -
         for row in reversed(rows)
         if row.curve and row.spec and row.role not in ("audit", "report")
     }
-    found = list(known.values())
-    costs = [row.costs[cost] for row in found]
-    picks = proxy.choose(costs, [row.curve[-1].val_error for row in found], count)
+    rows_known = list(known.values())
+    costs = [row.costs[cost] for row in rows_known]
+    picks = proxy.choose(costs, [row.curve[-1].val_error for row in rows_known], count)
     archs = {space.baseline().key: space.baseline()}
     for i in picks:
         if len(archs) < count:
-            archs.setdefault(found[i].key, Arch.from_dict(found[i].spec))
+            archs.setdefault(rows_known[i].key, Arch.from_dict(rows_known[i].spec))
     for seed in range(100 * count):
         if len(archs) >= min(count, space.size()):
             break

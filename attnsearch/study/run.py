@@ -1,4 +1,4 @@
-"""Run: a space becomes a study, begun or gone on with, trained by the coordinator and reported on.
+"""Run: a space becomes a study, new or resumed, trained by the coordinator and reported.
 
 `run` is what the command line calls; what it gives back is a `studies.Study`.
 """
@@ -46,16 +46,16 @@ def run(space: Space | str | Path, *, observer: Observer | None = None, **settin
 
     Args:
         space: a `Space`, a shipped space's name, or a YAML file.
-        observer: told of progress.
+        observer: called with progress.
         settings: fields of `Settings`.
 
     Raises:
         AttnsearchError: a mistake in the space, the data or the environment, by class.
         Interrupted: a signal came; everything finished is kept.
     """
-    wanted = Settings(**settings).check()
-    question = space if isinstance(space, Space) else load_space(space, wanted.weights)
-    return Run(question, wanted, observer or Observer()).execute()
+    checked = Settings(**settings).check()
+    question = space if isinstance(space, Space) else load_space(space, checked.weights)
+    return Run(question, checked, observer or Observer()).execute()
 
 
 class Run:
@@ -103,7 +103,7 @@ class Run:
         self.observer.note(f"{taken} finished trials taken over from study '{old.name}'")
 
     def _without_an_untrusted_proxy(self, store: StudyStore) -> Settings:
-        """The settings; the pruner is off where an audit found that the short training cannot rank."""
+        """The settings; the pruner is off where an audit shows that the short training cannot rank."""
         if (
             self.settings.pruner == "none"
             or (audit := store.info.audit) is None
@@ -247,7 +247,7 @@ def _none_within(limits: Sequence[Limit], table: CostTable) -> str:
 def _command(space: str, settings: Settings) -> str:
     """What makes the same study again: the line for a shell, or the call where there was none.
 
-    A space that did not come with attnsearch is kept beside the report, as `space.yaml`.
+    A space that did not come with attnsearch stands beside the report, as `space.yaml`.
     """
     program = Path(sys.argv[0])
     if program.stem == "attnsearch" or program.parts[-2:] == ("attnsearch", "__main__.py"):
@@ -256,8 +256,8 @@ def _command(space: str, settings: Settings) -> str:
     unlike = [f for f in fields(Settings) if getattr(settings, f.name) != f.default and f.name != "resume"]
     if settings.storage and secrets.is_server(settings.storage):
         unlike = [f for f in unlike if f.name != "storage"]  # it is for ATTNSEARCH_STORAGE to say
-    given = [f"{f.name}={_literal(getattr(settings, f.name))}" for f in unlike]
-    return f"attnsearch.run({', '.join([repr(question), *given])})"
+    arguments = [f"{f.name}={_literal(getattr(settings, f.name))}" for f in unlike]
+    return f"attnsearch.run({', '.join([repr(question), *arguments])})"
 
 
 def _literal(value: Any) -> str:

@@ -48,10 +48,10 @@ class SearchSchedule:
         self.baseline = space.baseline()
         self.total = settings.trials or TRIALS
         self.feasible = feasible(table, limits)
-        kept = math.floor(settings.confirm * self.total)
-        wanted = self.total - (kept if kept >= 2 * REPORT_LEAST else 0)
+        reserved = math.floor(settings.confirm * self.total)
+        searching = self.total - (reserved if reserved >= 2 * REPORT_LEAST else 0)
         least = min(2, self.total)  # the baseline, and an arch to hold against it
-        self.search_trials = max(least, wanted - (BASELINE_SEEDS - 1 if settings.confirm else 0))
+        self.search_trials = max(least, searching - (BASELINE_SEEDS - 1 if settings.confirm else 0))
         self.sampler, self.sampler_name, self.sampler_reason = self._sampler(limits)
         self._exhausted = ""
         self._sure = False

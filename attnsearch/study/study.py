@@ -81,7 +81,7 @@ def space_of(record: StudyRecord) -> Space:
     return replace(space, recipe=info.run.recipe)
 
 
-def weights_of(kept: WeightsInfo | None, path: str | None = None) -> Weights | None:
+def weights_of(stored: WeightsInfo | None, path: str | None = None) -> Weights | None:
     """The checkpoint that a study's trainings start from; None where they start at random.
 
     Args:
@@ -90,19 +90,19 @@ def weights_of(kept: WeightsInfo | None, path: str | None = None) -> Weights | N
     Raises:
         UsageError: the file at `path` is another one, or the study has none.
     """
-    if kept is None:
+    if stored is None:
         if path is not None:
             raise UsageError("--weights: the study began without weights")
         return None
     if path is None:
-        return Weights(kept.path, kept.sha256)
+        return Weights(stored.path, stored.sha256)
 
     from attnsearch.build.pretrained import identify
 
     moved = identify(path)
-    if moved.sha256 != kept.sha256:
+    if moved.sha256 != stored.sha256:
         raise UsageError(
-            f"the study began with other weights than {path}: SHA-256 {kept.sha256[:12]} there, "
+            f"the study began with other weights than {path}: SHA-256 {stored.sha256[:12]} there, "
             f"{moved.sha256[:12]} here. Use another --study"
         )
     return moved

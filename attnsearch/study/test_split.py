@@ -1,9 +1,10 @@
 """The test split, opened once: what the chosen archs are worth on images that had no say in anything.
 
-The archs are frozen first: the baseline, and all that are on the front, confirmed or not. Each is trained anew by the
-study's recipe with seeds that no search, design or audit has used, and only when all are trained are the test images
-read, once for all of them. Every opening is written down before it happens: in the study, and as a line that is only
-ever appended to OUT/STUDY/test_ledger.jsonl. As long as the frozen archs are the same a further call opens nothing.
+The archs are selected first: the baseline, and all that are on the front, confirmed or not. Each is trained again, by
+the study's recipe and with seeds that no search, design or audit has used, and only when all are trained are the test
+images read, once for all of them. Every opening is written down before it happens: in the study, and as a line that
+is only ever appended to OUT/STUDY/test_ledger.jsonl. As long as the selected archs are the same a further call opens
+nothing.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ if TYPE_CHECKING:
 SEEDS = 3
 LEDGER = "test_ledger.jsonl"
 
-Told = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Frozen:
+class Selection:
     """What is tested: archs by key, the baseline first, and the hash of all that decides the numbers."""
 
     archs: dict[str, Arch]
@@ -66,13 +67,13 @@ def open_test_split(
     out: Path = Path("results"),
     device: str = "auto",
     weights: str | None = None,
-    told: Told = lambda message: None,
+    notify: Notify = lambda message: None,
 ) -> TestResult:
-    """Open the test split for a study's frozen archs; an earlier result where nothing has changed.
+    """Open the test split for a study's selected archs; an earlier result where nothing has changed.
 
     Args:
         seeds: fresh trainings of each arch, at least 3.
-        weights: where the study's are now, if they have moved. told: called with one line per training.
+        weights: where the study's are now, if they have moved. notify: called with one line per training.
 
     Raises:
         UsageError: no such study, or too few seeds. NoResultError: nothing has been trained to the end.
@@ -85,16 +86,16 @@ def open_test_split(
     url = settings.url()
     with stopping(), database.owned(url, record.name), database.faults(url):
         store = StudyStore.reopen(database.open_storage(url, create=False), record.name)
-        frozen = freeze(store.snapshot(), seeds)
+        selected = select(store.snapshot(), seeds)
         entries = store.info.test.openings
-        if old := next((e for e in entries if e.digest == frozen.digest and e.errors), None):
+        if old := next((e for e in entries if e.digest == selected.digest and e.errors), None):
             return old
-        opening = _Opening(store, out / record.name / LEDGER, frozen, entries)
-        opening.announce(told)
-        return opening.close(evaluate_all(store.snapshot(), frozen, settings, told, before=opening.begin))
+        opening = _Opening(store, out / record.name / LEDGER, selected, entries)
+        opening.announce(notify)
+        return opening.close(evaluate_all(store.snapshot(), selected, settings, notify, before=opening.begin))
 
 
-def freeze(record: StudyRecord, seeds: int = SEEDS) -> Frozen:
+def select(record: StudyRecord, seeds: int = SEEDS) -> Selection:
     """The baseline and every arch that is confirmed or stands on the observed front.
 
     Raises:
@@ -116,13 +117,18 @@ def freeze(record: StudyRecord, seeds: int = SEEDS) -> Frozen:
     if info.weights:
         decides.append(info.weights.sha256)
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
-    return Frozen({key: Arch.from_dict(specs[key]) for key in keys}, numbers, digest)
+    return Selection({key: Arch.from_dict(specs[key]) for key in keys}, numbers, digest)
 
 
 def evaluate_all(
-    record: StudyRecord, frozen: Frozen, settings: Settings, told: Told, *, before: Callable[[], None]
+    record: StudyRecord,
+    selected: Selection,
+    settings: Settings,
+    notify: Notify,
+    *,
+    before: Callable[[], None],
 ) -> Tested:
-    """Train every frozen arch on every seed, then read the test images; `before` is called between the two."""
+    """Train every selected arch on every seed, then read the test images; `before` is called between the two."""
     import torch
 
     from attnsearch.data.batches import on_device
@@ -134,12 +140,12 @@ def evaluate_all(
     weights = weights_of(record.info.weights, settings.weights)
     place = torch.device(pick_devices(settings.device)[0])
     images = device_data(data, recipe, place)
-    errors: dict[str, dict[str, list[float]]] = {key: {"val": [], "test": []} for key in frozen.archs}
+    errors: dict[str, dict[str, list[float]]] = {key: {"val": [], "test": []} for key in selected.archs}
     models = []
-    for key, arch in frozen.archs.items():
-        for seed in frozen.seeds:
+    for key, arch in selected.archs.items():
+        for seed in selected.seeds:
             model, error = _trained(arch, seed, data, images, recipe, weights)
-            told(f"{arch}, seed {seed}: validation error {error:.2f} %")
+            notify(f"{arch}, seed {seed}: validation error {error:.2f} %")
             errors[key]["val"].append(error)
             models.append((key, model))
     before()
@@ -166,15 +172,15 @@ class _Opening:
     """One opening of the test split, kept in the study and in the ledger."""
 
     def __init__(
-        self, store: StudyStore, ledger: Path, frozen: Frozen, entries: Sequence[TestResult]
+        self, store: StudyStore, ledger: Path, selected: Selection, entries: Sequence[TestResult]
     ) -> None:
         self.store, self.ledger, self.before = store, ledger, tuple(entries)
-        archs = {key: str(arch) for key, arch in frozen.archs.items()}
-        self.entry = TestResult(len(entries) + 1, frozen.digest, archs, frozen.seeds)
+        archs = {key: str(arch) for key, arch in selected.archs.items()}
+        self.entry = TestResult(len(entries) + 1, selected.digest, archs, selected.seeds)
 
-    def announce(self, told: Told) -> None:
+    def announce(self, notify: Notify) -> None:
         if self.before:
-            told(
+            notify(
                 f"the test split of this study has been opened {len(self.before)} time(s) for other archs: "
                 "this opening is less of a test, and the ledger says so"
             )
