@@ -467,7 +467,11 @@ def sized(root: Path, size: Callable[[int], tuple[int, int]]) -> str:
 SIZES: dict[str, tuple[Callable[[int], tuple[int, int]], tuple[int, int, int], str]] = {
     "one small size": (lambda i: (40, 48), (3, 40, 48), ""),
     "1×1": (lambda i: (1, 1), (3, 32, 32), "images are small: 1×1 pixels in the median, resized to 32×32"),
-    "large": (lambda i: (300, 200), (3, 64, 64), ""),
+    "large": (
+        lambda i: (300, 200),
+        (3, 64, 64),
+        r"images of 300×200 pixels are resized to 64×64 \(the shorter.*without --image-size it is 32 to 64.*change it",
+    ),
     "mixed": (lambda i: (50 + i, 70), (3, 48, 48), r"mixed sizes \(\d+×70 in the median\) resized to 48×48"),
 }
 
@@ -481,6 +485,26 @@ def test_images_come_in_one_size(tmp_path, case):
         assert any(re.search(warning, said) for said in data.warnings)
     else:
         assert data.warnings == ()
+
+
+def test_how_a_picture_is_made_square(tmp_path):
+    """A picture of 40 by 120, red in its middle third and blue beside it, at 24 pixels in each of the three ways."""
+    pixels = np.zeros((40, 120, 3), np.uint8)
+    pixels[..., 2] = 255
+    pixels[:, 40:80] = (255, 0, 0)
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            pixels[0, 50] = i  # else all would be copies of one
+            (tmp_path / name / f"{i}.png").write_bytes(encoded(Image.fromarray(pixels)))
+    red = {}
+    for how in ("crop", "stretch", "pad"):
+        image = open_data(str(tmp_path), image_size=24, resize=how).train.images[0]
+        red[how] = image[0, 12] > 128
+        assert (image[:, 2].sum() == 0) == (how == "pad")  # black above and below
+    assert red["crop"].sum() == 24
+    assert red["stretch"].sum() == red["pad"].sum() == 8
+    assert len({open_data(str(tmp_path), image_size=24, resize=how).fingerprint for how in red}) == 3
 
 
 def test_resizing_keeps_the_middle_and_the_proportions(tmp_path):

@@ -18,7 +18,7 @@ from attnsearch.core.errors import SpaceError, UsageError
 from attnsearch.core.jobs import DataSource, Job, Message, Outcome
 from attnsearch.core.settings import Settings
 from attnsearch.core.trial import Recipe, Weights
-from attnsearch.cost.cost_table import CostTable
+from attnsearch.cost.cost_table import CostTable, small_map
 from attnsearch.data import open_data
 from attnsearch.export import choose, pack
 from attnsearch.space.arch import Arch
@@ -330,3 +330,12 @@ def test_the_adapter_costs_what_the_costliest_gate_costs() -> None:
         1,
         1,
     ]  # at least one channel
+
+
+def test_little_maps_are_warned_of() -> None:
+    """ResNet-18 divides by 32: 2×2 at 64 pixels, 7×7 at 224."""
+    host = read_arch({"host": "resnet18"}).host
+    assert "maps of 2×2 at images of 64×64" in small_map(host, (3, 64, 64))
+    assert "--image-size 128" in small_map(host, (3, 64, 64))
+    assert small_map(host, (3, 224, 224)) == ""
+    assert small_map(read_arch({"host": "resnet20"}).host, (3, 32, 32)) == ""

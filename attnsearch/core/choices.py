@@ -40,6 +40,11 @@ FREEZE = {
     "host": "train blocks and head alone",
 }
 ENGINES = {"local": "processes of this machine", "ray": "the nodes of a Ray cluster"}
+RESIZES = {
+    "crop": "the shorter side to the size, then the centre",
+    "stretch": "both sides to the size",
+    "pad": "the longer side to the size, black beside it",
+}
 BAD_IMAGES = {"fail": "refuse the data set", "skip": "leave them out and count them"}
 
 

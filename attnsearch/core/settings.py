@@ -118,6 +118,10 @@ class DataOptions:
     )
     data_seed: Annotated[int, Flag("Of the data set's own split and images.", "N", natural)] = 0
     image_size: Annotated[int | None, Flag("Resize images to squares of this side.", "PIXELS", _side)] = None
+    resize: Annotated[
+        Literal["crop", "stretch", "pad"],
+        Flag(f"{listed(choices.RESIZES)}.", None, _one_of("resize", choices.RESIZES)),
+    ] = "crop"
     min_per_class: Annotated[int | None, Flag("Leave out classes with fewer images.", "N", whole)] = None
     follow_links: Annotated[bool, Flag("Read links out of an image folder.")] = False
     bad_images: Annotated[
@@ -137,6 +141,7 @@ class DataOptions:
             "seed": self.data_seed,
             "on_bad_image": self.bad_images,
             **{name: value for name, value in further.items() if value},
+            **({"resize": self.resize} if self.resize != "crop" else {}),
         }
 
 

@@ -20,6 +20,7 @@ from attnsearch.cost.measure import COMPUTED, measure_made
 from attnsearch.space.arch import Arch, Block, Host, Stage, plain
 from attnsearch.space.space import Space
 
+SMALL_MAP = 4  # places on a side, below which a spatial gate has nothing to weigh
 CHECKED = 5  # archs counted directly to confirm the sums
 
 
@@ -197,4 +198,16 @@ def map_size(host: Host, image: tuple[int, int, int], stage: int) -> tuple[int, 
     return height, width
 
 
-__all__ = ["CostTable", "map_size"]
+def small_map(host: Host, image: tuple[int, int, int]) -> str:
+    """A warning where little is left for the last stage to look at, or an empty string."""
+    height, width = map_size(host, image, len(host.filled().units or ()) - 1)
+    if min(height, width) >= SMALL_MAP:
+        return ""
+    enough = SMALL_MAP * -(-image[1] // height)
+    return (
+        f"the last stage of {host.name} sees maps of {height}×{width} at images of {image[1]}×{image[2]}: gates there "
+        f"have little to choose from; --image-size {enough} or a CIFAR stem gives {SMALL_MAP}×{SMALL_MAP}"
+    )
+
+
+__all__ = ["CostTable", "map_size", "small_map"]

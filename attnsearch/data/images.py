@@ -154,14 +154,24 @@ def as_channels(pixels: Pixels, channels: int) -> Pixels:
     return np.repeat(shaped, channels, axis=2) if shaped.shape[2] == 1 < channels else shaped
 
 
-def fit(pixels: Pixels, height: int, width: int) -> Pixels:
-    """(H, W, C) -> (height, width, C): the largest centred part of that shape, resized with anti-aliasing."""
+def fit(pixels: Pixels, height: int, width: int, resize: str = "crop") -> Pixels:
+    """(H, W, C) -> (height, width, C), with anti-aliasing.
+
+    Args:
+        resize: of `core.choices.RESIZES`: `crop` takes the largest centred part of that shape, `stretch` changes the
+            shape, `pad` keeps all of the picture and puts black beside it.
+    """
     if pixels.shape[:2] == (height, width):
         return pixels
     from PIL import Image, ImageOps
 
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    fitted = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+    how, size = Image.Resampling.BILINEAR, (width, height)
+    fitted = {
+        "crop": lambda: ImageOps.fit(image, size, how),
+        "stretch": lambda: image.resize(size, how),
+        "pad": lambda: ImageOps.pad(image, size, how),
+    }[resize]()
     return np.asarray(fitted).reshape(height, width, pixels.shape[2])
 
 

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from attnsearch.core.checks import at_home, check_data, check_side
+from attnsearch.core.checks import at_home, check_data, check_side, check_word
+from attnsearch.core.choices import RESIZES
 from attnsearch.core.errors import DataError, UsageError
 from attnsearch.data import cifar, digits
 from attnsearch.data.dataset import Data, Rows, Source, Split, safe_augmentations
@@ -29,6 +30,7 @@ def open_data(
     *,
     seed: int = 0,
     image_size: int | None = None,
+    resize: str = "crop",
     min_per_class: int | None = None,
     on_bad_image: OnBadImage = "fail",
     follow_links: bool = False,
@@ -41,6 +43,7 @@ def open_data(
         name: one of `names.DATA`, a folder of images or parquet files, a `.parquet` or `.npz` file, or `hf:NAME`.
         seed: of the split, and of the images where they are made.
         image_size: side in pixels to resize to; None keeps one common small size, or chooses 32 to 64.
+        resize: how, of `core.choices.RESIZES`.
         min_per_class: leave out classes with fewer images than this.
         on_bad_image: `skip` leaves out images that cannot be read and counts them.
         follow_links: allow symbolic links that lead out of an image folder.
@@ -55,6 +58,7 @@ def open_data(
         name,
         seed=seed,
         image_size=image_size,
+        resize=resize,
         min_per_class=min_per_class,
         on_bad_image=on_bad_image,
         follow_links=follow_links,
@@ -127,7 +131,8 @@ def _prepared(
     _check(options, on_bad_image)
     source = _find(name, options, follow_links, cache_folder(cache)[0])
     skip_bad = on_bad_image == "skip"
-    key = digest(FORMAT, source.digest, *vars(options).values())
+    decides = [value for field, value in vars(options).items() if (field, value) != ("resize", "crop")]
+    key = digest(FORMAT, source.digest, *decides)
 
     def make(folder: Path | None) -> Prepared:
         pool = source.open()
@@ -143,6 +148,7 @@ def _prepared(
 
 def _check(options: Options, on_bad_image: str) -> None:
     check_side(options.image_size)
+    check_word("resize", options.resize, RESIZES)
     if options.limit is not None and options.limit < 1:
         raise UsageError(f"limit must be an integer ≥ 1, not {options.limit}")
     if on_bad_image not in ("fail", "skip"):

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from attnsearch.core.choices import RESIZES
 from attnsearch.core.text import many
 from attnsearch.data.dataset import BadImage, Labels, Pixels, Pool, Rows, class_counts
 from attnsearch.data.images import as_channels, decode, fit, raise_bad, size_of
@@ -34,6 +35,7 @@ class Options:
     image_size: int | None = None
     min_per_class: int | None = None
     limit: int | None = None
+    resize: str = "crop"
 
 
 def prepare(pool: Pool, name: str, options: Options, *, skip_bad: bool, folder: Path | None) -> Prepared:
@@ -47,7 +49,7 @@ def prepare(pool: Pool, name: str, options: Options, *, skip_bad: bool, folder: 
     pool = _without_small_classes(pool, options.min_per_class)
     check_classes(pool.classes, pool.labels, name)
     plan = plan_splits(pool.labels, seed=options.seed, limit=options.limit)
-    (height, width), size_note, warnings = _choose_size(pool, plan, options.image_size)
+    (height, width), size_note, warnings = _choose_size(pool, plan, options)
     total = sum(len(rows) for _, rows in plan.values())
     arrays: dict[str, tuple[Pixels, Labels]] = {}
     groups: dict[str, list[int]] = {}
@@ -56,7 +58,7 @@ def prepare(pool: Pool, name: str, options: Options, *, skip_bad: bool, folder: 
     for split, (part, rows) in plan.items():
         images = _allocate(folder, split, (len(rows), height, width, pool.channels))
         good = np.zeros(len(rows), bool)
-        for at, picture in enumerate(_decoded(pool, scales, part, rows, height, width)):
+        for at, picture in enumerate(_decoded(pool, scales, part, rows, height, width, options.resize)):
             if isinstance(picture, BadImage):
                 bad.append(picture.sentence)
             else:
@@ -103,8 +105,12 @@ def _without_small_classes(pool: Pool, least: int | None) -> Pool:
     )
 
 
-def _choose_size(pool: Pool, plan: Plan, side: int | None) -> tuple[tuple[int, int], str, list[str]]:
-    """((H, W), note on resizing, warnings) from the headers of evenly spaced training images."""
+def _choose_size(pool: Pool, plan: Plan, options: Options) -> tuple[tuple[int, int], str, list[str]]:
+    """((H, W), note on resizing, warnings) from the headers of evenly spaced training images.
+
+    Whatever is resized is told, with the reason and how to change it.
+    """
+    side = options.image_size
     part, rows = plan["train"]
     probed = rows[np.linspace(0, len(rows) - 1, min(PROBED, len(rows))).astype(np.int64)]
     sizes = np.array([size for _, picture in pool.read(part, probed) if (size := size_of(picture))])
@@ -116,22 +122,33 @@ def _choose_size(pool: Pool, plan: Plan, side: int | None) -> tuple[tuple[int, i
     if side is None and one_size and sizes.min() >= SMALLEST // 4 and sizes.max() <= KEPT_AS_IS:
         return (int(sizes[0, 0]), int(sizes[0, 1])), "", []
     chosen = side or int(np.clip(median.min() // 8 * 8, SMALLEST, LARGEST))
-    warnings = []
+    if one_size and tuple(sizes[0]) == (chosen, chosen):
+        return (chosen, chosen), "", []
     if median.min() < min(STRIDE, chosen):
-        warnings.append(f"images are small: {shape} pixels in the median, resized to {chosen}×{chosen}")
-    elif not one_size:
-        warnings.append(f"images of mixed sizes ({shape} in the median) resized to {chosen}×{chosen}")
-    return (chosen, chosen), f"resized to {chosen}×{chosen} from {shape} (median)", warnings
+        what = f"images are small: {shape} pixels in the median, resized to {chosen}×{chosen}"
+    elif one_size:
+        what = f"images of {shape} pixels are resized to {chosen}×{chosen}"
+    else:
+        what = f"images of mixed sizes ({shape} in the median) resized to {chosen}×{chosen}"
+    why = "" if side else f"; without --image-size it is {SMALLEST} to {LARGEST}, for short trainings"
+    how = f" ({RESIZES[options.resize]}{why}); --image-size and --resize change it"
+    return (
+        (chosen, chosen),
+        f"resized to {chosen}×{chosen} from {shape} (median), {options.resize}",
+        [what + how],
+    )
 
 
 def _decoded(
-    pool: Pool, scales: Scales, part: str, rows: Rows, height: int, width: int
+    pool: Pool, scales: Scales, part: str, rows: Rows, height: int, width: int, resize: str
 ) -> Iterator[Pixels | BadImage]:
     for path, picture in pool.read(part, rows):
         numbers = decode(path, picture) if isinstance(picture, bytes) else picture
         pixels = numbers if isinstance(numbers, BadImage) else scales.to_bytes(path, numbers)
         yield (
-            pixels if isinstance(pixels, BadImage) else fit(as_channels(pixels, pool.channels), height, width)
+            pixels
+            if isinstance(pixels, BadImage)
+            else fit(as_channels(pixels, pool.channels), height, width, resize)
         )
 
 

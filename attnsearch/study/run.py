@@ -21,7 +21,7 @@ from attnsearch.core.errors import EnvironmentFault, NoResultError, UsageError
 from attnsearch.core.machine import cores, pick_devices, versions, worker_count
 from attnsearch.core.settings import AUTO_SEEDS, Settings
 from attnsearch.core.study_info import DataInfo, RunInfo, SpaceInfo
-from attnsearch.cost.cost_table import CostTable
+from attnsearch.cost.cost_table import CostTable, small_map
 from attnsearch.data import Data, open_data
 from attnsearch.sample.rungs import Rungs
 from attnsearch.space.space import Space, load_space, shipped_spaces
@@ -76,6 +76,8 @@ class Run:
                 self.observer.note(warning)
             if data.ignored:
                 self.observer.note(data.summary())
+            if warning := small_map(self.space.host, data.image):
+                self.observer.note(warning)
             self.weights = pretrained.weights_info(self.space, settings, data)
             opened = database.open_storage(url, create=True)
             held = database.owned(url, self.name)

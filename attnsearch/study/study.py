@@ -135,6 +135,7 @@ def settings_of(record: StudyRecord, **changes: Any) -> Settings:
         data_seed=options.get("seed", 0),
         bad_images=options.get("on_bad_image", "fail"),
         image_size=options.get("image_size"),
+        resize=options.get("resize", "crop"),
         min_per_class=options.get("min_per_class"),
         follow_links=options.get("follow_links", False),
         study=record.name,
