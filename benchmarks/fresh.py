@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
-from attnsearch.sample.ehvi import hypervolume
 from attnsearch.sample.mo_asha import MoAsha
 from attnsearch.sample.pareto_at_rung import ParetoAtRung
 from attnsearch.sample.pruner_base import NeverStop, Pruner
-from attnsearch.statistics.front import pareto
+from attnsearch.statistics.pareto import hypervolume, pareto
 from benchmarks.replay import SAMPLERS, Curve, Search, Trace
 from benchmarks.tables import Floats, Table
 
@@ -79,7 +78,7 @@ def judged(trace: Trace, table: Table, unseen: Floats) -> Trace:
     runs = np.isfinite(unseen).sum(1)
     errors = np.where(runs > 0, np.nansum(unseen, axis=1) / np.maximum(runs, 1), np.inf)
     log_cost = np.log10(table.cost)
-    whole = hypervolume(errors, log_cost, table.reference)
+    whole = hypervolume(np.column_stack([errors, log_cost]), table.reference)
     volume = []
     done: list[tuple[float, float]] = []
     rows: list[int] = []
@@ -88,5 +87,5 @@ def judged(trace: Trace, table: Table, unseen: Floats) -> Trace:
             done.append((run.costs[0], run.error))
             rows.append(row)
         front = [rows[i] for i in np.flatnonzero(pareto(np.array(done)))] if done else []
-        volume.append(hypervolume(errors[front], log_cost[front], table.reference) / whole)
+        volume.append(hypervolume(np.column_stack([errors[front], log_cost[front]]), table.reference) / whole)
     return Trace(trace.spent, volume, trace.rows, trace.runs, trace.finals)

@@ -29,7 +29,7 @@ import numpy as np
 from attnsearch import open_study
 from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.trial import TrialResult
-from attnsearch.statistics.front import hypervolume, pareto
+from attnsearch.statistics.pareto import hypervolume, pareto
 from benchmarks.search import _interval
 
 POOL = ("--sampler", "pool", "--pruner", "par")

@@ -16,9 +16,9 @@ from scipy.stats import kendalltau
 
 from attnsearch.core.errors import Exhausted
 from attnsearch.sample import Dedup, Domain, PoolEHVI, Uniform
-from attnsearch.sample.ehvi import hypervolume
 from attnsearch.sample.pruner_base import NeverStop, Pruner
 from attnsearch.statistics.false_stops import Run
+from attnsearch.statistics.pareto import hypervolume
 from benchmarks.tables import Codes, Floats, Sites
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -184,7 +184,7 @@ class Search:
 
     def _note(self, run: Run, row: int, error: float, share: float) -> None:
         points = np.array(self._points).reshape(-1, 2)
-        volume = hypervolume(points[:, 0], points[:, 1], self.problem.reference) / self.problem.whole
+        volume = hypervolume(points, self.problem.reference) / self.problem.whole
         self.trace.runs.append(run)
         self.trace.finals.append(error)
         self.trace.rows.append(row)

@@ -11,7 +11,7 @@ import attnsearch
 from attnsearch.core.errors import UsageError
 from attnsearch.core.study_info import TestResult
 from attnsearch.report import as_json, build
-from attnsearch.report.summary import ledger
+from attnsearch.report.provenance import ledger
 from attnsearch.report.test_result import final_table as table_of
 from attnsearch.study import test_split
 from attnsearch.study.study import open_study

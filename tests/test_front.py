@@ -14,15 +14,15 @@ from attnsearch.core.errors import UsageError
 from attnsearch.core.trial import TrialResult
 from attnsearch.statistics import front
 from attnsearch.statistics.front import (
-    Candidate,
+    ArchRuns,
+    Status,
     assess,
-    candidates,
-    final_cells,
-    hypervolume,
+    gather,
     membership,
-    next_cells,
-    pareto,
+    next_runs,
+    tied_with_best,
 )
+from attnsearch.statistics.pareto import hypervolume, pareto
 
 
 def brute_force(points: np.ndarray) -> np.ndarray:
@@ -47,6 +47,7 @@ def test_pareto_leaves_out_what_is_not_finite():
     ("points", "reference", "volume"),
     [  # by pencil
         ([[1, 3], [2, 2], [3, 1]], [4, 4], 6.0),
+        ([[3, 1], [1, 4], [2, 2], [2, 3]], [4, 5], 8.0),  # widths 1 1 1, heights 1 3 4
         ([[1, 3], [2, 2], [3, 1], [3, 3]], [4, 4], 6.0),  # a dominated point adds nothing
         ([[5, 0]], [4, 4], 0.0),
         ([[1, 1, 1], [0, 2, 2]], [3, 3, 3], 9.0),  # 8 + 3 - 2
@@ -109,47 +110,63 @@ def test_two_costs_judge_a_draw_as_its_front_does():
     assert (front._on_front(errors, costs) == np.stack(fronts)).all()
 
 
-def arch(name: str, cost: float, searched: list[float], fresh: list[float] = []) -> Candidate:  # noqa: B006
-    return Candidate(
-        name, name, (cost,), dict(enumerate(searched)), {100 + i: e for i, e in enumerate(fresh)}
+def arch(name: str, cost: float, searched: list[float], fresh: list[float] = []) -> ArchRuns:  # noqa: B006
+    return ArchRuns(
+        key=name,
+        label=name,
+        costs=(cost,),
+        search_errors=dict(enumerate(searched)),
+        fresh_errors={100 + i: e for i, e in enumerate(fresh)},
     )
 
 
 def test_without_a_replicate_nothing_is_claimed():
     front = assess([arch("a", 1, [12.0]), arch("b", 2, [10.0]), arch("c", 3, [11.0])])
     assert front.sd is None
-    assert {row.status for row in front.standings} == {"unknown"}
-    assert all(row.p_front is None and row.low is None for row in front.standings)
-    assert next_cells(front, 3) == [("a", 1), ("b", 1), ("a", 2)]
+    assert {row.status for row in front} == {Status.UNKNOWN}
+    assert all(row.p_front is None and row.error.low is None for row in front)
+    assert next_runs(front, 3) == [("a", 1), ("b", 1), ("a", 2)]
 
 
 def test_standing_of_clear_and_unclear_archs():
     front = assess(
         [
-            arch("cheap", 1, [20.0, 20.4]),
-            arch("good", 2, [10.0, 10.4, 10.2]),
+            arch("cheap", 1, [20.0], [20.4]),
+            arch("good", 2, [10.0], [10.4, 10.2]),
             arch("near", 3, [10.3]),
             arch("bad", 4, [30.0]),
+            arch("lucky", 5, [30.0], [30.0]),
         ]
     )
-    by_key = {row.candidate.key: row for row in front.standings}
-    assert [by_key[k].status for k in ("cheap", "good", "near", "bad")] == [
-        "confirmed",
-        "confirmed",
-        "undecided",
-        "dominated",
-    ]
-    assert by_key["near"].tied_with == "good"
-    assert by_key["bad"].tied_with is None
-    assert front.degrees == 3
-    assert front.sd == pytest.approx(math.sqrt((0.08 + 0.08) / 3))
-    assert next_cells(front, 2) == [("near", 1), ("near", 2)]
+    by_key = {row.key: row for row in front}
+    assert {key: row.status for key, row in by_key.items()} == {
+        "cheap": Status.CONFIRMED,
+        "good": Status.CONFIRMED,
+        "near": Status.UNDECIDED,
+        "bad": Status.DOMINATED,
+        "lucky": Status.NOT_CONFIRMED,
+    }
+    assert tied_with_best(front) == {"good", "near"}
+    assert front.degrees == 4
+    assert front.sd == pytest.approx(math.sqrt((0.08 + 0.08) / 4))
+    assert next_runs(front, 2) == [("near", 1), ("near", 2)]
+
+
+def test_a_search_value_alone_confirms_only_the_baseline():
+    archs = [arch("plain", 1, [20.0, 20.4]), arch("good", 2, [10.0, 10.4])]
+    front = assess(archs, baseline="plain")
+    assert [row.status for row in front] == [Status.CONFIRMED, Status.UNDECIDED]
+    assert all((row.p_front or 0) > 0.9 for row in front)
+
+
+def test_every_status_has_its_meaning():
+    assert all(status.meaning for status in Status)
 
 
 def test_shown_mean_is_over_fresh_seeds_and_optimism_is_told():
     front = assess([arch("a", 1, [9.0], [10.0, 10.2])])
-    (row,) = front.standings
-    assert (row.mean, row.n, row.fresh) == (pytest.approx(10.1), 2, True)
+    (row,) = front
+    assert (row.mean, row.error.n, row.fresh) == (pytest.approx(10.1), 2, True)
     assert row.optimism == pytest.approx(1.1)
 
 
@@ -157,8 +174,8 @@ def trial(key, seed, error, role="search", state="complete"):
     return TrialResult(key, key, seed, 8, state, error=error, role=role, costs={"macs": 5.0})
 
 
-def test_candidates_gather_seeds_by_arch_and_keep_roles_apart():
-    found = candidates(
+def test_runs_are_gathered_by_arch_and_keep_roles_apart():
+    found = gather(
         [
             trial("a", 0, 10.0),
             trial("a", 1, 11.0, role="confirm"),
@@ -168,21 +185,14 @@ def test_candidates_gather_seeds_by_arch_and_keep_roles_apart():
         ],
         ["macs"],
     )
-    assert [(c.key, c.costs, dict(c.searched), dict(c.fresh)) for c in found] == [
+    assert [(c.key, c.costs, dict(c.search_errors), dict(c.fresh_errors)) for c in found] == [
         ("a", (5.0,), {0: 10.0}, {1: 11.0})
     ]
     with pytest.raises(UsageError, match=r"no cost 'latency'\. It has: macs"):
-        candidates([trial("a", 0, 10.0)], ["latency"])
+        gather([trial("a", 0, 10.0)], ["latency"])
 
 
 def test_report_runs_alone_count_as_fresh():
     rows = [trial("a", 0, 10.0), trial("a", 1, 11.0, role="confirm"), trial("a", 2, 12.0, role="report")]
-    (found,) = candidates(rows, ["macs"])
-    assert (dict(found.searched), dict(found.fresh)) == ({0: 10.0, 1: 11.0}, {2: 12.0})
-
-
-def test_the_last_block_runs_confirmed_archs_in_new_seeds():
-    front = assess([arch("a", 1, [20.0, 20.1]), arch("b", 2, [10.0, 10.1]), arch("c", 3, [30.0])])
-    assert final_cells(front, [7, 8]) == [("a", 7), ("b", 7), ("a", 8), ("b", 8)]
-    with pytest.raises(UsageError, match="Seed 1 has already had a say"):
-        final_cells(front, [1, 2])
+    (found,) = gather(rows, ["macs"])
+    assert (dict(found.search_errors), dict(found.fresh_errors)) == ({0: 10.0, 1: 11.0}, {2: 12.0})

@@ -20,13 +20,29 @@ import pytest
 
 from attnsearch import report as reports
 from attnsearch.core.errors import EnvironmentFault, NoResultError
+from attnsearch.core.estimate import Estimate
 from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.trial import Epoch, TrialResult
-from attnsearch.report import atomic, console, html, latex, markdown, plots, summary, tables, warnings
+from attnsearch.report import (
+    atomic,
+    cards,
+    console,
+    glossary,
+    html,
+    latex,
+    markdown,
+    plots,
+    provenance,
+    sentences,
+    tables,
+    warnings,
+)
+from attnsearch.report.archs import is_listed
 from attnsearch.report.csv import safe
-from attnsearch.report.table import Column, Estimate, probability, quantity, text
+from attnsearch.report.table import Column, probability, quantity, text
 from attnsearch.report.tables import Report
 from attnsearch.report.verdicts import Judged
+from attnsearch.statistics.front import Status
 
 ARCHS = {"plain": 40_000_000, "se": 44_000_000, "all stages cbam": 50_000_000}
 # errors in percent by role and seed
@@ -100,10 +116,10 @@ def test_a_search_value_is_marked_and_confirms_nothing():
 def test_archs_whose_seeds_are_asked_for_stand_in_the_short_table():
     """Dearer than `se` and a little worse on its one seed, `close` is off the front, and what would decide it."""
     report = reports.build(record(trial("close", 0, 12.4, costs={"macs": 60e6, "params": 1.0})))
-    close = next(row for row in report.rows if row.label == "close")
-    assert not close.standing.observed
-    assert close.standing.p_front < 0.5
-    asked = re.findall(r"no\. (\d+) \(", summary.undecided(report))
+    close = next(row for row in report.rows if row.title == "close")
+    assert not close.observed
+    assert close.p_front < 0.5
+    asked = re.findall(r"no\. (\d+) \(", sentences.undecided(report))
     assert str(close.number) in asked
     listed = [str(row[0]) for row in report.front.rows]
     assert set(asked) <= set(listed)
@@ -112,7 +128,7 @@ def test_archs_whose_seeds_are_asked_for_stand_in_the_short_table():
 def test_intervals_use_the_pooled_sd_and_student_t():
     # squares: plain 12 13 14 12 14 around 13, 4; se 11 12 12 around 35/3, 2/3; degrees 4 + 2
     report = reports.build(record())
-    assert report.standing.sd == pytest.approx(math.sqrt((4 + 2 / 3) / 6))
+    assert report.assessed.sd == pytest.approx(math.sqrt((4 + 2 / 3) / 6))
     se = cells(report, "se")
     half = 2.446912 * math.sqrt((4 + 2 / 3) / 6) / math.sqrt(2)  # t(0.975; 6), any printed table
     assert se["error_pct_low"] == pytest.approx(12 - half, abs=1e-5)
@@ -134,11 +150,11 @@ def test_runs_of_another_length_stand_in_no_mean(role):
 
 def test_a_lucky_search_value_neither_leads_nor_is_confirmed():
     report = reports.build(record(trial("lucky", 0, 2.0, costs={"macs": 60e6})))
-    lucky = next(row for row in report.rows if row.trial.arch == "lucky")
-    assert lucky.standing.p_front is not None
-    assert lucky.standing.p_front > 0.9
-    assert lucky.status == "candidate"
-    assert "ran again on fresh seeds: se," in summary.best(report)
+    lucky = next(row for row in report.rows if row.label == "lucky")
+    assert lucky.p_front is not None
+    assert lucky.p_front > 0.9
+    assert lucky.status == Status.UNDECIDED
+    assert "ran again on fresh seeds: se," in sentences.best(report)
 
 
 def test_counts_say_where_every_trial_went():
@@ -212,7 +228,7 @@ def test_a_search_without_a_last_block_claims_no_gain_however_large():
     fresh = [trial("good", 100 + s, 2.0 + 0.1 * s, role="confirm", costs={"macs": 45e6}) for s in (0, 1)]
     more = [trial("se", 102, 12.0, role="confirm"), trial("plain", 102, 13.0, role="confirm")]
     said = " ".join(
-        summary.answer(reports.build(record(*fresh, trial("good", 102, 3.0, role="confirm"), *more)))
+        sentences.answer(reports.build(record(*fresh, trial("good", 102, 3.0, role="confirm"), *more)))
     )
     assert "leaves out zero" in said
     assert "picked out of many" in said
@@ -228,7 +244,7 @@ def test_the_last_block_of_a_search_gives_a_verdict_of_its_own():
         for s, e in enumerate(errors)
     ]
     facts = {"report_blocks": [900, 901, 902], "confirmed_on": "new splits"}
-    said = " ".join(summary.answer(reports.build(record(*last, **facts))))
+    said = " ".join(sentences.answer(reports.build(record(*last, **facts))))
     assert (
         "Verdict: gain. se is 1.10 points better than the baseline (simultaneous 95 % interval +0.20" in said
     )
@@ -238,7 +254,7 @@ def test_the_last_block_of_a_search_gives_a_verdict_of_its_own():
     )
     assert "No verdict" not in said
     # seeds of an earlier block chose these finalists and do not count
-    early = summary.answer(reports.build(record(*last, report_blocks=[903, 904, 905])))
+    early = sentences.answer(reports.build(record(*last, report_blocks=[903, 904, 905])))
     assert "No verdict" in " ".join(early)
 
 
@@ -269,7 +285,7 @@ def test_a_design_gives_verdicts_with_their_price():
     assert row["over_baseline_points_low"] == pytest.approx(1.1 - 0.895673, abs=1e-5)
     assert row["macs_ratio"] == pytest.approx(1.1)
     assert cells(report, "se")["over_baseline_points_low"] == row["over_baseline_points_low"]
-    assert "se: gain; +1.10 points (+0.20 to +2.00) on 3 seeds; 1.100 x the MACs." in summary.answer(report)
+    assert "se: gain; +1.10 points (+0.20 to +2.00) on 3 seeds; 1.100 x the MACs." in sentences.answer(report)
 
 
 def test_a_gain_that_a_wider_host_gains_as_well_is_capacity():
@@ -288,7 +304,7 @@ def test_a_gain_that_a_wider_host_gains_as_well_is_capacity():
     verdicts = dict(zip(table.column("variant"), table.column("verdict"), strict=True))
     assert verdicts["first stage"] == "gain; not shown over the width-matched host: capacity"
     # 11.9 13.0 11.1 against 12 13 11: 0.0 on average
-    assert "over the width-matched host 0.00 (" in " ".join(summary.answer(reports.build(study)))
+    assert "over the width-matched host 0.00 (" in " ".join(sentences.answer(reports.build(study)))
     assert table.column("arch") == ["se", "wide"] or table.column("arch") == ["wide", "se"]
 
 
@@ -300,7 +316,7 @@ def test_no_evidence_says_what_could_have_been_seen_and_what_it_would_take():
     row = dict(zip([c.name for c in report.verdicts.columns], report.verdicts.texts(0), strict=True))
     assert row["verdict"] == "no evidence"
     assert row["next"].endswith("seed blocks, to see 0.40 points")
-    assert "may have gone unseen" in summary.answer(report)[1]
+    assert "may have gone unseen" in sentences.answer(report)[1]
 
 
 def test_a_factorial_tells_main_effects():
@@ -321,7 +337,7 @@ def test_a_factorial_tells_main_effects():
 
 def test_a_design_without_its_baseline_says_so():
     alone = replace(design(), trials=tuple(t for t in design().trials if t.arch == "se"))
-    assert "no verdict yet" in " ".join(summary.answer(reports.build(alone)))
+    assert "no verdict yet" in " ".join(sentences.answer(reports.build(alone)))
 
 
 def test_pictures_are_drawn_where_there_are_numbers_for_them():
@@ -349,7 +365,7 @@ def test_an_audit_that_does_not_beat_cost_says_so():
         "partial_interval": [-0.1, 0.3],
         "regret_3": 0.4,
     }
-    said = summary.answer(reports.build(record(audit=audit)))[-1]
+    said = sentences.answer(reports.build(record(audit=audit)))[-1]
     assert "30 archs trained long: rank correlation given cost 0.10 (95 % interval -0.10 to 0.30)" in said
     assert said.endswith("It does not beat ranking by cost alone.")
 
@@ -367,7 +383,7 @@ def test_the_share_of_false_stops_has_an_exact_interval():
 
 
 def test_facts_of_the_study_are_told():
-    facts = dict(summary.facts(reports.build(record(test=[OPENING]))))
+    facts = dict(provenance.facts(reports.build(record(test=[OPENING]))))
     assert facts["archs and trials"].startswith(
         "12 archs in the space; 2 over budget and never trained; 3 archs"
     )
@@ -382,7 +398,7 @@ def test_a_proxy_that_has_taught_nothing_is_pointed_out():
     wanted = "The baseline errs on 89.0 % where guessing among 10 classes errs on 90.0 %"
     assert wanted in " ".join(warnings.warnings(report))
     page = html.render(report, [])
-    assert page.index(wanted) < page.index('class="tiles"')
+    assert page.index(wanted) < page.index('class="cards"')
     assert "guessing" not in " ".join(warnings.warnings(reports.build(record())))
 
 
@@ -407,14 +423,14 @@ def controlled(**facts: object) -> StudyRecord:
 
 def test_a_control_neither_leads_nor_competes():
     report = reports.build(controlled())
-    assert {row.candidate.key for row in report.standing} == {"key-plain", "key-se"}
-    tile = next(t for t in summary.tiles(report) if t.name.startswith("highest estimate"))
+    assert {row.key for row in report.assessed} == {"key-plain", "key-se"}
+    tile = next(t for t in cards.cards(report) if t.name.startswith("highest estimate"))
     assert tile.detail.startswith("se: no evidence")
-    assert "no evidence 1" in summary.answer(report)[0]
-    assert "equivalent 0" in summary.answer(report)[0]
+    assert "no evidence 1" in sentences.answer(report)[0]
+    assert "equivalent 0" in sentences.answer(report)[0]
     assert report.verdicts is not None
     assert report.verdicts.column("variant") == ["se", "wide (width-matched)", "null (null gate)"]
-    assert [row.status for row in report.rows if row.control] == ["control", "control"]
+    assert [row.outcome for row in report.rows if row.control] == ["control", "control"]
 
 
 def test_a_variant_stands_beside_its_own_controls_in_every_table():
@@ -449,14 +465,14 @@ def test_a_variant_stands_beside_its_own_controls_in_every_table():
     )
     half = 2.446912 * math.sqrt(rest / 6 * 2 / 3)  # t(0.975; 6)
     assert row["over_frozen_points_low"] == pytest.approx(1 - half, abs=1e-5)
-    said = " ".join(summary.answer(report))
+    said = " ".join(sentences.answer(report))
     assert "95 % interval for this pair alone" in said
     assert "at most 1.600 x, in bytes moved" in said
     shown = dict(zip(report.front.column("number"), report.front.column("variant"), strict=True))
     judged = zip(report.verdicts.column("number"), report.verdicts.column("variant"), strict=True)
     assert all(shown[number] == variant for number, variant in judged)
     assert not report.front.strong
-    assert all(r.listed for r in report.rows)
+    assert all(is_listed(r) for r in report.rows)
 
 
 def test_a_null_gate_is_identical_and_not_equivalent():
@@ -472,21 +488,23 @@ def test_the_table_and_the_sentence_name_one_number_of_seed_blocks():
     needed, *others = report.verdicts.column("next")
     assert others == [None, None]  # nothing is to be decided of controls
     count = str(needed).split()[0].replace(",", "")
-    assert f"`--seeds {count} --resume`" in " ".join(summary.answer(report))
+    assert f"`--seeds {count} --resume`" in " ".join(sentences.answer(report))
 
 
 def test_an_effect_found_at_low_power_is_said_to_be_inflated():
     report = reports.build(design())  # 1.1 points found; 80 % power takes more with 2 degrees of freedom
     assert isinstance(report.judged, Judged)
     assert report.judged.variants[0].mde > 1.1
-    assert "se (+1.10 points)" in next(line for line in summary.answer(report) if "likely too large" in line)
+    assert "se (+1.10 points)" in next(
+        line for line in sentences.answer(report) if "likely too large" in line
+    )
 
 
 def test_a_design_has_one_word_for_one_arch_and_explains_its_own():
     report = reports.build(controlled())
     page = html.render(report, [])
-    assert not {"dominated", "candidate", "P(front)"} & set(page.replace("<", " ").replace(">", " ").split())
-    explained = {word for word, _ in summary.words(report)}
+    assert not {"dominated", "undecided", "P(front)"} & set(page.replace("<", " ").replace(">", " ").split())
+    explained = {word for word, _ in glossary.words(report)}
     assert {
         "host",
         "site",
@@ -500,7 +518,7 @@ def test_a_design_has_one_word_for_one_arch_and_explains_its_own():
 
 def test_a_design_says_what_it_leaves_open_and_what_more_would_take():
     report = reports.build(controlled())
-    said = " ".join(summary.answer(report))
+    said = " ".join(sentences.answer(report))
     assert "Not asked by this design: several sites changed at once" in said
     assert "1 of the 3 options of each site" in said
     assert "more trainings" in said
@@ -513,7 +531,7 @@ def test_few_validation_images_limit_the_claim_by_so_much():
     # 13 % of 300 images: 1.96 sqrt(.13 * .87 / 300) = 3.81 points; times sqrt 2 for a difference: 5.38
     report = reports.build(design())
     said = next(line for line in warnings.warnings(report) if "validation images" in line)
-    assert said not in summary.caveats(report)  # ±0.9 points by the seeds: it stands before the answer
+    assert said not in sentences.caveats(report)  # ±0.9 points by the seeds: it stands before the answer
     assert "the same 300 validation images" in said
     assert "±3.8 points" in said
     assert "±5.4" in said
@@ -550,7 +568,7 @@ def test_unequal_noise_is_a_warning():
 
 def test_trials_of_different_machines_are_pointed_out():
     other = trial("se", 103, 12.0, role="confirm", device="cuda: NVIDIA H200")
-    assert any("more than one device" in line for line in summary.caveats(reports.build(record(other))))
+    assert any("more than one device" in line for line in sentences.caveats(reports.build(record(other))))
 
 
 def test_frames_for_notebooks_hold_the_same_rows():

@@ -11,9 +11,9 @@ from attnsearch.core import choices
 from attnsearch.core.errors import Exhausted, UsageError
 from attnsearch.core.trial import Epoch, TrialResult
 from attnsearch.sample import SAMPLERS, Domain, PoolEHVI, default_sampler, gp, make_sampler
-from attnsearch.sample.ehvi import ehvi, front, hypervolume
+from attnsearch.sample.ehvi import ehvi
 from attnsearch.sample.history import CLAIM
-from attnsearch.statistics.front import hypervolume as volume
+from attnsearch.statistics.pareto import hypervolume
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -209,25 +209,17 @@ def test_unknown_names_are_answered():
         Domain(SITES, cost).encode(dict.fromkeys(SITES, "cbm"))
 
 
-def test_front_and_hypervolume_by_pencil():
-    y, at = front(np.array([3.0, 1.0, 2.0, 2.0]), np.array([1.0, 4.0, 2.0, 3.0]))
-    assert (y.tolist(), at.tolist()) == ([3, 2, 1], [1, 2, 4])
-    # strips: width 1 x height 1, width 2 x height 2, width 1 x height 3, below y = 4 and cost = 5
-    assert hypervolume(y, at, (4.0, 5.0)) == 1 * 1 + 2 * 2 + 1 * 3
-    assert hypervolume(y, at, (0.5, 5.0)) == 0
-
-
 @pytest.mark.parametrize("inside", [True, False])
 def test_ehvi_agrees_with_monte_carlo(inside):
     random = np.random.default_rng(0)
     points = (random.normal(0, 1, 12), random.uniform(0, 1, 12))
     reference = (0.8, 1.05) if inside else (-9.0, 1.05)
     mean, sd, at = np.array([-1.0, -0.9, -2.0]), np.array([0.7, 0.4, 1.5]), np.array([0.02, 0.5, 1.2])
-    before = hypervolume(*points, reference)
+    before = hypervolume(np.column_stack(points), reference)
     draws = mean + sd * random.standard_normal((4000, 3))
     gains = [
         [
-            hypervolume(np.r_[points[0], y], np.r_[points[1], c], reference) - before
+            hypervolume(np.vstack([np.column_stack(points), [y, c]]), reference) - before
             for y, c in zip(row, at, strict=True)
         ]
         for row in draws
@@ -241,11 +233,11 @@ def test_ehvi_with_two_known_costs_agrees_with_monte_carlo():
     y, at, reference = random.normal(0, 1, 9), random.uniform(0, 1, (9, 2)), (0.8, 1.05, 1.1)
     mean, sd, asked = np.array([-1.0, -0.5]), np.array([0.7, 0.4]), np.array([[0.02, 0.5], [0.4, 0.1]])
     points = np.column_stack([y, at])
-    before = volume(points, reference)
+    before = hypervolume(points, reference)
     draws = mean + sd * random.standard_normal((500, 2))
     gains = [
         [
-            volume(np.vstack([points, [drawn, *c]]), reference) - before
+            hypervolume(np.vstack([points, [drawn, *c]]), reference) - before
             for drawn, c in zip(row, asked, strict=True)
         ]
         for row in draws

@@ -161,7 +161,7 @@ class Screen(Observer):
         from rich.table import Table
 
         from attnsearch.report.table import quantity
-        from attnsearch.statistics.front import assess, candidates
+        from attnsearch.statistics.front import assess, gather
 
         cost = self.info.costs.drawn or "macs"
         controls = self.info.controls
@@ -174,11 +174,9 @@ class Screen(Observer):
         table.add_column(cost, justify="right")
         table.add_column("seeds", justify="right")
         if complete:
-            front = [row for row in assess(candidates(complete, [cost]), draws=1) if row.observed]
+            front = [row for row in assess(gather(complete, [cost]), draws=1) if row.observed]
             for row in front[-FRONT_ROWS:]:
-                table.add_row(
-                    row.candidate.label, f"{row.mean:.2f}", quantity(row.candidate.costs[0]), str(row.n)
-                )
+                table.add_row(row.label, f"{row.mean:.2f}", quantity(row.costs[0]), str(row.error.n))
         return table
 
 

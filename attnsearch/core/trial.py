@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -127,6 +128,11 @@ class TrialResult:
     lost: bool = False
     released: bool = False
     audited: bool = False
+
+    @property
+    def finished(self) -> bool:
+        """Trained to the end, with an error that is a number."""
+        return self.state == "complete" and self.error is not None and math.isfinite(self.error)
 
     @property
     def accuracy(self) -> float | None:

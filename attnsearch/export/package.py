@@ -71,12 +71,12 @@ def choose(record: StudyRecord, trial: str) -> TrialResult:
                 f"No trial '{trial}' in study '{record.name}': 0 to {len(record.trials) - 1}, or best"
             )
         return found[trial]
-    from attnsearch.report.archs import finished, proxy_epochs
+    from attnsearch.report.archs import proxy_epochs
 
     epochs, controls = proxy_epochs(record), record.info.controls
     done: dict[str, list[TrialResult]] = {}
     for row in record.trials:
-        if finished(row) and row.epochs == epochs and row.key not in controls:
+        if row.finished and row.epochs == epochs and row.key not in controls:
             done.setdefault(row.key, []).append(row)
     if not done:
         raise NoResultError(f"study '{record.name}' has no finished trial to export")

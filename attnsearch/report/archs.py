@@ -2,74 +2,52 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
 from attnsearch.core.costs import COSTS
+from attnsearch.core.estimate import Estimate
 from attnsearch.core.study_info import StudyInfo, StudyRecord
 from attnsearch.core.trial import TrialResult
-from attnsearch.report.table import Estimate
-from attnsearch.statistics.front import Candidate, Front, Standing, assess, beside, next_cells
+from attnsearch.statistics.front import (
+    ArchResult,
+    ArchRuns,
+    Front,
+    Status,
+    next_runs,
+    off_front,
+    tied_with_best,
+)
 
 NOT_AUDITED = "proxy not audited"
 PROMISING = ("gain", "equivalent", "identical", "no evidence")  # verdicts that leave a variant a chance
 
-NEXT = 10  # trainings that are looked ahead to what is undecided
+NEXT = 10  # trainings that are planned ahead to decide what is undecided
 
 
-@dataclass(frozen=True)
-class ArchRow:
-    """One arch: its standing on the front, and how it compares with the baseline.
+def seeds_kind(row: ArchResult) -> str:
+    """Which seeds the printed mean is over."""
+    if not row.fresh:
+        return "search"
+    return "design" if row.role == "design" else "fresh"
 
-    `status` is its place on the front; `control` for a control, which has none; in a design its verdict.
+
+def is_shown(row: ArchResult) -> bool:
+    """Whether it is on the front or may be; in an ablation, whether its verdict leaves it a chance."""
+    if row.verdict:
+        return row.observed or row.verdict in PROMISING
+    return row.observed or row.status in (Status.CONFIRMED, Status.UNDECIDED)
+
+
+def is_listed(row: ArchResult) -> bool:
+    """Whether it has a line in the short table: baseline, observed front, close candidates, those whose further
+    seeds the sentences asks for; of an ablation all.
     """
-
-    number: int
-    standing: Standing
-    trial: TrialResult
-    baseline: bool
-    control: str
-    status: str
-    ratio: float | None
-    difference: Estimate | None
-    tied: bool
-    wanted: int  # seeds that it would get of the NEXT that decide most
-    name: str = ""  # the variant's, in a design
-
-    @property
-    def error(self) -> Estimate:
-        row = self.standing
-        return Estimate(row.mean, row.low, row.high, row.n)
-
-    @property
-    def seeds_kind(self) -> str:
-        if not self.standing.fresh:
-            return "search"
-        return "design" if self.trial.role == "design" else "fresh"
-
-    @property
-    def label(self) -> str:
-        if self.name:
-            return self.name
-        extra = "baseline" if self.baseline else self.control
-        return f"{self.trial.arch} ({extra})" if extra else self.trial.arch
-
-    @property
-    def shown(self) -> bool:
-        """Whether it is on the front or cannot be told from it."""
-        return self.standing.observed or self.status in ("confirmed", "candidate", *PROMISING)
-
-    @property
-    def listed(self) -> bool:
-        """Whether it has a line in the short table: baseline, observed front, serious rivals, those whose further
-        seeds the summary asks for; of a design all.
-        """
-        serious = self.standing.fresh or (self.standing.p_front or 0.0) >= 0.5
-        named = bool(self.name) or self.baseline or self.wanted > 0
-        return named or self.standing.observed or (self.shown and serious)
+    close = row.fresh or (row.p_front or 0.0) >= 0.5
+    named = bool(row.name) or row.baseline or row.next_seeds > 0
+    return named or row.observed or (is_shown(row) and close)
 
 
 @dataclass(frozen=True)
@@ -92,10 +70,6 @@ class Counts:
         total = sum(self.failed.values())
         kinds = ", ".join(f"{kind}×{n}" for kind, n in self.failed.items())
         return f"{total} failed: {kinds}" if total else ""
-
-
-def finished(trial: TrialResult) -> bool:
-    return trial.state == "complete" and trial.error is not None and math.isfinite(trial.error)
 
 
 def proxy_epochs(record: StudyRecord) -> int:
@@ -141,7 +115,7 @@ def cost_name(name: str) -> str:
 def count(record: StudyRecord) -> Counts:
     """Where the trials went, failures by the first words of their reason, the commonest first."""
     trials = record.trials
-    ended = [trial for trial in trials if finished(trial)]
+    ended = [trial for trial in trials if trial.finished]
     done = [trial for trial in ended if trial.role != "audit"]
     cells = {(trial.key, trial.epochs) for trial in done}
     failed = Counter(kind(trial) for trial in trials if failure(trial) and not trial.lost)
@@ -166,7 +140,7 @@ def kind(trial: TrialResult) -> str:
 
 def failure(trial: TrialResult) -> bool:
     """Failed, or finished with an error that is no number."""
-    return trial.state == "failed" or (trial.state == "complete" and not finished(trial))
+    return trial.state == "failed" or (trial.state == "complete" and not trial.finished)
 
 
 def nothing_finished(record: StudyRecord, counts: Counts) -> str:
@@ -181,63 +155,27 @@ def nothing_finished(record: StudyRecord, counts: Counts) -> str:
     return f"Study '{record.name}': 0 finished trials ({said or 'none started'})"
 
 
-def arch_rows(
-    record: StudyRecord,
-    front: Front,
-    controls: Sequence[Candidate],
-    done: Sequence[TrialResult],
-    over: Mapping[str, Estimate],
-) -> tuple[ArchRow, ...]:
-    """One row per arch trained to the end, by rising cost; `over` are the differences from the baseline."""
-    first = {trial.key: trial for trial in reversed(done)}
+def arch_results(
+    record: StudyRecord, front: Front, controls: Sequence[ArchRuns], differences: Mapping[str, Estimate]
+) -> tuple[ArchResult, ...]:
+    """Every architecture trained to the end, numbered by rising cost, with its difference from the baseline."""
     key = record.info.space.baseline
     roles = record.info.controls
-    plain = next((row for row in front.standings if row.candidate.key == key), None)
-    unit = plain.candidate.costs[0] if plain else 0.0
-    best = tied_with_least(front)
-    wanted = Counter(cell for cell, _ in next_cells(front, NEXT))
-    standings = sorted((*front.standings, *beside(front, controls)), key=lambda row: row.candidate.costs)
+    plain = next((row for row in front if row.key == key), None)
+    unit = plain.costs[0] if plain else 0.0
+    tied = tied_with_best(front)
+    extra = Counter(arch for arch, _ in next_runs(front, NEXT))
+    ordered = sorted((*front, *off_front(front, controls)), key=lambda row: row.costs)
     return tuple(
-        ArchRow(
+        replace(
+            row,
             number=number,
-            standing=row,
-            trial=first[row.candidate.key],
-            baseline=row is plain,
-            control=str(roles.get(row.candidate.key, "")),
-            status="control" if row.candidate.key in roles else status(row, row is plain),
-            ratio=row.candidate.costs[0] / unit if unit else None,
-            difference=over.get(row.candidate.key),
-            tied=row.candidate.key in best,
-            wanted=wanted[row.candidate.key],
+            baseline=row.key == key,
+            control=str(roles.get(row.key, "")),
+            ratio=row.costs[0] / unit if unit else None,
+            difference=differences.get(row.key),
+            tied=row.key in tied,
+            next_seeds=extra[row.key],
         )
-        for number, row in enumerate(standings, start=1)
+        for number, row in enumerate(ordered, start=1)
     )
-
-
-def tied_with_least(front: Front) -> set[str]:
-    """Keys of the archs whose error cannot be told from the least one, itself included: bold in a paper.
-
-    They are the front's ties when cost does not count, over the runs that the tables tell of.
-    """
-    told = [row.candidate for row in front.standings]
-    free = [replace(arch, costs=(0.0,), searched={}, fresh=arch.fresh or arch.searched) for arch in told]
-    rows = assess(free, draws=1).standings
-    return {row.candidate.key for row in rows if row.observed or row.tied_with}
-
-
-STATUSES = {
-    "confirmed": "P(front) at least 0.90 with fresh seeds",
-    "candidate": "may be on the front; more seeds would decide",
-    "dropped": "looked good in the search, fresh seeds did not bear it out",
-    "dominated": "an arch that costs no more has less error (P(front) at most 0.05)",
-    "undecided": "not on the observed front; the noise between seeds is not known",
-}
-
-
-def status(row: Standing, baseline: bool) -> str:
-    """One word for an arch's place. A search value alone confirms nothing: it chose the arch."""
-    if row.status == "unknown":
-        return "candidate" if row.observed else "undecided"
-    if row.status == "dominated":
-        return "dropped" if row.fresh and row.candidate.searched else "dominated"
-    return "confirmed" if row.status == "confirmed" and (row.fresh or baseline) else "candidate"

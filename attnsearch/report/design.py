@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from attnsearch.core.text import many
 from attnsearch.report.archs import cost_name
-from attnsearch.report.table import Tile, number
+from attnsearch.report.table import Card, number
 from attnsearch.report.verdicts import (
     FOUND,
     PRICES,
@@ -195,7 +195,7 @@ def untouched(report: Report) -> str:
 def _asked(report: Report, tried: Mapping[str, set[str]]) -> str:
     """Which options stood where, and that nothing was compared but each with the baseline."""
     plain = report.baseline
-    own = plain.trial.sites if plain else {}
+    own = plain.sites if plain else {}
     options = list(
         dict.fromkeys(o for site, held in tried.items() for o in sorted(held) if o != own.get(site))
     )
@@ -225,7 +225,7 @@ def warnings(judged: Judged) -> list[str]:
     ]
 
 
-def tiles(judged: Judged, cost: str) -> list[Tile]:
+def cards(judged: Judged, cost: str) -> list[Card]:
     """The verdicts, the highest estimate among the variants, what could be seen, and the design's size."""
     analysis, variants = judged.analysis, judged.variants
     controls = f"; {many(len(judged.controls), 'control')} in the table" if judged.controls else ""
@@ -236,14 +236,14 @@ def tiles(judged: Judged, cost: str) -> list[Tile]:
         f"residual sd of a run {analysis.sd:.2f} points" if math.isfinite(analysis.sd) else "noise not known"
     )
     return [
-        Tile("verdicts on the variants", tally(judged), rivals, wide=True),
+        Card("verdicts on the variants", tally(judged), rivals, wide=True),
         *_top(judged, variants, cost),
-        Tile("smallest visible effect", seen, "a true one so large is found in 4 of 5 studies like this one"),
-        Tile("seed blocks", str(analysis.blocks), f"every variant trained once on each; {noise}"),
+        Card("smallest visible effect", seen, "a true one so large is found in 4 of 5 studies like this one"),
+        Card("seed blocks", str(analysis.blocks), f"every variant trained once on each; {noise}"),
     ]
 
 
-def _top(judged: Judged, variants: Sequence[Verdict], cost: str) -> list[Tile]:
+def _top(judged: Judged, variants: Sequence[Verdict], cost: str) -> list[Card]:
     if not variants:
         return []
     top = variants[0]
@@ -252,12 +252,12 @@ def _top(judged: Judged, variants: Sequence[Verdict], cost: str) -> list[Tile]:
     price = _price(judged, top, cost)
     cost_said = f"; {price}" if price else ""
     return [
-        Tile(
+        Card(
             "highest estimate of a variant, over the baseline",
             f"{number(top.estimate, 2, True)} points",
             f"{top.variant}: {outcome(judged.analysis, top)}{cost_said}",
         ),
-        Tile("its simultaneous 95 % interval", interval, "holds for all variants and controls together"),
+        Card("its simultaneous 95 % interval", interval, "holds for all variants and controls together"),
     ]
 
 

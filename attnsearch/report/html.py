@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attnsearch.report import provenance, summary, warnings
-from attnsearch.report.table import Estimate, Table, Value
+from attnsearch.core.estimate import Estimate
+from attnsearch.report import cards, glossary, provenance, sentences, warnings
+from attnsearch.report.table import Table, Value
 from attnsearch.report.tables import Report
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def render(report: Report, pictures: Sequence[Picture]) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    lead = summary.best(report)  # the tiles say it already
+    lead = sentences.best(report)  # the cards say it already
     style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined)
     environment.globals["cells"] = cells
@@ -79,11 +80,11 @@ def render(report: Report, pictures: Sequence[Picture]) -> str:
         style=Markup(style),  # our own files, never a study's words
         script=Markup(script),
         warnings=warnings.warnings(report),
-        tiles=summary.tiles(report),
-        answer=[line for line in summary.answer(report) if line != lead],
-        caveats=summary.caveats(report),
-        words=summary.words(report),
-        facts=summary.facts(report),
+        cards=cards.cards(report),
+        answer=[line for line in sentences.answer(report) if line != lead],
+        caveats=sentences.caveats(report),
+        words=glossary.words(report),
+        facts=provenance.facts(report),
         details=details(report),
         sites=list(report.info.space.sites.items()),
         pictures={picture.name: Shown(picture, source(picture)) for picture in pictures},

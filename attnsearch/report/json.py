@@ -6,7 +6,7 @@ import json
 import math
 from typing import Any
 
-from attnsearch.report import summary, warnings
+from attnsearch.report import provenance, sentences, warnings
 from attnsearch.report.table import Table
 from attnsearch.report.tables import Report
 
@@ -24,10 +24,10 @@ def values(report: Report) -> dict[str, Any]:
         "study": report.record.name,
         "proxy": report.audit,
         "warnings": list(warnings.warnings(report)),
-        "answer": list(summary.answer(report)),
-        "caveats": list(summary.caveats(report)),
-        "facts": dict(summary.facts(report)),
-        "noise": {"sd_points": report.standing.sd, "degrees": report.standing.degrees},
+        "answer": list(sentences.answer(report)),
+        "caveats": list(sentences.caveats(report)),
+        "facts": dict(provenance.facts(report)),
+        "noise": {"sd_points": report.assessed.sd, "degrees": report.assessed.degrees},
         "tables": {table.name: table_of(table) for table in report.tables()},
     }
 

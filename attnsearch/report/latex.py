@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from attnsearch.report import summary
+from attnsearch.report import sentences
 from attnsearch.report.table import Table
 from attnsearch.report.tables import Report
 
@@ -36,7 +36,7 @@ _ESCAPES = {
 def render(report: Report) -> str:
     """One table per question that the study answers; needs `booktabs`."""
     return "% needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}\n" + "\n".join(
-        table_of(table.narrow(), summary.title(report), report.audit) for table in report.main()
+        table_of(table.narrow(), sentences.title(report), report.audit) for table in report.main()
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from attnsearch.report import summary, warnings
+from attnsearch.report import provenance, sentences, warnings
 from attnsearch.report.table import Table
 from attnsearch.report.tables import Report
 
@@ -12,14 +12,14 @@ from attnsearch.report.tables import Report
 def render(report: Report) -> str:
     """What was asked, what is known, the main table, and what it cannot tell."""
     parts = [
-        f"# {escape(summary.title(report))}",
+        f"# {escape(sentences.title(report))}",
         *(f"**Warning.** {escape(line)}" for line in warnings.warnings(report)),
-        "\n".join(f"- {escape(line)}" for line in summary.answer(report)),
+        "\n".join(f"- {escape(line)}" for line in sentences.answer(report)),
         *(table_of(table.narrow(), report.audit) for table in report.main()),
         "## What this cannot tell",
-        "\n".join(f"- {escape(line)}" for line in summary.caveats(report)),
+        "\n".join(f"- {escape(line)}" for line in sentences.caveats(report)),
         "## Facts",
-        "\n".join(f"- **{escape(name)}**: {escape(value)}" for name, value in summary.facts(report)),
+        "\n".join(f"- **{escape(name)}**: {escape(value)}" for name, value in provenance.facts(report)),
     ]
     return "\n\n".join(parts) + "\n"
 

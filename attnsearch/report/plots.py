@@ -17,20 +17,22 @@ from typing import Any
 
 import numpy as np
 
+from attnsearch.core.estimate import Estimate
 from attnsearch.core.text import many
-from attnsearch.report.archs import ArchRow, cost_title, median_curve
-from attnsearch.report.table import Estimate, quantity
+from attnsearch.report.archs import cost_title, is_listed, is_shown, median_curve
+from attnsearch.report.table import quantity
 from attnsearch.report.tables import Report
 from attnsearch.report.verdicts import Judged, estimate, word
+from attnsearch.statistics.front import ArchResult, Status
 
 BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#9A9A9A", "#222222"
 _SIZE = (7.6, 4.8)  # inches: half a page of a paper, the width of a README
-_MARKS = {  # status or verdict -> marker, colour, filled
-    "confirmed": ("o", BLUE, True),
-    "candidate": ("o", BLUE, False),
-    "dropped": ("v", GREY, False),
-    "dominated": (".", GREY, True),
-    "undecided": (".", GREY, True),
+_MARKS: dict[str, tuple[str, str, bool]] = {  # status or verdict -> marker, colour, filled
+    Status.CONFIRMED: ("o", BLUE, True),
+    Status.UNDECIDED: ("o", BLUE, False),
+    Status.NOT_CONFIRMED: ("v", GREY, False),
+    Status.DOMINATED: (".", GREY, True),
+    Status.UNKNOWN: ("o", GREY, False),
     "gain": ("^", BLUE, True),
     "harm": ("v", ORANGE, True),
     "equivalent": ("s", GREEN, False),
@@ -68,23 +70,23 @@ def pareto(report: Report) -> Picture:
     def paint(figure: Any) -> None:
         axes = figure.add_subplot()
         for status, (marker, colour, filled) in _MARKS.items():
-            rows = [row for row in report.rows if row.status == status and not row.baseline]
+            rows = [row for row in report.rows if row.outcome == status and not row.baseline]
             _points(axes, rows, marker, colour, filled, status)
         if report.baseline:
             _points(axes, [report.baseline], "s", INK, True, "baseline")
         if report.verdicts is None:  # a line through means that no verdict tells apart would say too much
-            _staircase(axes, [row for row in report.rows if row.standing.observed])
+            _staircase(axes, [row for row in report.rows if row.observed])
         axes.set_xlabel(cost_title(report.cost, report.info))
         axes.set_ylabel("validation error (%)")
         axes.xaxis.set_major_formatter(lambda value, _: quantity(value))
-        _frame_y(axes, [row.standing.mean for row in report.rows if row.shown or row.baseline])
+        _frame_y(axes, [row.mean for row in report.rows if is_shown(row) or row.baseline])
         _label(axes, report.rows)
-        _key(figure, axes, [row for row in report.rows if row.listed])
+        _key(figure, axes, [row for row in report.rows if is_listed(row)])
 
-    listed = [row for row in report.rows if row.listed]
+    listed = [row for row in report.rows if is_listed(row)]
     alt = (
         f"Scatter of {many(len(report.rows), 'arch')}: error against {cost_title(report.cost, report.info)}; "
-        + "; ".join(f"{row.number} {row.label} at {row.standing.mean:.2f} %" for row in listed)
+        + "; ".join(f"{row.number} {row.title} at {row.mean:.2f} %" for row in listed)
     )
     caption = (
         "Down and left is better. Points are means over seeds, with their 95 % intervals where the table's number "
@@ -95,9 +97,9 @@ def pareto(report: Report) -> Picture:
 
 def curves(report: Report) -> Picture | None:
     """Validation error by epoch: median over seeds of each listed arch, five at most beside the baseline."""
-    keys = [row for row in report.rows if row.listed and not row.baseline and not row.control][:5]
+    keys = [row for row in report.rows if is_listed(row) and not row.baseline and not row.control][:5]
     chosen = [*([report.baseline] if report.baseline else []), *keys]
-    lines = {row.number: median_curve(report.record, row.trial.key, report.epochs) for row in chosen}
+    lines = {row.number: median_curve(report.record, row.key, report.epochs) for row in chosen}
     if not any(len(line) > 1 for line in lines.values()):
         return None
 
@@ -106,10 +108,10 @@ def curves(report: Report) -> Picture | None:
         styles = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
         others = iter(styles)
         for row in chosen:  # colours say what they say beside costs; which arch, style and number say
-            colour = INK if row.baseline else _MARKS[row.status][1]
+            colour = INK if row.baseline else _MARKS[row.outcome][1]
             style = "-" if row.baseline else next(others)
             epochs = range(1, len(lines[row.number]) + 1)
-            name = f"{row.number}  {_short(row.label, 70)}"
+            name = f"{row.number}  {_short(row.title, 70)}"
             axes.plot(
                 epochs, lines[row.number], color=colour, linestyle=style, linewidth=1.8, label=_literal(name)
             )
@@ -132,17 +134,17 @@ def curves(report: Report) -> Picture | None:
 
 def optimism(report: Report) -> Picture | None:
     """Search value and fresh mean of each arch that has both."""
-    rows = [row for row in report.rows if row.standing.optimism is not None and not row.baseline]
+    rows = [row for row in report.rows if row.optimism is not None and not row.baseline]
     if not rows:
         return None
-    rows.sort(key=lambda row: row.standing.mean)
+    rows.sort(key=lambda row: row.mean)
 
     def paint(figure: Any) -> None:
         figure.set_size_inches(_SIZE[0], 1.5 + 0.34 * len(rows))
         axes = figure.add_subplot()
         upwards, heights = rows[::-1], range(len(rows))
-        fresh = [row.standing.mean for row in upwards]
-        search = [row.standing.mean - (row.standing.optimism or 0.0) for row in upwards]
+        fresh = [row.mean for row in upwards]
+        search = [row.mean - (row.optimism or 0.0) for row in upwards]
         axes.plot([search, fresh], [heights, heights], color=GREY, linewidth=1.2, zorder=1)
         axes.plot(search, heights, "D", color=ORANGE, markersize=5, label="search value")
         axes.errorbar(
@@ -155,7 +157,7 @@ def optimism(report: Report) -> Picture | None:
             elinewidth=1,
             label="mean over fresh seeds, 95 % interval",
         )
-        axes.set_yticks(heights, [_literal(f"{row.number}  {_short(row.label, 48)}") for row in upwards])
+        axes.set_yticks(heights, [_literal(f"{row.number}  {_short(row.title, 48)}") for row in upwards])
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.tick_params(axis="y", labelsize=8)
         axes.set_xlabel("validation error (%)")
@@ -274,11 +276,11 @@ def _picture(name: str, title: str, alt: str, caption: str, paint: Callable[[Any
     return Picture(name, title, alt, caption, png.getvalue(), svg.getvalue())
 
 
-def _points(axes: Any, rows: Sequence[ArchRow], marker: str, colour: str, filled: bool, name: str) -> None:
+def _points(axes: Any, rows: Sequence[ArchResult], marker: str, colour: str, filled: bool, name: str) -> None:
     if not rows:
         return
     x, y = zip(*map(_position, rows), strict=True)
-    half = [row.error.half if row.error.half is not None and row.listed else math.nan for row in rows]
+    half = [row.error.half if row.error.half is not None and is_listed(row) else math.nan for row in rows]
     axes.errorbar(x, y, yerr=half, fmt="none", ecolor=colour, elinewidth=1, capsize=2, alpha=0.8)
     axes.scatter(
         x,
@@ -292,7 +294,7 @@ def _points(axes: Any, rows: Sequence[ArchRow], marker: str, colour: str, filled
     )
 
 
-def _staircase(axes: Any, rows: Sequence[ArchRow]) -> None:
+def _staircase(axes: Any, rows: Sequence[ArchResult]) -> None:
     points = sorted(map(_position, rows))
     look = {"color": INK, "linewidth": 0.9, "linestyle": ":", "zorder": 2, "label": "observed front"}
     axes.step(*zip(*points, strict=True), where="post", **look)
@@ -316,13 +318,13 @@ def _frame_y(axes: Any, means: Sequence[float]) -> None:
         )
 
 
-def _label(axes: Any, rows: Sequence[ArchRow]) -> None:
+def _label(axes: Any, rows: Sequence[ArchResult]) -> None:
     """The listed archs' numbers beside their points, each at the first place that nothing else takes."""
     axes.figure.draw_without_rendering()
     scale = axes.figure.dpi / 72
     taken = axes.transData.transform([_position(row) for row in rows])
     for index, row in enumerate(rows):
-        if not row.listed:
+        if not is_listed(row):
             continue
         spots = taken[index] + scale * np.array(_PLACES)
         room = np.hypot(*(spots[:, None] - taken).T).min(axis=0)
@@ -366,11 +368,11 @@ def _number_ends(axes: Any, lines: Mapping[int, Sequence[float]]) -> None:
         )
 
 
-def _position(row: ArchRow) -> tuple[float, float]:
-    return row.standing.candidate.costs[0], row.standing.mean
+def _position(row: ArchResult) -> tuple[float, float]:
+    return row.costs[0], row.mean
 
 
-def _key(figure: Any, axes: Any, rows: Sequence[ArchRow]) -> None:
+def _key(figure: Any, axes: Any, rows: Sequence[ArchResult]) -> None:
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(0, 1),
@@ -381,7 +383,7 @@ def _key(figure: Any, axes: Any, rows: Sequence[ArchRow]) -> None:
         columnspacing=1.2,
         handletextpad=0.4,
     )
-    names = [f"{row.number}  {_short(row.label, 100)}" for row in rows[:12]]
+    names = [f"{row.number}  {_short(row.title, 100)}" for row in rows[:12]]
     if len(rows) > 12:
         names.append(f"… and {len(rows) - 12} more in the table")
     width, height = _SIZE

@@ -6,21 +6,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from attnsearch.core.estimate import Estimate
+
 Kind = Literal["text", "integer", "number", "estimate", "probability", "quantity"]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over `n` runs with its 95 % interval; `low` and `high` are None where the noise is not known."""
-
-    mean: float
-    low: float | None = None
-    high: float | None = None
-    n: int = 1
-
-    @property
-    def half(self) -> float | None:
-        return None if self.low is None or self.high is None else (self.high - self.low) / 2
 
 
 Value = str | int | float | bool | Estimate | None
@@ -118,7 +106,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Tile:
+class Card:
     """One fact of the first screen; `stages` are what stands in each stage, where that is the fact."""
 
     name: str

@@ -15,19 +15,20 @@ from attnsearch.core.errors import NoResultError
 from attnsearch.core.study_info import StudyInfo, StudyRecord
 from attnsearch.core.text import many
 from attnsearch.report.archs import (
-    ArchRow,
     Counts,
-    arch_rows,
+    arch_results,
     audit_label,
     cost_axes,
     cost_name,
     cost_title,
     count,
     failure,
-    finished,
+    is_listed,
+    is_shown,
     kind,
     nothing_finished,
     proxy_epochs,
+    seeds_kind,
 )
 from attnsearch.report.finalists import last_block
 from attnsearch.report.importances import importance_table
@@ -35,7 +36,7 @@ from attnsearch.report.table import Column, Table, Value
 from attnsearch.report.test_result import final_table
 from attnsearch.report.verdicts import Judged, effect_table, judge, over_baseline, verdict_table
 from attnsearch.statistics import Analysis
-from attnsearch.statistics.front import Front, assess, candidates
+from attnsearch.statistics.front import ArchResult, Front, assess, gather
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,8 +72,8 @@ class Report:
     record: StudyRecord
     cost: str
     epochs: int
-    standing: Front
-    rows: tuple[ArchRow, ...]
+    assessed: Front
+    rows: tuple[ArchResult, ...]
     counts: Counts
     front: Table
     archs: Table
@@ -88,7 +89,7 @@ class Report:
         return self.record.info
 
     @property
-    def baseline(self) -> ArchRow | None:
+    def baseline(self) -> ArchResult | None:
         return next((row for row in self.rows if row.baseline), None)
 
     @property
@@ -119,16 +120,18 @@ class Report:
 def build(record: StudyRecord) -> Report:
     """Work out the tables of a study, finished or not; `NoResultError` where no trial has finished."""
     counts, epochs = count(record), proxy_epochs(record)
-    done = [trial for trial in record.trials if finished(trial) and trial.epochs == epochs]
+    done = [trial for trial in record.trials if trial.finished and trial.epochs == epochs]
     if not done:
         raise NoResultError(nothing_finished(record, counts))
     axes = cost_axes(record.info, done)
     roles = record.info.controls
-    archs = candidates(done, axes)
-    standing = assess([arch for arch in archs if arch.key not in roles])  # a control is no rival
+    archs = gather(done, axes)
+    baseline = record.info.space.baseline
+    # a control does not compete
+    assessed = assess([arch for arch in archs if arch.key not in roles], baseline=baseline)
     controls = [arch for arch in archs if arch.key in roles]
-    over = over_baseline(standing, record.info.space.baseline)
-    rows = arch_rows(record, standing, controls, done, over)
+    over = over_baseline(assessed, baseline)
+    rows = arch_results(record, assessed, controls, over)
     judged = judge(record, rows, epochs)
     if isinstance(judged, Judged):
         rows = judged.restated(rows)
@@ -137,7 +140,7 @@ def build(record: StudyRecord) -> Report:
         record=record,
         cost=axes[0],
         epochs=epochs,
-        standing=standing,
+        assessed=assessed,
         rows=rows,
         counts=counts,
         front=_design_table(rows, record, axes[0]) if design else _front_table(rows, record, axes[0]),
@@ -176,7 +179,7 @@ def frame(table: Table) -> pd.DataFrame:
 
 
 def _arch_table(
-    name: str, title: str, rows: Sequence[ArchRow], record: StudyRecord, cost: str, design: bool = False
+    name: str, title: str, rows: Sequence[ArchResult], record: StudyRecord, cost: str, design: bool = False
 ) -> Table:
     others = _other_costs(rows, cost)
     over_note = OVER_DESIGN if any(trial.role == "design" for trial in record.trials) else OVER_SEARCH
@@ -207,10 +210,10 @@ def _arch_table(
     return Table(name, title, columns, values, strong=strong, strong_means=TIED)
 
 
-def _front_table(rows: Sequence[ArchRow], record: StudyRecord, cost: str) -> Table:
-    listed = tuple(row for row in rows if row.listed)
+def _front_table(rows: Sequence[ArchResult], record: StudyRecord, cost: str) -> Table:
+    listed = tuple(row for row in rows if is_listed(row))
     table = _arch_table("front", "The front and its nearest rivals", listed, record, cost)
-    rest = sum(row.shown and not row.listed for row in rows)
+    rest = sum(is_shown(row) and not is_listed(row) for row in rows)
     if not rest:
         return table
     note = (
@@ -219,36 +222,35 @@ def _front_table(rows: Sequence[ArchRow], record: StudyRecord, cost: str) -> Tab
     return replace(table, remarks=(note,))
 
 
-def _design_table(rows: Sequence[ArchRow], record: StudyRecord, cost: str) -> Table:
+def _design_table(rows: Sequence[ArchResult], record: StudyRecord, cost: str) -> Table:
     """Every variant and control with its error and cost, ready to be held against each other."""
     return _arch_table("front", "Error and cost of every variant", rows, record, cost, design=True)
 
 
-def _arch_values(row: ArchRow, others: Sequence[str], design: bool) -> tuple[Value, ...]:
-    standing = row.standing
-    searched = list(standing.candidate.searched.values())
+def _arch_values(row: ArchResult, others: Sequence[str], design: bool) -> tuple[Value, ...]:
+    searched = list(row.search_errors.values())
     return (
         row.number,
-        row.label,
-        *([row.trial.arch] if design else []),
-        standing.n,
-        row.seeds_kind,
+        row.title,
+        *([row.label] if design else []),
+        row.error.n,
+        seeds_kind(row),
         row.error,
         row.difference,
-        standing.candidate.costs[0],
+        row.costs[0],
         row.ratio,
-        standing.p_front,
-        row.status,
+        row.p_front,
+        row.outcome,
         sum(searched) / len(searched) if searched else None,
-        standing.optimism,
-        *(row.trial.costs.get(other) for other in others),
-        100 - standing.mean,
-        row.trial.key,
+        row.optimism,
+        *(row.all_costs.get(other) for other in others),
+        100 - row.mean,
+        row.key,
     )
 
 
-def _other_costs(rows: Sequence[ArchRow], cost: str) -> list[str]:
-    names = dict.fromkeys(name for row in rows for name in row.trial.costs)
+def _other_costs(rows: Sequence[ArchResult], cost: str) -> list[str]:
+    names = dict.fromkeys(name for row in rows for name in row.all_costs)
     return [name for name in names if name != cost]
 
 

@@ -38,13 +38,13 @@ def print_lines(lines: Iterable[tuple[str, str]], console: Console) -> None:
 
 def lines(report: Report, width: int) -> Iterator[tuple[str, str]]:
     """Every line with its style."""
-    from attnsearch.report import summary, warnings  # other commands print a table alone
+    from attnsearch.report import provenance, sentences, warnings  # other commands print a table alone
 
     prose, told = min(width, _PROSE), set[str]()
-    yield from _wrapped(summary.title(report), prose, "bold")
+    yield from _wrapped(sentences.title(report), prose, "bold")
     for line in warnings.warnings(report):
         yield from _wrapped(f"Warning: {line}", prose, "yellow")
-    for line in summary.answer(report):
+    for line in sentences.answer(report):
         yield from _wrapped(line, prose, bullet="- ")
     for table in report.main():
         if table.rows:
@@ -56,8 +56,8 @@ def lines(report: Report, width: int) -> Iterator[tuple[str, str]]:
                     yield from _wrapped(note, prose, "dim", "  ")
                 told.add(note)
     yield "", ""
-    yield from _wrapped(summary.where_trials_went(report.counts) + ".", prose)
-    yield from _wrapped(f"Why it ended: {summary.ended(report)}.", prose)
+    yield from _wrapped(provenance.where_trials_went(report.counts) + ".", prose)
+    yield from _wrapped(f"Why it ended: {provenance.ended(report)}.", prose)
 
 
 def table_lines(table: Table, width: int) -> Iterator[tuple[str, str]]:

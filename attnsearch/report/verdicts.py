@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from attnsearch.core.errors import NoResultError, UsageError
+from attnsearch.core.estimate import Estimate
 from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.text import many
 from attnsearch.core.trial import TrialResult
-from attnsearch.report.archs import ArchRow, cost_name
-from attnsearch.report.table import Column, Estimate, Table, Value
+from attnsearch.report.archs import cost_name
+from attnsearch.report.table import Column, Table, Value
 from attnsearch.statistics import (
     Analysis,
     Effect,
@@ -29,7 +30,7 @@ from attnsearch.statistics import (
     sequential,
 )
 from attnsearch.statistics import Table as Blocks
-from attnsearch.statistics.front import Candidate, Front
+from attnsearch.statistics.front import ArchResult, ArchRuns, Front
 
 WORDS = {
     "gain": "the simultaneous 95 % interval of the difference lies above zero",
@@ -65,24 +66,22 @@ def over_baseline(front: Front, baseline: str | None) -> dict[str, Estimate]:
     Intervals (95 %, each for itself) come from the block model over the archs with two shared seeds or more;
     an arch with one shared seed gets none.
     """
-    archs = [row.candidate for row in front.standings]
+    archs = list(front)
     plain = next((arch for arch in archs if arch.key == baseline), None)
     if plain is None:
         return {}
-    own = {**plain.searched, **plain.fresh}
+    own = {**plain.search_errors, **plain.fresh_errors}
     found: dict[str, Estimate] = {}
     for fresh in (True, False):
-        cells = {
-            arch.key: _shared(arch, own) for arch in archs if arch is not plain and bool(arch.fresh) == fresh
-        }
+        cells = {arch.key: _shared(arch, own) for arch in archs if arch is not plain and arch.fresh == fresh}
         found |= {key: _plain_difference(errors, own) for key, errors in cells.items() if errors}
         repeated = {key: errors for key, errors in cells.items() if len(errors) > 1}
         found |= _block_differences(repeated, own)
     return found
 
 
-def _shared(arch: Candidate, own: Mapping[int, float]) -> dict[int, float]:
-    return {seed: error for seed, error in (arch.fresh or arch.searched).items() if seed in own}
+def _shared(arch: ArchRuns, own: Mapping[int, float]) -> dict[int, float]:
+    return {seed: error for seed, error in arch.shown_errors.items() if seed in own}
 
 
 def _plain_difference(errors: Mapping[int, float], own: Mapping[int, float]) -> Estimate:
@@ -121,26 +120,25 @@ class Judged:
 
     analysis: Analysis
     effects: tuple[Effect, ...]
-    rows: Mapping[str, ArchRow]
+    rows: Mapping[str, ArchResult]
     matched: Mapping[str, str]
     frozen: Mapping[str, str]
     over: Mapping[tuple[str, str], Estimate]
 
-    def restated(self, rows: Sequence[ArchRow]) -> tuple[ArchRow, ...]:
+    def restated(self, rows: Sequence[ArchResult]) -> tuple[ArchResult, ...]:
         """The rows with the verdicts and their differences: one word and one number for one thing."""
         said = {v.variant: v for v in self.analysis.verdicts}
-        names = {row.trial.key: name for name, row in self.rows.items()}
+        names = {row.key: name for name, row in self.rows.items()}
         return tuple(
-            self._restated(replace(row, name=names[row.trial.key]), said.get(names[row.trial.key]))
-            for row in rows
+            self._restated(replace(row, name=names[row.key]), said.get(names[row.key])) for row in rows
         )
 
-    def _restated(self, row: ArchRow, verdict: Verdict | None) -> ArchRow:
+    def _restated(self, row: ArchResult, verdict: Verdict | None) -> ArchResult:
         if verdict is None:
-            return replace(row, difference=None, status="baseline" if row.baseline else "not judged")
+            return replace(row, difference=None, verdict="baseline" if row.baseline else "not judged")
         told = estimate(verdict.estimate, verdict.simultaneous, verdict.n)
         return replace(
-            row, difference=told, status="control" if row.control else word(self.analysis, verdict)
+            row, difference=told, verdict="control" if row.control else word(self.analysis, verdict)
         )
 
     @property
@@ -165,11 +163,11 @@ class Judged:
 
     def prices(self, verdict: Verdict) -> Mapping[str, float]:
         """Costs over the baseline's, by name."""
-        mine, plain = self.rows[verdict.variant].trial.costs, self.rows[self.analysis.baseline].trial.costs
+        mine, plain = self.rows[verdict.variant].all_costs, self.rows[self.analysis.baseline].all_costs
         return {name: mine[name] / plain[name] for name in mine if plain.get(name)}
 
 
-def judge(record: StudyRecord, rows: Sequence[ArchRow], epochs: int) -> Judged | str | None:
+def judge(record: StudyRecord, rows: Sequence[ArchResult], epochs: int) -> Judged | str | None:
     """The verdicts of a design; None for a search; a sentence where a design has none yet."""
     trials = [trial for trial in record.trials if trial.role == "design" and trial.epochs == epochs]
     if not trials:
@@ -181,10 +179,10 @@ def judge(record: StudyRecord, rows: Sequence[ArchRow], epochs: int) -> Judged |
     blocks = Blocks.of_trials(trials, names)
     margin, matched, frozen = record.info.run.margin, _matched(rows, names), _frozen(rows, names)
     try:
-        analysis = _analysis(record, blocks, names[plain.trial.key], margin, matched)
+        analysis = _analysis(record, blocks, names[plain.key], margin, matched)
     except (NoResultError, UsageError) as error:
         return f"There is no verdict yet: {error}."
-    by_name = {names[row.trial.key]: row for row in rows}
+    by_name = {names[row.key]: row for row in rows}
     over = _over_controls(blocks, analysis, [*matched.items(), *frozen.items()])
     over |= {
         (v.variant, matched[v.variant]): estimate(*v.over_matched, v.n)  # by which capacity was judged
@@ -205,29 +203,29 @@ def _analysis(
     return sequential.judge(blocks, baseline, planned, margin=margin or design.effect, matched=matched)[0]
 
 
-def _names(rows: Sequence[ArchRow], given: Mapping[str, str]) -> dict[str, str]:
+def _names(rows: Sequence[ArchResult], given: Mapping[str, str]) -> dict[str, str]:
     """Arch key -> a name that no other arch of the table has: the design's own where it gives one."""
-    said = {row.trial.key: row.trial.arch if row.baseline else row.label for row in rows}
+    said = {row.key: row.label if row.baseline else row.title for row in rows}
     said |= {key: name for key, name in given.items() if key in said}
     names = list(said.values())
     return {key: name if names.count(name) == 1 else f"{name} [{key[:6]}]" for key, name in said.items()}
 
 
-def _matched(rows: Sequence[ArchRow], names: Mapping[str, str]) -> dict[str, str]:
+def _matched(rows: Sequence[ArchResult], names: Mapping[str, str]) -> dict[str, str]:
     """For each variant the width-matched host nearest in MACs, if within 5 %: equal MACs are its purpose."""
     hosts = [row for row in rows if row.control == "width-matched"]
     found = {}
     for variant in (row for row in rows if not row.baseline and not row.control and hosts):
-        macs = variant.trial.costs.get("macs", 0.0)
-        nearest = min(hosts, key=lambda host: abs(host.trial.costs.get("macs", 0.0) - macs))
-        if abs(nearest.trial.costs.get("macs", 0.0) - macs) <= 0.05 * macs:
-            found[names[variant.trial.key]] = names[nearest.trial.key]
+        macs = variant.all_costs.get("macs", 0.0)
+        nearest = min(hosts, key=lambda host: abs(host.all_costs.get("macs", 0.0) - macs))
+        if abs(nearest.all_costs.get("macs", 0.0) - macs) <= 0.05 * macs:
+            found[names[variant.key]] = names[nearest.key]
     return found
 
 
-def _frozen(rows: Sequence[ArchRow], names: Mapping[str, str]) -> dict[str, str]:
+def _frozen(rows: Sequence[ArchResult], names: Mapping[str, str]) -> dict[str, str]:
     """For each variant whose gates also ran with their parameters as drawn, the name of that control."""
-    controls = [names[row.trial.key] for row in rows if row.control == "frozen gate"]
+    controls = [names[row.key] for row in rows if row.control == "frozen gate"]
     pairs = {name.removeprefix("frozen "): name for name in controls}
     return {variant: control for variant, control in pairs.items() if variant in names.values()}
 
@@ -270,7 +268,7 @@ def verdict_table(judged: Judged, cost: str) -> Table:
     analysis = judged.analysis
     ordered = (*judged.variants, *judged.controls)
     priced = [c for c in dict.fromkeys((cost, *PRICES)) if _has(judged, c)]
-    named = any(row.trial.arch not in name for name, row in judged.rows.items())
+    named = any(row.label not in name for name, row in judged.rows.items())
     beside = (
         ("over_matched_points", "over width-matched (points)", "over wider", judged.over_matched),
         ("over_frozen_points", "over its frozen gate (points)", "over frozen", judged.over_frozen),
@@ -319,7 +317,7 @@ def _verdict_columns(
 
 
 def _has(judged: Judged, cost: str) -> bool:
-    return all(cost in row.trial.costs for row in judged.rows.values())
+    return all(cost in row.all_costs for row in judged.rows.values())
 
 
 def _verdict_values(
@@ -333,7 +331,7 @@ def _verdict_values(
     return (
         judged.rows[verdict.variant].number,
         verdict.variant,
-        *([judged.rows[verdict.variant].trial.arch] if named else []),
+        *([judged.rows[verdict.variant].label] if named else []),
         "yes" if judged.rows[verdict.variant].control else "no",
         outcome(judged.analysis, verdict),
         estimate(verdict.estimate, verdict.simultaneous, verdict.n),

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from attnsearch.report import design
-from attnsearch.report.archs import median_curve
+from attnsearch.report.archs import is_listed, median_curve
 from attnsearch.report.verdicts import Judged
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ def warnings(report: Report) -> tuple[str, ...]:
 def chance(report: Report) -> str:
     """Where the baseline does little better than guessing: then no difference means anything."""
     count, plain = len(report.info.images.classes), report.baseline
-    if plain is None or count < 2 or plain.standing.mean < 0.9 * (100 - 100 / count):
+    if plain is None or count < 2 or plain.mean < 0.9 * (100 - 100 / count):
         return ""
     return (
-        f"The baseline errs on {plain.standing.mean:.1f} % where guessing among {count} classes errs on "
+        f"The baseline errs on {plain.mean:.1f} % where guessing among {count} classes errs on "
         f"{100 - 100 / count:.1f} %: the proxy is too short to have taught much, and comparisons mean little."
     )
 
@@ -40,8 +40,8 @@ def chance(report: Report) -> str:
 def unfinished(report: Report) -> str:
     """Where the baseline's error falls by more in its last epoch than any arch leads it by."""
     plain = report.baseline
-    curve = median_curve(report.record, plain.trial.key, report.epochs) if plain else []
-    shown = [row.difference.mean for row in report.rows if row.difference and row.listed]
+    curve = median_curve(report.record, plain.key, report.epochs) if plain else []
+    shown = [row.difference.mean for row in report.rows if row.difference and is_listed(row)]
     if len(curve) < 2 or not shown:
         return ""
     fall, lead = curve[-2] - curve[-1], max(shown)
@@ -88,7 +88,7 @@ def _image_limit(report: Report) -> float | None:
     count, plain = report.info.images.val, report.baseline
     if not isinstance(count, int) or count < 1 or plain is None or _resplit(report):
         return None
-    share = plain.standing.mean / 100
+    share = plain.mean / 100
     return 196 * math.sqrt(share * (1 - share) / count)
 
 

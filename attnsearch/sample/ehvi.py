@@ -13,25 +13,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from attnsearch.sample.domain import Floats
-from attnsearch.statistics.front import pareto
-
-
-def front(y: Floats, cost: Floats) -> tuple[Floats, Floats]:
-    """Non-dominated (y, cost), sorted by cost; y falls strictly."""
-    order = np.lexsort((y, cost))
-    y, cost = y[order], cost[order]
-    best = np.minimum.accumulate(y)
-    keep = np.r_[True, y[1:] < best[:-1]]
-    return y[keep], cost[keep]
-
-
-def hypervolume(y: Floats, cost: Floats, reference: tuple[float, float]) -> float:
-    """Area dominated by the points and bounded by the reference (y, cost)."""
-    inside = (y < reference[0]) & (cost < reference[1])
-    if not inside.any():
-        return 0.0
-    y, cost = front(y[inside], cost[inside])
-    return float(((reference[0] - y) * np.diff(np.r_[cost, reference[1]])).sum())
+from attnsearch.statistics.pareto import pareto
 
 
 def expected_improvement(level: float, mean: Floats, sd: Floats) -> Floats:

@@ -25,8 +25,9 @@ from attnsearch.core.errors import UsageError
 from attnsearch.sample import gp
 from attnsearch.sample.base import ArchSampler
 from attnsearch.sample.domain import Bools, Codes, Domain, Floats
-from attnsearch.sample.ehvi import ehvi, front, hypervolume
+from attnsearch.sample.ehvi import ehvi
 from attnsearch.sample.history import Observation, imputed
+from attnsearch.statistics.pareto import hypervolume, pareto
 
 START = 12  # archs before the first model
 REFIT_EACH = 40  # observations up to which hyper-parameters are fitted at each proposal, then each third
@@ -112,7 +113,7 @@ class PoolEHVI(ArchSampler):
         state = self._state(observations)
         pool = self._pool(state, self.random(observations, none), self.unseen(observations, none))
         best = float(state.ehvi(pool).max()) if len(pool) else 0.0
-        return RemainingGain(best, hypervolume(*state.points, state.reference))
+        return RemainingGain(best, hypervolume(np.column_stack(state.points), state.reference))
 
     def _state(self, observations: list[Observation]) -> SurrogateState:
         return SurrogateState(self.domain, observations, self.reference_error, self.posterior)
@@ -175,9 +176,8 @@ class SurrogateState:
 
     def _set_front(self, tried: Codes) -> None:
         mean, cost = self._posterior.mean(tried, self._z(tried)), self._domain.log_cost(tried)
-        self.points = front(mean, cost)
-        on = np.isin(cost, self.points[1]) & np.isin(mean, self.points[0])
-        self.front = tried[on]
+        on = pareto(np.column_stack([mean, cost]))
+        self.points, self.front = (mean[on], cost[on]), tried[on]
 
     def _cost_limit(self, known: Codes) -> float:
         """Just beyond the highest cost that the space allows (2 %), in log10."""

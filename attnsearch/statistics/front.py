@@ -1,8 +1,8 @@
 """The Pareto front of error against cost, and how sure it is of each of its points.
 
-    pareto, hypervolume      points as they stand
-    candidates, assess       archs with their seeds -> a `Standing` each: P(front), interval, tie group
-    next_cells               the (arch, seed) runs that would decide what is undecided
+    gather(trials, costs)    trials -> `ArchRuns`: the errors of each architecture by seed
+    assess(archs)            -> `Front` of one `ArchResult` each: mean, interval, P(front), status
+    next_runs                the (arch, seed) runs that would decide what is undecided
 
 Costs are counted, so they are known exactly; only the error is uncertain. Everything is minimised.
 """
@@ -12,195 +12,203 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from attnsearch.core.errors import UsageError
+from attnsearch.core.estimate import Estimate
 from attnsearch.core.trial import TrialResult
+from attnsearch.statistics.pareto import Floats, pareto
 
-Floats = NDArray[np.float64]
-Status = Literal["confirmed", "undecided", "dominated", "unknown"]
-
-CONFIRMED = 0.90  # P(front) from which an arch counts as on the front
-DOMINATED = 0.05  # P(front) up to which it counts as dominated for sure
+CONFIRMED = 0.90  # P(front) from which an architecture counts as on the front
+DOMINATED = 0.05  # P(front) up to which it counts as dominated
 DRAWS = 20_000  # Monte-Carlo error of a probability: at most 0.0035
 
 
-def pareto(points: ArrayLike) -> NDArray[np.bool_]:
-    """Which points no other point beats: as good everywhere and better somewhere.
+class Status(StrEnum):
+    """Where an architecture stands: the one vocabulary of tables, sentences and plots."""
 
-    Args:
-        points: (n, m), m objectives to minimise. A point that is not finite is never on the front;
-            points that are equal are on it together.
+    CONFIRMED = "confirmed"
+    UNDECIDED = "undecided"
+    NOT_CONFIRMED = "not confirmed"
+    DOMINATED = "dominated"
+    UNKNOWN = "unknown"
 
-    Returns:
-        (n,) mask. n log n for two objectives, n times the front's size beyond.
-    """
-    values = _points(points)
-    mask = np.zeros(len(values), dtype=bool)
-    finite = np.flatnonzero(np.isfinite(values).all(axis=1))
-    # By the first objective, ties by the next: rivals come first.
-    order = finite[np.lexsort(values[finite].T[::-1])]
-    if values.shape[1] == 2:
-        mask[order] = _pareto_sorted_2d(values[order])
-        return mask
-    front = np.empty((0, values.shape[1]))
-    for index in order:
-        point = values[index]
-        beaten = ((front <= point).all(axis=1) & (front < point).any(axis=1)).any()
-        if not beaten:
-            mask[index] = True
-            front = np.vstack([front, point])
-    return mask
+    @property
+    def meaning(self) -> str:
+        return _MEANINGS[self]
 
 
-def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
-    """Volume that the points dominate up to `reference`; exact, in the product of the objectives' units.
-
-    Args:
-        points: (n, m) to minimise; those not below the reference everywhere add nothing.
-        reference: (m,).
-    """
-    values, bound = _points(points), np.asarray(reference, dtype=float)
-    if bound.shape != (values.shape[1],):
-        raise UsageError(f"hypervolume: points have {values.shape[1]} objectives, the reference {bound.size}")
-    inside = values[np.isfinite(values).all(axis=1) & (values < bound).all(axis=1)]
-    return _volume(np.unique(inside[pareto(inside)], axis=0), bound) if len(inside) else 0.0
+_MEANINGS = {
+    Status.CONFIRMED: f"P(front) at least {CONFIRMED:.2f}, with independent seeds",
+    Status.UNDECIDED: "may be on the Pareto front; more seeds would decide",
+    Status.NOT_CONFIRMED: "looked good in the search, but independent seeds did not confirm it",
+    Status.DOMINATED: "an architecture of equal or lower cost has a lower error (P(front) at most "
+    f"{DOMINATED:.2f})",
+    Status.UNKNOWN: "no architecture has two seeds, so the noise between seeds is not known",
+}
 
 
-def _points(points: ArrayLike) -> Floats:
-    values = np.asarray(points, dtype=float)
-    if values.ndim != 2 or values.shape[1] < 1:
-        raise UsageError(f"expected points of shape (n, objectives), got {values.shape}")
-    return values
-
-
-def _pareto_sorted_2d(values: Floats) -> NDArray[np.bool_]:
-    if not len(values):
-        return np.zeros(0, dtype=bool)
-    before = np.concatenate([[np.inf], np.minimum.accumulate(values[:, 1])[:-1]])
-    equal = np.concatenate([[False], (values[1:] == values[:-1]).all(axis=1)])
-    better = values[:, 1] < before
-    start = np.maximum.accumulate(np.where(equal, 0, np.arange(len(values))))
-    return np.asarray(better[start])  # a copy of a point stands or falls with the first of its kind
-
-
-def _volume(front: Floats, bound: Floats) -> float:
-    """Slice along the last objective: each slab is a volume in one dimension less (While et al. 2006)."""
-    if front.shape[1] == 1:
-        return float(bound[0] - front.min())
-    front = front[np.argsort(front[:, -1], kind="stable")]
-    edges = np.append(front[:, -1], bound[-1])
-    total = 0.0
-    for i, height in enumerate(np.diff(edges)):
-        if height > 0:
-            slab = front[: i + 1, :-1]
-            total += float(height) * _volume(slab[pareto(slab)], bound[:-1])
-    return total
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One arch as the front sees it.
+@dataclass(frozen=True, kw_only=True)
+class ArchRuns:
+    """The finished trainings of one architecture.
 
     Args:
         key, label: canonical key, and the string for people.
-        costs: the known costs, in the order of the front's axes.
-        searched: error in percent by seed, of runs that may have chosen the arch.
-        fresh: error by seed, of runs made after it was chosen; only these give an unbiased mean.
+        costs: the known costs, in the order of the front's axes; all_costs: every counted cost by name.
+        search_errors: error in percent by seed, of runs that may have chosen the architecture.
+        fresh_errors: error by seed, of runs made after it was chosen; only these give an unbiased mean.
+        spec, sites: `Arch.to_dict()` and the option of each site, as recorded with its first trial.
+        role: of its first trial.
     """
 
     key: str
     label: str
     costs: tuple[float, ...]
-    searched: Mapping[int, float] = field(default_factory=dict)
-    fresh: Mapping[int, float] = field(default_factory=dict)
+    search_errors: Mapping[int, float] = field(default_factory=dict)
+    fresh_errors: Mapping[int, float] = field(default_factory=dict)
+    all_costs: Mapping[str, float] = field(default_factory=dict)
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    sites: Mapping[str, str] = field(default_factory=dict)
+    role: str = "search"
 
     @property
     def errors(self) -> tuple[float, ...]:
-        return (*self.searched.values(), *self.fresh.values())
+        """All errors, searched first: what P(front) rests on."""
+        return (*self.search_errors.values(), *self.fresh_errors.values())
+
+    @property
+    def shown_errors(self) -> Mapping[int, float]:
+        """By seed, those that the printed mean is over: the fresh ones as soon as there is one."""
+        return self.fresh_errors or self.search_errors
 
     @property
     def seeds(self) -> frozenset[int]:
-        return frozenset(self.searched) | frozenset(self.fresh)
+        return frozenset(self.search_errors) | frozenset(self.fresh_errors)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the printed mean is over independent seeds."""
+        return bool(self.fresh_errors)
 
 
-@dataclass(frozen=True)
-class Standing:
-    """What is known of one arch's place.
+@dataclass(frozen=True, kw_only=True)
+class ArchResult(ArchRuns):
+    """What is known of one architecture: of its error, its place on the front, and its difference from the baseline.
 
     Args:
-        n, mean: runs, and their mean error in percent; over fresh seeds only as soon as there is one.
-        fresh: whether that mean is over fresh seeds only.
-        low, high: 95 % t interval of the mean, pooled sd; None without a single replicate in the whole table.
-        p_front: probability that no other arch of the table has both no more cost and no more error.
-        status: confirmed, undecided, dominated; unknown where `p_front` is None.
+        error: mean over `shown_errors` with its 95 % t interval (pooled sd; no ends without any replicate).
+        p_front: probability that no other architecture has both no more cost and no more error.
         observed: on the front of the plain means.
-        tied_with: key of the arch of the observed front, no dearer than this one, from whose error this one's
-            cannot be told; None for an arch on that front and for one that is clearly worse.
-        optimism: mean of the fresh runs minus mean of the searched ones, in points; positive when the search
-            flattered.
+        optimism: mean of the fresh runs minus mean of the searched ones, in percentage points; positive where
+            the search underestimated the error.
+        number: in tables, plots and commands, by rising cost; 0 outside a report.
+        baseline, control: whether it is the baseline; which control of an ablation it is, if any.
+        ratio: first cost over the baseline's.
+        difference: baseline's error minus its own, paired over seeds, in percentage points.
+        tied: whether its error does not differ significantly from the lowest.
+        next_seeds: seeds that it would get of the next runs that decide most.
+        name, verdict: of a variant of an ablation; empty for a search.
     """
 
-    candidate: Candidate
-    n: int
-    mean: float
-    fresh: bool
-    low: float | None
-    high: float | None
+    error: Estimate
     p_front: float | None
     status: Status
     observed: bool
-    tied_with: str | None
     optimism: float | None
+    number: int = 0
+    baseline: bool = False
+    control: str = ""
+    ratio: float | None = None
+    difference: Estimate | None = None
+    tied: bool = False
+    next_seeds: int = 0
+    name: str = ""
+    verdict: str = ""
+
+    @property
+    def mean(self) -> float:
+        return self.error.mean
+
+    @property
+    def outcome(self) -> str:
+        """One or two words for tables: the verdict in an ablation, else the status."""
+        return self.verdict or ("control" if self.control else str(self.status))
+
+    @property
+    def title(self) -> str:
+        """For people: the variant's name in an ablation, else the architecture and what it stands for."""
+        if self.name:
+            return self.name
+        extra = "baseline" if self.baseline else self.control
+        return f"{self.label} ({extra})" if extra else self.label
 
 
 @dataclass(frozen=True)
 class Front:
-    """Every arch's standing, by rising cost, with the noise they were judged by.
+    """One result for each architecture, by rising cost, with the noise they were judged by.
 
-    `sd` is the pooled sd of a run in points with its degrees of freedom; None when no arch has two seeds, and
-    then nothing is said of certainty.
+    `sd` is the pooled sd of a run in percentage points with its degrees of freedom; None when no architecture has
+    two seeds, and then nothing is said of certainty.
     """
 
-    standings: tuple[Standing, ...]
+    results: tuple[ArchResult, ...]
     sd: float | None
     degrees: int
 
-    def __iter__(self) -> Iterator[Standing]:
-        return iter(self.standings)
+    def __iter__(self) -> Iterator[ArchResult]:
+        return iter(self.results)
 
 
-def candidates(trials: Iterable[TrialResult], costs: Sequence[str]) -> list[Candidate]:
-    """Complete trials gathered by arch key.
+def gather(trials: Iterable[TrialResult], costs: Sequence[str]) -> list[ArchRuns]:
+    """Complete trials by architecture.
 
     Search trials choose, so runs of other roles count as fresh. Runs of the role `confirm`, asked for one by
-    one as the front moves, choose a little too: once an arch has runs of the role `report`, only these count
-    as fresh. Audits train longer and are left out. Of a repeated (arch, seed) the last counts.
+    one as the front moves, choose a little too: once an architecture has runs of the role `report`, only these
+    count as fresh. Runs of a proxy validation train longer and are left out. Of a repeated (arch, seed) the last
+    counts.
 
     Raises:
         UsageError: a trial lacks one of the costs.
     """
-    found: dict[str, dict[str, dict[int, float]]] = {}
-    facts: dict[str, TrialResult] = {}
+    errors: dict[str, dict[str, dict[int, float]]] = {}
+    first: dict[str, TrialResult] = {}
     for trial in trials:
-        usable = trial.state == "complete" and trial.error is not None and math.isfinite(trial.error)
-        if usable and trial.role != "audit":
-            facts.setdefault(trial.key, trial)
-            found.setdefault(trial.key, {}).setdefault(trial.role, {})[trial.seed] = float(trial.error or 0.0)
-    gathered = []
-    for key, by_role in found.items():
-        searched, fresh = by_role.pop("search", {}), by_role.pop("report", {})
-        rest = {seed: error for runs in by_role.values() for seed, error in runs.items()}
-        if fresh:
-            searched = {**searched, **rest}
-        else:
-            fresh = rest
-        searched = {seed: error for seed, error in searched.items() if seed not in fresh}
-        gathered.append(Candidate(key, facts[key].arch, _costs(facts[key], costs), searched, fresh))
-    return gathered
+        if trial.finished and trial.role != "audit":
+            first.setdefault(trial.key, trial)
+            errors.setdefault(trial.key, {}).setdefault(trial.role, {})[trial.seed] = float(
+                trial.error or 0.0
+            )
+    return [_runs(first[key], by_role, costs) for key, by_role in errors.items()]
+
+
+def _runs(trial: TrialResult, by_role: Mapping[str, Mapping[int, float]], costs: Sequence[str]) -> ArchRuns:
+    """The runs of one architecture, of which `trial` is the first."""
+    searched, fresh = dict(by_role.get("search", {})), dict(by_role.get("report", {}))
+    rest = {
+        seed: error
+        for role, runs in by_role.items()
+        if role not in ("search", "report")
+        for seed, error in runs.items()
+    }
+    if fresh:
+        searched |= rest
+    else:
+        fresh = rest
+    return ArchRuns(
+        key=trial.key,
+        label=trial.arch,
+        costs=_costs(trial, costs),
+        search_errors={seed: error for seed, error in searched.items() if seed not in fresh},
+        fresh_errors=fresh,
+        all_costs=trial.costs,
+        spec=trial.spec,
+        sites=trial.sites,
+        role=trial.role,
+    )
 
 
 def _costs(trial: TrialResult, names: Sequence[str]) -> tuple[float, ...]:
@@ -264,7 +272,7 @@ def _on_front(errors: Floats, costs: Floats) -> NDArray[np.bool_]:
     if costs.shape[1] == 1:
         order = np.argsort(costs[:, 0], kind="stable")
         best = np.minimum.accumulate(np.take(errors, order, axis=1), axis=1)
-        last = np.searchsorted(costs[order, 0], costs[:, 0], side="right") - 1  # equal costs are rivals too
+        last = np.searchsorted(costs[order, 0], costs[:, 0], side="right") - 1  # equal costs compete too
         return np.asarray(errors <= np.take(best, last, axis=1))
     rivals = np.asarray((costs[None, :, :] <= costs[:, None, :]).all(axis=2))
     strongest = np.where(rivals, errors.mean(axis=0), np.inf).argmin(axis=1)
@@ -275,11 +283,14 @@ def _on_front(errors: Floats, costs: Floats) -> NDArray[np.bool_]:
     return wins
 
 
-def assess(archs: Sequence[Candidate], *, draws: int = DRAWS, seed: int = 0) -> Front:
-    """Judge every arch's place on the front of error against its costs.
+def assess(
+    archs: Sequence[ArchRuns], *, baseline: str | None = None, draws: int = DRAWS, seed: int = 0
+) -> Front:
+    """Judge every architecture's place on the front of error against its costs.
 
-    All runs of an arch, searched and fresh, inform its probability. The mean shown is over fresh seeds
-    alone, as soon as there is one. Archs with a single run are judged by the sd of the replicated ones.
+    All runs of an architecture, searched and fresh, inform its probability. The mean shown is over fresh seeds
+    alone, as soon as there is one. Those with a single run are judged by the sd of the replicated ones. The
+    `baseline` (key) was chosen by no result, so its search seeds can confirm it.
     """
     archs = sorted(archs, key=lambda arch: (arch.costs, np.mean(arch.errors)))
     if not archs:
@@ -293,45 +304,48 @@ def assess(archs: Sequence[Candidate], *, draws: int = DRAWS, seed: int = 0) -> 
         chances: list[float | None] = [None] * len(archs)
     else:
         chances = [float(p) for p in membership(means, counts, costs, sd, degrees, draws=draws, seed=seed)]
-    ties = _ties(archs, means, counts, costs, observed, sd, degrees)
-    rows = [
-        _standing(arch, p, bool(on), tie, sd, degrees)
-        for arch, p, on, tie in zip(archs, chances, observed, ties, strict=True)
-    ]
-    return Front(tuple(rows), sd, degrees)
-
-
-def beside(front: Front, archs: Iterable[Candidate]) -> tuple[Standing, ...]:
-    """Standings of archs that are no rivals, such as the controls of a design: the same noise, no place."""
-    return tuple(_standing(arch, None, False, None, front.sd, front.degrees) for arch in archs)
-
-
-def _standing(
-    arch: Candidate, p: float | None, observed: bool, tie: str | None, sd: float | None, degrees: int
-) -> Standing:
-    told = list(arch.fresh.values()) or list(arch.searched.values())
-    mean = float(np.mean(told))
-    half = None if sd is None else _quantile(degrees) * sd / math.sqrt(len(told))
-    both = bool(arch.fresh) and bool(arch.searched)
-    return Standing(
-        candidate=arch,
-        n=len(told),
-        mean=mean,
-        fresh=bool(arch.fresh),
-        low=None if half is None else mean - half,
-        high=None if half is None else mean + half,
-        p_front=p,
-        status=_status(p),
-        observed=observed,
-        tied_with=tie,
-        optimism=mean - float(np.mean(list(arch.searched.values()))) if both else None,
+    return Front(
+        tuple(
+            _result(arch, p, bool(on), sd, degrees, arch.key == baseline)
+            for arch, p, on in zip(archs, chances, observed, strict=True)
+        ),
+        sd,
+        degrees,
     )
 
 
-def _status(p: float | None) -> Status:
+def off_front(front: Front, archs: Iterable[ArchRuns]) -> tuple[ArchResult, ...]:
+    """Results of architectures that do not compete, such as an ablation's controls: the same noise, no place."""
+    return tuple(_result(arch, None, False, front.sd, front.degrees, False) for arch in archs)
+
+
+def _result(
+    arch: ArchRuns, p: float | None, observed: bool, sd: float | None, degrees: int, baseline: bool
+) -> ArchResult:
+    shown = list(arch.shown_errors.values())
+    mean = float(np.mean(shown))
+    half = None if sd is None else _quantile(degrees) * sd / math.sqrt(len(shown))
+    error = (
+        Estimate(mean, n=len(shown)) if half is None else Estimate(mean, mean - half, mean + half, len(shown))
+    )
+    both = bool(arch.fresh_errors) and bool(arch.search_errors)
+    return ArchResult(
+        **vars(arch),
+        error=error,
+        p_front=p,
+        status=_status(p, fresh=arch.fresh, searched=bool(arch.search_errors), baseline=baseline),
+        observed=observed,
+        optimism=mean - float(np.mean(list(arch.search_errors.values()))) if both else None,
+    )
+
+
+def _status(p: float | None, *, fresh: bool, searched: bool, baseline: bool) -> Status:
+    """A search value alone confirms nothing: it chose the architecture."""
     if p is None:
-        return "unknown"
-    return "confirmed" if p >= CONFIRMED else "dominated" if p <= DOMINATED else "undecided"
+        return Status.UNKNOWN
+    if p <= DOMINATED:
+        return Status.NOT_CONFIRMED if fresh and searched else Status.DOMINATED
+    return Status.CONFIRMED if p >= CONFIRMED and (fresh or baseline) else Status.UNDECIDED
 
 
 def _quantile(degrees: int) -> float:
@@ -340,67 +354,45 @@ def _quantile(degrees: int) -> float:
     return float(stdtrit(degrees, 0.975))
 
 
-def _ties(
-    archs: Sequence[Candidate],
-    means: Floats,
-    counts: NDArray[np.int64],
-    costs: Floats,
-    observed: NDArray[np.bool_],
-    sd: float | None,
-    degrees: int,
-) -> list[str | None]:
-    """For each arch off the observed front: the best one on it that is no dearer, if within the noise."""
-    ties: list[str | None] = []
-    for i in range(len(archs)):
-        rivals = np.flatnonzero(observed & (costs <= costs[i]).all(axis=1))
-        if observed[i] or sd is None or not len(rivals):
-            ties.append(None)
-            continue
-        best = rivals[np.argmin(means[rivals])]
-        noise = _quantile(degrees) * sd * math.sqrt(1 / counts[i] + 1 / counts[best])
-        ties.append(archs[best].key if means[i] - means[best] <= noise else None)
-    return ties
+def tied_with_best(archs: Iterable[ArchRuns]) -> set[str]:
+    """Keys of the architectures whose error does not differ significantly from the lowest, itself included.
 
-
-def next_cells(front: Front, count: int) -> list[tuple[str, int]]:
-    """The (arch key, seed) runs to make next so that undecided archs become confirmed or dominated.
-
-    Greedy: each cell goes to the undecided arch with the largest p (1 - p) / sqrt(1 + runs), and then counts
-    as run. Without any replicate nothing is known of the noise: the observed front is repeated first.
-    Seeds are the smallest ones that the arch has not had. Empty when all is decided.
+    95 % t interval of the difference of two means over the shown runs, sd pooled over the same runs; cost does not
+    count.
     """
-    runs = {row.candidate.key: len(row.candidate.errors) for row in front.standings}
-    used = {row.candidate.key: set(row.candidate.seeds) for row in front.standings}
-    cells: list[tuple[str, int]] = []
+    shown = {arch.key: list(arch.shown_errors.values()) for arch in archs}
+    if not shown:
+        return set()
+    means = {key: float(np.mean(errors)) for key, errors in shown.items()}
+    best = min(means, key=lambda key: means[key])
+    sd, degrees = pooled_sd(shown.values())
+    t = 0.0 if sd is None else _quantile(degrees) * sd
+    half = {key: t * math.sqrt(1 / len(errors) + 1 / len(shown[best])) for key, errors in shown.items()}
+    return {key for key, mean in means.items() if mean - means[best] <= (0.0 if key == best else half[key])}
+
+
+def next_runs(front: Front, count: int) -> list[tuple[str, int]]:
+    """The (arch key, seed) runs to make next so that undecided architectures become confirmed or dominated.
+
+    Greedy: each goes to the architecture with the largest p (1 - p) / sqrt(1 + runs) of those whose P(front) lies
+    between the two limits, and then counts as run. Without any replicate nothing is known of the noise: the observed
+    front is repeated first. Seeds are the smallest that the architecture has not had. Empty when all is decided.
+    """
+    runs = {row.key: len(row.errors) for row in front}
+    used = {row.key: set(row.seeds) for row in front}
+    chosen: list[tuple[str, int]] = []
     if front.sd is None:
-        wanted = [row.candidate.key for row in front.standings if row.observed]
-        worth = dict.fromkeys(wanted, 1.0)
+        worth = {row.key: 1.0 for row in front if row.observed}
     else:
         worth = {
-            row.candidate.key: row.p_front * (1 - row.p_front)
-            for row in front.standings
-            if row.p_front is not None and row.status == "undecided"
+            row.key: row.p_front * (1 - row.p_front)
+            for row in front
+            if row.p_front is not None and DOMINATED < row.p_front < CONFIRMED
         }
-    while worth and len(cells) < count:
+    while worth and len(chosen) < count:
         key = max(worth, key=lambda k: worth[k] / math.sqrt(1 + runs[k]))
-        fresh = next(s for s in range(len(used[key]) + 1) if s not in used[key])
-        cells.append((key, fresh))
-        used[key].add(fresh)
+        unused = next(s for s in range(len(used[key]) + 1) if s not in used[key])
+        chosen.append((key, unused))
+        used[key].add(unused)
         runs[key] += 1
-    return cells
-
-
-def final_cells(front: Front, seeds: Sequence[int]) -> list[tuple[str, int]]:
-    """The last block: every confirmed arch once in each of these seeds, seed by seed.
-
-    Run it with the role `report` once the confirmed set is settled. The runs that settled it flatter: after 40
-    runs over 100 archs of NAS-Bench-Macro their means were 0.5 to 0.6 run sds too good, those of this block 0.05.
-
-    Raises:
-        UsageError: a seed that one of the archs has already had.
-    """
-    confirmed = [row.candidate for row in front.standings if row.status == "confirmed"]
-    used = sorted({seed for arch in confirmed for seed in arch.seeds} & set(seeds))
-    if used:
-        raise UsageError(f"Seed {used[0]} has already had a say in the front; the last block needs new ones")
-    return [(arch.key, seed) for seed in seeds for arch in confirmed]
+    return chosen

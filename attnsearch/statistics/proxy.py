@@ -20,7 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from attnsearch.core.errors import NoResultError, UsageError
 from attnsearch.core.trial import TrialResult
-from attnsearch.statistics.front import pareto, pooled_sd
+from attnsearch.statistics.front import pooled_sd
+from attnsearch.statistics.pareto import pareto
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -144,7 +145,7 @@ def pairs(trials: Iterable[TrialResult], cost: str) -> list[Pair]:
     Raises:
         UsageError: a trial lacks the cost.
     """
-    done = [trial for trial in trials if trial.state == "complete" and trial.error is not None]
+    done = [trial for trial in trials if trial.finished]
     long: dict[str, list[TrialResult]] = {}
     for trial in done:
         if trial.role == "audit":

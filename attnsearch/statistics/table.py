@@ -46,9 +46,9 @@ class Table:
         """From trials; blocks are their seeds. `names` maps arch key to variant; other archs are left out."""
         return cls.of_cells(
             {
-                (names[trial.key], trial.seed): trial.error
+                (names[trial.key], trial.seed): float(trial.error or 0.0)
                 for trial in trials
-                if trial.key in names and trial.state == "complete" and trial.error is not None
+                if trial.key in names and trial.finished
             }
         )
 

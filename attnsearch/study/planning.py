@@ -21,7 +21,7 @@ from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.trial import TrialResult
 from attnsearch.cost.cost_table import CostTable
 from attnsearch.data import open_data
-from attnsearch.report.archs import finished, proxy_epochs
+from attnsearch.report.archs import proxy_epochs
 from attnsearch.space.space import Space
 from attnsearch.statistics import Table
 from attnsearch.statistics.front import pooled_sd
@@ -64,7 +64,7 @@ def known(record: StudyRecord) -> Noise:
         NoResultError: no arch has two finished trainings.
     """
     epochs = proxy_epochs(record)
-    done = [trial for trial in record.trials if finished(trial) and trial.epochs == epochs]
+    done = [trial for trial in record.trials if trial.finished and trial.epochs == epochs]
     by_arch: dict[str, dict[int, float]] = {}
     for trial in done:
         by_arch.setdefault(trial.key, {})[trial.seed] = float(trial.error or 0)

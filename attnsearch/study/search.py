@@ -134,9 +134,8 @@ class SearchSchedule:
         left = self._left()
         if not left >= 2 * REPORT_LEAST or not self._finalists(left):
             return False
-        sure = sum(
-            row.status == "confirmed" for row in self._standing().standings
-        )  # the baseline is one of them
+        # The baseline is one of them.
+        sure = sum((row.p_front or 0.0) >= front.CONFIRMED for row in self._standing())
         return left <= REPORT_SEEDS * max(REPORT_ARCHS, sure)
 
     def _spare(self) -> Task | None:
@@ -196,19 +195,21 @@ class SearchSchedule:
         While few runs tell of the noise, P(front) alone would prefer archs that cost little more than the baseline:
         they have few rivals.
         """
-        rows = [row for row in self._standing().standings if row.candidate.key != self.baseline.key]
+        rows = [row for row in self._standing() if row.key != self.baseline.key]
         if not rows:
             return []
-        best = min(rows, key=lambda row: float(np.mean(row.candidate.errors)))
+        best = min(rows, key=lambda row: float(np.mean(row.errors)))
         likely = [row for row in rows if row is not best and (row.p_front or 0.0) > front.DOMINATED]
         likely.sort(key=lambda row: -(row.p_front or 0.0))
-        return [row.candidate.key for row in (best, *likely)][: max(1, trials // REPORT_SEEDS - 1)]
+        return [row.key for row in (best, *likely)][: max(1, trials // REPORT_SEEDS - 1)]
 
     def _standing(self) -> front.Front:
         """Every arch's place by the trainings that are done."""
         done = [row for row in counted(self.store) if row.state == "complete"]
         if self._assessed is None or self._assessed[0] != len(done):  # rows that are complete never change
-            standing = front.assess(front.candidates(done, [self.settings.costs[0]]), draws=DRAWS)
+            standing = front.assess(
+                front.gather(done, [self.settings.costs[0]]), baseline=self.baseline.key, draws=DRAWS
+            )
             self._assessed = len(done), standing
         return self._assessed[1]
 
@@ -220,10 +221,10 @@ class SearchSchedule:
         """
         standing = self._standing()
         most = self.settings.seeds or self.total
-        runs = {row.candidate.key: len(row.candidate.errors) for row in standing.standings}
+        runs = {row.key: len(row.errors) for row in standing}
         running = Counter(row.key for row in rows if row.state == "running" and row.key in runs)
         turns: Counter[str] = Counter()
-        for key, _ in front.next_cells(standing, running.total() + len(runs)):
+        for key, _ in front.next_runs(standing, running.total() + len(runs)):
             turns[key] += 1
             if turns[key] > running[key] and running[key] < runs[key] <= most:
                 return key

@@ -24,7 +24,7 @@ from attnsearch.core.settings import Settings
 from attnsearch.core.study_info import StudyRecord, TestLedger, TestResult
 from attnsearch.core.trial import Recipe, Weights
 from attnsearch.data import open_test
-from attnsearch.report.archs import cost_axes, finished, proxy_epochs
+from attnsearch.report.archs import cost_axes, proxy_epochs
 from attnsearch.space.arch import Arch
 from attnsearch.statistics import front
 from attnsearch.store import database
@@ -102,14 +102,14 @@ def select(record: StudyRecord, seeds: int = SEEDS) -> Selection:
         NoResultError: nothing has been trained to the end, or the baseline has not.
     """
     epochs = proxy_epochs(record)
-    done = [trial for trial in record.trials if finished(trial) and trial.epochs == epochs]
+    done = [trial for trial in record.trials if trial.finished and trial.epochs == epochs]
     info = record.info
     baseline = info.space.baseline
     if baseline is None or info.data is None or not any(trial.key == baseline for trial in done):
         raise NoResultError(f"study '{record.name}': the baseline has no finished training to compare with")
     rivals = [trial for trial in done if trial.key not in info.controls]
-    standing = front.assess(front.candidates(rivals, cost_axes(record.info, done)))
-    chosen = [row.candidate.key for row in standing if row.observed or row.status == "confirmed"]
+    standing = front.assess(front.gather(rivals, cost_axes(record.info, done)), baseline=baseline)
+    chosen = [row.key for row in standing if row.observed or row.status == front.Status.CONFIRMED]
     specs = {trial.key: trial.spec for trial in done}
     keys = list(dict.fromkeys([baseline, *sorted(chosen)]))
     numbers = tuple(trial_seed(info.run.seed, repeat) for repeat in Repeats.TEST.take(seeds))

@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 
 from attnsearch.core.trial import Role, TrialResult
 from attnsearch.statistics import Table, compare
-from attnsearch.statistics.front import assess, candidates, final_cells, next_cells, pareto
+from attnsearch.statistics.front import CONFIRMED, Status, assess, gather, next_runs
+from attnsearch.statistics.pareto import pareto
 from attnsearch.statistics.power import mde
 from attnsearch.statistics.proxy import Pair, audit, choose, kendall
 
@@ -200,16 +201,17 @@ def _study(errors: Floats, costs: Floats, sd: float, seed: list[int]) -> tuple[F
     run([(str(i), 0) for i in range(100)], "search")
     run([("0", 1), ("0", 2)], "confirm")  # the baseline has three seeds from the start
     for _ in range(8):
-        run(next_cells(assess(candidates(trials, ["macs"]), draws=1_000), 5), "confirm")
-    decided = assess(candidates(trials, ["macs"]), draws=4_000)
-    stated = np.array([row.p_front for row in decided.standings])
+        run(next_runs(assess(gather(trials, ["macs"]), draws=1_000), 5), "confirm")
+    decided = assess(gather(trials, ["macs"]), draws=4_000)
+    stated = np.array([row.p_front for row in decided])
     on_front = pareto(np.column_stack([cost, true]))
-    truth = np.array([float(on_front[int(row.candidate.key)]) for row in decided.standings])
-    run(final_cells(decided, [1_000, 1_001, 1_002]), "report")
-    final = assess(candidates(trials, ["macs"]), draws=1_000)
+    truth = np.array([float(on_front[int(row.key)]) for row in decided])
+    confirmed = [row.key for row in decided if (row.p_front or 0) >= CONFIRMED]
+    run([(key, seed) for seed in (1_000, 1_001, 1_002) for key in confirmed], "report")
+    final = assess(gather(trials, ["macs"]), draws=1_000)
     reported = {trial.key for trial in trials if trial.role == "report"}
-    told = [row for row in final.standings if row.candidate.key in reported and row.status == "confirmed"]
-    return stated, truth, np.array([row.mean - true[int(row.candidate.key)] for row in told])
+    told = [row for row in final if row.key in reported and row.status == Status.CONFIRMED]
+    return stated, truth, np.array([row.mean - true[int(row.key)] for row in told])
 
 
 def _ece(stated: Floats, true: Floats) -> float:

@@ -1,0 +1,83 @@
+"""The facts of the first screen as cards: which block, where, at what cost, how sure, on what."""
+
+from __future__ import annotations
+
+from attnsearch.core.text import many
+from attnsearch.report import design, finalists, provenance, sentences
+from attnsearch.report.archs import cost_name
+from attnsearch.report.table import Card, number, probability, quantity
+from attnsearch.report.tables import Report
+from attnsearch.report.verdicts import Judged
+from attnsearch.statistics.front import ArchResult
+
+
+def cards(report: Report) -> tuple[Card, ...]:
+    """The first screen: which block, where, what cost, how sure, against what, how long a proxy."""
+    if isinstance(report.judged, Judged):
+        return (*design.cards(report.judged, report.cost), _proxy_card(report), _setting_card(report))
+    row = sentences.chosen(report)
+    return (*(_arch_cards(report, row) if row else ()), _proxy_card(report), _setting_card(report))
+
+
+def _arch_cards(report: Report, row: ArchResult) -> list[Card]:
+    given, plain = row.difference, report.baseline
+    if given is None or plain is None:
+        over = Card("over the baseline", "not known", "no seed shared with a finished baseline")
+    else:
+        interval = "one seed: no interval"
+        if given.low is not None and given.high is not None:
+            interval = f"95 % interval {number(given.low, 2, True)} to {number(given.high, 2, True)}"
+        final = (
+            "Not a verdict."
+            if report.final is None
+            else f"Verdict: {finalists.headline(report.final).outcome}."
+        )
+        detail = f"{interval}; {many(given.n, 'seed')} shared with {plain.label}. {final}"
+        over = Card("over the baseline", f"{number(given.mean, 2, True)} points", detail)
+    p = row.p_front
+    sure = "P(front) not known" if p is None else f"P(front) {probability(p)}"
+    ratio = "" if row.ratio is None else f"{row.ratio:.3f} x the baseline's"
+    name = f"least error of {sentences.compared_with(report, row)}"
+    price = f"{quantity(row.costs[0])} {cost_name(report.cost)}"
+    detail = f"in {report.info.space.host or 'the host'}; no. {row.number} in tables and pictures"
+    return [
+        Card(name, row.title, detail, tuple(row.title.split(" | ")), wide=True),
+        Card(
+            "validation error",
+            sentences.estimate(row.error),
+            f"{sentences.which_seeds(row)}, ± half the 95 % interval",
+        ),
+        Card("cost", price, ratio),
+        over,
+        Card("how sure of its place", sure, f"{row.status}: {row.status.meaning}"),
+    ]
+
+
+def _proxy_card(report: Report) -> Card:
+    data = report.info.images
+    where = f"{data.name}; " if data.name else ""
+    return Card(
+        "the proxy",
+        sentences.proxy_length(report),
+        f"{where}{report.audit}: longer training may rank otherwise",
+    )
+
+
+def _setting_card(report: Report) -> Card:
+    """On what, how and where it was trained; the facts at the page's end have the rest."""
+    data, recipe = report.info.images, report.info.run.recipe
+    sides = "x".join(map(str, data.image)) + " images" if data.image else ""
+    names = ("optimizer", "lr", "batch_size") if recipe else ()
+    known = {name: getattr(recipe, name) for name in names}
+    augment = recipe.augment if recipe else None
+    parts = (
+        str(report.info.space.host or ""),
+        provenance.flat(known).replace("_", " "),
+        f"augmentation {provenance.flat(augment) or 'none'}"
+        if augment is not None
+        else "augmentation the data set's own",
+        "; ".join(provenance.devices(report)),
+        f"test split {provenance.ledger(report.info.test.openings).split(':')[0]}",
+    )
+    what = ", ".join(filter(None, (provenance.classes(data.classes).split(" (")[0], sides)))
+    return Card("the setting", what or "not recorded", "; ".join(filter(None, parts)), wide=True)
