@@ -17,7 +17,7 @@ from attnsearch.core.jobs import Outcome, Progress
 from attnsearch.core.settings import Settings
 from attnsearch.core.trial import Epoch
 from attnsearch.data import open_data
-from attnsearch.report import summary
+from attnsearch.report import sentences
 from attnsearch.space.space import load_space
 from attnsearch.study.observer import Observer
 from attnsearch.study.run import Run
@@ -355,6 +355,6 @@ def test_the_last_block_is_judged_on_images_that_had_no_say(
 
 def test_a_search_ends_in_a_verdict(question, tmp_path, monkeypatch):
     found = go(question, tmp_path, monkeypatch, trials=32).record
-    said = " ".join(summary.answer(reports.build(found)))
+    said = " ".join(sentences.answer(reports.build(found)))
     assert "Verdict: gain." in said  # 2 points a block by construction, noise of half a point at most
     assert "rests on the last" in said
