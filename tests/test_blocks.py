@@ -25,12 +25,17 @@ from attnsearch.core.errors import BlockError, UsageError
 EXPECTED_PARAMS = {
     "adapter": (580, 4_612),  # 2 C h + h + C, h = 4
     "bam": (1_173, 68_513),  # 3 C h + 18 h^2 + 13 h + C + 1
+    "caa": (9_984, 538_624),  # 2 C^2 + C (11 + 11 + 6)
     "cbam": (680, 33_412),  # 2Ch + h + C + 100, h = C/16
     "cbam_lite": (610, 32_866),  # 2Ch + 2*49
     "channel_gate": (580, 33_312),  # 2Ch + h + C
     "coordatt": (1_688, 25_648),  # 3 C m + 3 m + 2 C, m = 8 and 16
+    "cpca": (13_328, 450_688),  # C^2 + 112 C + 2 C h + h, h = C/4
+    "danet_cam": (1, 1),
+    "danet_pam": (5_201, 328_321),  # C^2 + C + 2 (C + 1) d + 1, d = C/8
     "dsconv": (4_800, 267_776),  # 9C + 2C + C^2
     "eca": (3, 5),  # the kernel
+    "ela": (448, 3_584),  # 5 C + 2 C
     "ema": (672, 41_216),  # 10 c^2 + 4 c, c = 8 and 64
     "gam": (25_872, 1_640_576),  # 2Ch(1 + 49) + 4h + 4C, h = C/16
     "gam_article": (1_096, 66_112),  # 2Ch + h + C, h = C/8
@@ -38,9 +43,13 @@ EXPECTED_PARAMS = {
     "gct": (192, 1_536),  # 3 C
     "lska": (5_440, 272_896),  # C (6 + 10 + 4) + C^2 + C
     "mhsa": (12_704, 789_760),  # 3 C^2 + 2 * 13 * C / 4
+    "mlca": (6, 10),  # 2 k
+    "msca": (11_200, 318_976),  # C^2 + 111 C
+    "nam": (128, 1_024),  # 2 C
     "nonlocal": (2_264, 132_800),  # 4 C h + 3 h + 3 C
     "pmfs": (287_057, 432_321),  # sum of the separable convolutions, on C/4, C/2 and C channels
     "psa": (27_121, 1_734_792),  # 6.609375 C^2 + 2wh + h + w, w = C/4, h = w/16
+    "scsa": (1_024, 8_192),  # 16 C
     "se": (580, 33_312),  # 2Ch + h + C
     "sge": (128, 128),  # 2 * 64
     "shuffle": (6, 24),  # 3 C / G, G = 32 and 64
@@ -54,6 +63,7 @@ EXPECTED_PARAMS = {
 # Parameters at 64 channels of forms that options reach; the formula stands behind.
 VARIANTS = [
     ("bam.paper", {}, 1_173),  # 3 C h + 18 h^2 + 13 h + C + 1
+    ("caa.paper", {"kernel_h": 13, "kernel_v": 9}, 9_856),  # 2 C^2 + C (13 + 9 + 4)
     ("cbam", {"bias": False}, 612),  # 2Ch + 100
     ("cbam", {"fusion": "parallel_mean", "kernel": 3}, 600),  # 2Ch + h + C + 2*9 + 2
     ("cbam", {"fusion": "product", "ties": "one"}, 680),
@@ -64,9 +74,13 @@ VARIANTS = [
     ("cbam_lite.article_004", {}, 1_122),  # 2Ch + 2*49, h = C/8
     ("channel_gate.article", {}, 1_296),  # 2(2Ch + 2h + 2C)
     ("channel_gate.article_shared", {}, 648),  # 2Ch + 2h + 2C
+    ("cpca", {"ratio": 8}, 12_296),  # C^2 + 112 C + 2 C h + h, h = C/8
     ("dsconv", {"kernel": 5}, 5_824),  # 25C + 2C + C^2
     ("dsconv.article", {}, 4_800),  # 9C + C + C^2 + C
     ("eca", {"kernel": 7}, 7),
+    ("ela", {"form": "B"}, 576),  # 7 C + 2 C
+    ("ela", {"form": "L"}, 3_712),  # 56 C + 2 C
+    ("ela", {"form": "S"}, 2_688),  # 40 C + 2 C
     ("ema", {"groups": 32}, 48),  # 10 c^2 + 4 c, c = 2
     ("gam", {"ratio": 4, "groups": 4}, 27_456),  # 2Ch(1 + 49/4) + 4h + 4C
     ("gam.copy", {}, 102_720),  # 2Ch(1 + 49) + 4h + 4C, h = C/4
@@ -74,12 +88,16 @@ VARIANTS = [
     ("gc", {"fusion": "mul", "ratio": 8}, 1_177),  # 2 C h + 3 h + 2 C + 1
     ("lska.lka", {"kernel": 23}, 9_024),  # C (5^2 + 7^2 + 2) + C^2 + C
     ("mhsa.absolute", {}, 13_376),  # 3 (C^2 + C) + 2 * 7 C
+    ("mlca", {"local_size": 3, "local_weight": 0.8}, 6),
+    ("msca", {"form": "block"}, 19_520),  # 3 C^2 + 113 C
     ("nonlocal.paper", {}, 8_480),  # 4 C h + 3 h + 3 C, h = 32
     ("psa", {"groups": (32, 32, 32, 32), "fit_groups": True}, 10_545),  # 164*64 + SE, groups become 16
     ("psa", {"kernels": (3, 5), "groups": (1, 2), "split_input": True}, 22_178),
     ("psa.large", {"fit_groups": True}, 6_961),  # 108*64 + SE
     ("psa.official", {}, 27_121),
     ("psa.paper", {"groups": (1, 1, 2, 4)}, 20_209),
+    ("scsa", {"heads": 4, "pool": "max", "window": 2}, 1_024),
+    ("scsa", {"qkv_bias": True, "window": -1}, 1_216),  # 19 C
     ("se", {"bias": False}, 512),  # 2Ch
     ("se", {"divisor": 8}, 1_096),  # h = 8
     ("se.article", {}, 1_096),  # 2Ch + h + C, h = C/8
@@ -246,6 +264,64 @@ def test_equal_widths_have_one_spelling() -> None:
     spellings = ({"ratio": 16}, {"ratio": 32, "min_hidden": 4}, {"ratio": 16, "divisor": 4}, {"ratio": 15})
     assert len({tuple(registry.complete("se", 64, given).items()) for given in spellings}) == 1
     assert registry.complete("cbam", 64, {"mlp": "independent", "bias": False})["bias"] is True
+
+
+# Multiply-accumulates on a map of H x W, C = 64, as the sources' papers and code give them by hand.
+N = 20 * 14
+MACS = [
+    ("caa", {}, (2 * 64**2 + 64 * 22) * N),
+    ("cpca", {}, (3 * 64**2 + 103 * 64) * N + 4 * 64 * 16),
+    ("danet_cam", {}, 2 * 64**2 * N),
+    ("danet_pam", {}, (64**2 + 2 * 64 * 8) * N + (64 + 8) * N**2),
+    ("ela", {"form": "B"}, 7 * 64 * (20 + 14)),
+    ("ela", {"form": "S"}, 5 * 64 * 8 * (20 + 14)),
+    ("mlca", {}, 3 * 64 * (1 + 25)),
+    ("msca", {}, (64**2 + 103 * 64) * N),
+    ("msca", {"form": "block"}, (3 * 64**2 + 103 * 64) * N),
+    ("nam", {}, 0),
+    ("scsa", {"heads": 4}, 6 * 64 * (20 + 14) + 3 * 64 * 4 + 2 * 64 * 16 * 4),  # 2 x 2 windows of 7
+]
+
+
+@pytest.mark.parametrize(("name", "options", "expected"), MACS, ids=str)
+def test_macs_follow_the_formula(name: str, options: dict, expected: int) -> None:
+    assert attnsearch.measure(build(name, **options), (64, 20, 14)).macs == expected
+
+
+def test_nam_takes_the_size_of_scales_and_bears_none() -> None:
+    """Scales 3 and -1 on one position of a normalised map of 2 and 4: shares 3/4 and 1/4 of 6 and -4."""
+    model = build("nam", 2).eval()
+    x = torch.tensor([2.0, 4.0]).reshape(1, 2, 1, 1)
+    with torch.no_grad():
+        model.norm.weight.copy_(torch.tensor([3.0, -1.0]))
+    normed = x.flatten() / (1 + 1e-5) ** 0.5 * torch.tensor([3.0, -1.0])
+    expected = x.flatten() * (normed * torch.tensor([0.75, 0.25])).sigmoid()
+    torch.testing.assert_close(model(x).flatten(), expected)
+    nn.init.zeros_(model.norm.weight)
+    torch.testing.assert_close(model(x), x / 2)
+
+
+def test_cam_looks_for_what_is_unlike() -> None:
+    """Channels (1, 0) and (0, 2): E = diag(1, 4), softmax(max - E) gives (1, e) / (1 + e) and (e^4, 1) / (1 + e^4)."""
+    model = build("danet_cam", 2)
+    nn.init.ones_(model.gamma)
+    x = torch.tensor([[1.0, 0.0], [0.0, 2.0]]).reshape(1, 2, 1, 2)
+    e, e4 = math.e, math.exp(4)
+    mixed = torch.tensor([[1 / (1 + e), 2 * e / (1 + e)], [e4 / (1 + e4), 2 / (1 + e4)]])
+    torch.testing.assert_close(model(x), x + mixed.reshape(1, 2, 1, 2))
+
+
+def test_mlca_keeps_samples_apart() -> None:
+    model, x = build("mlca").eval(), random_map(3, 64, 6, 5)
+    torch.testing.assert_close(model(x)[1:2], model(x[1:2]))
+
+
+def test_scsa_clamps_its_window_to_the_map() -> None:
+    x = random_map(2, 16, 4, 3)
+    model = build("scsa", 16, window=7)
+    whole = build("scsa", 16, window=-1)
+    whole.load_state_dict(model.state_dict())
+    torch.testing.assert_close(model(x), whole(x))  # one window, the whole map
 
 
 def test_official_spatial_gate_starts_at_one_half() -> None:
@@ -610,7 +686,13 @@ def test_neck_refuses_maps_it_cannot_join() -> None:
         ("se", {"bias": 1}, "option 'bias': expected bool"),
         ("se", {"reduction": 8}, "no option 'reduction'"),
         ("cbam", {"kernel": 4}, "kernel must be odd"),
+        ("caa", {"kernel_h": 4}, "kernel_h must be odd"),
+        ("cpca", {"ratio": 65}, "ratio=65 leaves no hidden channel of 64"),
         ("dsconv", {"stride": 0}, "stride must be"),
+        ("mlca", {"local_size": 0}, "local_size must be at least 1"),
+        ("mlca", {"local_weight": 1.5}, "a share from 0 to 1"),
+        ("scsa", {"heads": 5}, "heads=5 does not divide 64 channels"),
+        ("scsa", {"window": 0}, "window must be at least 1, or -1"),
         ("gam", {"groups": 3}, "groups=3 does not divide the 64 channels"),
         ("gam", {"groups": 8}, "groups=8 does not divide the 4 hidden channels"),
         ("psa", {"groups": (1, 4)}, "one of groups per kernel"),
@@ -644,7 +726,10 @@ def test_mistakes_say_what_would_be_right(name: str, options: dict, words: str) 
 @pytest.mark.parametrize(
     ("name", "channels", "words"),
     [
+        ("danet_pam", 7, "at least 8 channels"),
+        ("ela", 48, "form T needs channels divisible by 32, got 48"),
         ("ema", 20, "groups=8 does not divide 20"),
+        ("scsa", 30, "divisible by 4, got 30"),
         ("shuffle", 15, "even number of channels"),
         ("sk", 65, "the number of kernels=2 does not divide 65"),
     ],

@@ -84,6 +84,21 @@ ARTICLE_UNIT_NAMES = (  # the source's gate comes before its shortcut
 )
 
 NUMERIC_ROWS = {
+    "caa": block("caa", 64),
+    "caa_plain_k13": block("caa.paper", 32, kernel_h=13, kernel_v=13),
+    "cpca": block("cpca", 64),
+    "cpca_c32_r8": block("cpca", 32, ratio=8),
+    "danet_cam": block("danet_cam", 64),
+    "danet_pam": block("danet_pam", 64),
+    "ela_b": block("ela", 64, form="B"),
+    "ela_s": block("ela", 64, form="S"),
+    "mlca": block("mlca", 64),
+    "mlca_c128_l3_w08": block("mlca", 128, local_size=3, local_weight=0.8),
+    "msca": block("msca", 64),
+    "msca_block": block("msca", 32, form="block"),
+    "nam": block("nam", 64),
+    "scsa": block("scsa", 64),
+    "scsa_h4_global_bias": block("scsa", 32, heads=4, window=-1, qkv_bias=True),
     "article000_block": article_unit(12, 16, strided=True),
     "article000_dsconv": block("dsconv.article", 16, out_channels=24, stride=2),
     "article000_se8": block("se.article", 64),

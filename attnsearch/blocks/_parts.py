@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import gcd
 
 import torch
+import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -79,6 +80,12 @@ def axis_means(x: Tensor) -> tuple[Tensor, Tensor]:
     return over_width, over_height
 
 
+@torch.fx.wrap
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision as float32, where sums over a map would overflow or lose digits; others as they are."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 class BatchNorm(nn.BatchNorm2d):
     """Batch norm over (N, C, ...) for maps of any rank that also trains on a batch with one value per
     channel.
@@ -92,33 +99,63 @@ class BatchNorm(nn.BatchNorm2d):
             of one sample always normalise to -1 and +1, whatever the sample.
     """
 
-    def __init__(self, features: int, *, momentum: float = 0.1, views: int = 1) -> None:
-        super().__init__(features, momentum=momentum)
+    def __init__(self, features: int, *, momentum: float = 0.1, eps: float = 1e-5, views: int = 1) -> None:
+        super().__init__(features, momentum=momentum, eps=eps)
         self.views = views
 
-    def _check_input_dim(self, input: Tensor) -> None:
-        if input.dim() < 2:
-            raise ValueError(f"expected (N, C, ...), got {tuple(input.shape)}")
-
     def forward(self, input: Tensor) -> Tensor:
-        if self.training and input.numel() <= self.views * self.num_features:
-            frozen = (self.running_mean, self.running_var, self.weight, self.bias)
-            return F.batch_norm(input, *frozen, training=False, eps=self.eps)
-        return super().forward(input)
+        return batch_norm(
+            input,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.num_batches_tracked,
+            self.training,
+            self.momentum,
+            self.eps,
+            self.views,
+        )
 
 
-class InstanceNorm(nn.GroupNorm):
-    """Each channel of each sample over its places, with a weight and a bias; (N, C, H, W) -> the same shape.
+@torch.fx.wrap
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor,
+    bias: Tensor,
+    batches: Tensor | None,
+    training: bool,
+    momentum: float | None,
+    eps: float,
+    views: int,
+) -> Tensor:
+    """`BatchNorm` as a function, which torch.fx keeps whole: it looks at the size of its input."""
+    if input.dim() < 2:
+        raise ValueError("expected (N, C, ...)")
+    update = training and input.numel() > views * input.shape[1]
+    share = 0.0 if momentum is None else momentum
+    if update and batches is not None:
+        batches.add_(1)
+        if momentum is None:  # a cumulative average
+            share = 1.0 / float(batches)
+    from_batch = update or running_mean is None
+    return F.batch_norm(input, running_mean, running_var, weight, bias, from_batch, share, eps)
 
-    What `nn.GroupNorm(C, C)` computes, without its refusal of a single place in a single channel: that is the
-    bias, as it is of a single place in many.
-    """
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, channels)
+class GroupNorm(nn.GroupNorm):
+    """Group norm for maps of any rank that also takes a single value in each group, which is the bias then."""
 
     def forward(self, input: Tensor) -> Tensor:
         return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
+class InstanceNorm(GroupNorm):
+    """Each channel of each sample over its positions, with a weight and a bias; (N, C, H, W) -> the same shape."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels)
 
 
 def he_init(module: nn.Module) -> None:
