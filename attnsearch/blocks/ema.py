@@ -38,9 +38,10 @@ class EMA(nn.Module):
         self.local = nn.Conv2d(part, part, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, _, height, width = x.shape
-        grouped = x.reshape(batch * self.groups, -1, height, width)  # (B G, c, H, W)
-        profiles = torch.cat(axis_means(x), 2).reshape(*grouped.shape[:2], -1, 1)  # (B G, c, H + W, 1)
+        batch, channels, height, width = x.shape
+        part = channels // self.groups
+        grouped = x.reshape(batch * self.groups, part, height, width)  # (B G, c, H, W)
+        profiles = torch.cat(axis_means(x), 2).reshape(-1, part, height + width, 1)  # (B G, c, H + W, 1)
         rows, columns = self.axes(profiles).sigmoid().split([height, width], 2)
         gated = self.norm(grouped * rows * columns.transpose(2, 3))  # (B G, c, H, W)
         local = self.local(grouped)

@@ -7,11 +7,13 @@ put it before every convolution. Differs from the paper: no; it starts as the id
 from __future__ import annotations
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
+from attnsearch.blocks._parts import at_least_float32
 from attnsearch.blocks.registry import block
 
-EPSILON = 1e-5
+torch.fx.wrap("at_least_float32")
 
 
 @block("gct")
@@ -28,11 +30,13 @@ class GCT(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.epsilon = 1e-5
         self.alpha = nn.Parameter(torch.ones(1, channels, 1, 1))
         self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        embedding = self.alpha * (x.square().sum((2, 3), keepdim=True) + EPSILON).sqrt()  # (B, C, 1, 1)
-        scale = (embedding.square().mean(1, keepdim=True) + EPSILON).rsqrt()  # (B, 1, 1, 1)
-        return x * (1 + torch.tanh(self.gamma * embedding * scale + self.beta))
+        energy = at_least_float32(x).square().sum((2, 3), keepdim=True)  # beyond float16 from 256 x 256 on
+        embedding = self.alpha * (energy + self.epsilon).sqrt()  # (B, C, 1, 1)
+        scale = (embedding.square().mean(1, keepdim=True) + self.epsilon).rsqrt()  # (B, 1, 1, 1)
+        return x * (1 + torch.tanh(self.gamma * embedding * scale + self.beta)).to(x.dtype)

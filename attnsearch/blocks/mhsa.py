@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -56,10 +57,12 @@ class MHSA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, _, height, width = x.shape
-        q, k, v = (conv(x).reshape(batch, self.heads, -1, height * width) for conv in self.qkv)
+        q = self.qkv[0](x).reshape(batch, self.heads, -1, height * width)
+        k = self.qkv[1](x).reshape(batch, self.heads, -1, height * width)
+        v = self.qkv[2](x).reshape(batch, self.heads, -1, height * width)
         if self.relative:
             q = q * q.shape[2] ** -0.5
-            places = self.relative_scores(q.reshape(*q.shape[:3], height, width))
+            places = self.relative_scores(q.reshape(batch, self.heads, -1, height, width))
         else:
             rows, columns = resized(self.rows, height), resized(self.columns, width)
             places = (rows[..., None] + columns[:, :, None]).flatten(2).transpose(1, 2) @ q  # (h, H W, d) q
@@ -74,17 +77,20 @@ class MHSA(nn.Module):
         return (by_row[..., None] + by_column.transpose(2, 3)[..., None, :]).flatten(4).flatten(2, 3)
 
 
+@torch.fx.wrap
 def offsets(table: Tensor, size: int) -> Tensor:
     """The vector of j - i for every two places, (d, 2 s - 1) -> (size, d, size)."""
     places = torch.arange(size, device=table.device)
     return resized(table, 2 * size - 1)[:, places - places[:, None] + size - 1].transpose(0, 1)
 
 
+@torch.fx.wrap
 def resized(table: Tensor, size: int) -> Tensor:
     """The last axis linearly interpolated, ends on ends; as a matmul, whose backward is deterministic."""
     old = table.shape[-1]
     if old == size:
         return table
-    at = torch.linspace(0, old - 1, size, device=table.device) if size > 1 else table.new_tensor([old // 2])
+    first = 0 if size > 1 else old // 2  # of a single place, the middle
+    at = torch.linspace(first, old - 1, size, device=table.device)
     weights = (1 - (at - torch.arange(old, device=table.device)[:, None]).abs()).clamp(min=0)  # (old, size)
     return table @ weights.to(table.dtype)

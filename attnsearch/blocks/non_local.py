@@ -53,11 +53,14 @@ class NonLocal(nn.Module):
         return {**options, "ratio": next(r for r in itertools.count(1) if inner_width(channels, r) == hidden)}
 
     def forward(self, x: Tensor) -> Tensor:
-        layers = (self.query, self.key, self.value)
-        query, key, value = (layer(x).flatten(2) for layer in layers)  # (B, h, H W)
+        query, key, value = (
+            self.query(x).flatten(2),
+            self.key(x).flatten(2),
+            self.value(x).flatten(2),
+        )  # (B, h, H W)
         scores = query.transpose(1, 2) @ key * self.scale  # (B, H W, H W)
         mixed = scores.softmax(2) @ value.transpose(1, 2)  # (B, H W, h)
-        mixed = mixed.transpose(1, 2).reshape(x.shape[0], -1, *x.shape[2:])
+        mixed = mixed.transpose(1, 2).reshape(x.shape[0], -1, x.shape[2], x.shape[3])
         context: Tensor = self.norm(self.out(mixed))
         return x + context
 

@@ -92,10 +92,12 @@ class PSA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         count = len(self.convs)
-        parts = x.chunk(count, 1) if self.split_input else (x,) * count
-        maps = [conv(part) for conv, part in zip(self.convs, parts, strict=True)]
-        stacked = torch.stack(maps[::-1] if self.reverse else maps, 1)  # (B, S, w, H', W')
-        weights = self.se(stacked.flatten(0, 1)).unflatten(0, (-1, count))  # (B, S, w, 1, 1)
+        maps: list[Tensor] = []
+        for i, conv in enumerate(self.convs):
+            branch = conv(x.chunk(count, 1)[i] if self.split_input else x)
+            maps.insert(0 if self.reverse else i, branch)
+        stacked = torch.stack(maps, 1)  # (B, S, w, H', W')
+        weights = torch.unflatten(self.se(stacked.flatten(0, 1)), 0, (-1, count))  # (B, S, w, 1, 1)
         weighed: Tensor = stacked * weights.softmax(1)
         return weighed.flatten(1, 2)
 

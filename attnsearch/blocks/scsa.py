@@ -66,7 +66,7 @@ class SCSA(nn.Module):
         rows, columns = axis_means(x)  # (B, C, H, 1), (B, C, W, 1)
         by_row = self.norm_rows(self.along(rows[..., 0])).sigmoid()
         by_column = self.norm_columns(self.along(columns[..., 0])).sigmoid()
-        z = x * by_row[..., None] * by_column[:, :, None]
+        z: Tensor = x * by_row[..., None] * by_column[:, :, None]
         y = self.norm(pooled(z, self.window, self.largest))
         query, key, value = self.split(self.query(y)), self.split(self.key(y)), self.split(self.value(y))
         scores = (query * self.scale) @ key.transpose(2, 3)  # (B, heads, d, d)

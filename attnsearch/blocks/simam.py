@@ -7,10 +7,14 @@ variance over the other positions is undefined, it is taken as zero.
 
 from __future__ import annotations
 
+import torch.fx
 from torch import Tensor, nn
 
+from attnsearch.blocks._parts import at_least_float32
 from attnsearch.blocks.registry import block
 from attnsearch.core.errors import BlockError
+
+torch.fx.wrap("at_least_float32")
 
 
 @block("simam")
@@ -29,8 +33,15 @@ class SimAM(nn.Module):
         self.regularizer = regularizer
 
     def forward(self, x: Tensor) -> Tensor:
-        others = max(x.shape[2] * x.shape[3] - 1, 1)
+        others = degrees(x.shape[2] * x.shape[3])
         distance = (x - x.mean((2, 3), keepdim=True)).square()  # (B, C, H, W)
-        variance = distance.sum((2, 3), keepdim=True) / others  # (B, C, 1, 1)
+        total = at_least_float32(distance).sum((2, 3), keepdim=True)  # beyond float16 on large maps
+        variance = (total / others).to(x.dtype)  # (B, C, 1, 1)
         inverse_energy = distance / (4 * (variance + self.regularizer)) + 0.5
         return x * inverse_energy.sigmoid()
+
+
+@torch.fx.wrap
+def degrees(positions: int) -> int:
+    """Degrees of freedom of a variance, but one at least; torch.fx keeps it whole."""
+    return max(positions - 1, 1)

@@ -67,11 +67,12 @@ class SK(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = x.chunk(self.shares, 1) if self.shares > 1 else (x,) * len(self.paths)
-        maps = [path(part) for path, part in zip(self.paths, parts, strict=True)]
+        maps: list[Tensor] = []
+        for i, path in enumerate(self.paths):
+            maps.append(path(x.chunk(self.shares, 1)[i] if self.shares > 1 else x))
         paths = torch.stack(maps, 1)  # (B, P, out, H, W)
         choice: Tensor = self.mlp(paths.sum(1).mean((2, 3), keepdim=True))  # (B, P out, 1, 1)
-        choice = choice.reshape(*paths.shape[:3], 1, 1).softmax(1)
+        choice = torch.unflatten(choice, 1, (len(self.paths), -1)).softmax(1)  # (B, P, out, 1, 1)
         return (paths * choice).sum(1)
 
     @staticmethod
