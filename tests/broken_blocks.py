@@ -106,6 +106,18 @@ class NotFiniteOnOnePlace(Sound):
         return super().gate(x) * (x / (deviation + 1)).sigmoid()
 
 
+class SumOfSquares(nn.Module):
+    """The l2 norm of a large map, by a sum that float16 cannot hold."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.zeros(channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        energy = x.square().sum((2, 3), keepdim=True) + 1e-5
+        return x * (1 + torch.tanh(self.gamma * energy.sqrt() * energy.mean(1, keepdim=True).rsqrt()))
+
+
 class Float32Constant(Sound):
     def pooled(self, x: Tensor) -> Tensor:
         kernel = torch.full((x.shape[1], 1, 1, 1), 0.5)
@@ -182,6 +194,7 @@ BROKEN = [
     (EvenSizesOnly, "shape", "batch 2 of 7x5 in train mode: RuntimeError: The size of tensor"),
     (ShrinksTheMap, "shape", r"batch 2 of 8x8 .*: expected \(2, 64, 8, 8\), got \(2, 64, 6, 6\)"),
     (NotFiniteOnOnePlace, "shape", "batch 2 of 1x1 in train mode: the output is not finite"),
+    (SumOfSquares, "float16", "nan of the output's norm is lost in float16 on 56x56 maps of deviation 8"),
     (Float32Constant, "bfloat16", "RuntimeError: .*(type|dtype)"),
     (UnusedParameter, "gradient", "no gradient reaches spare"),
     (CutOffFromInput, "gradient", "no gradient reaches the input"),

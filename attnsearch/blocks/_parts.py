@@ -5,7 +5,6 @@ from __future__ import annotations
 from math import gcd
 
 import torch
-import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 

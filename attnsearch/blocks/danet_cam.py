@@ -10,7 +10,6 @@ Starts as the identity: gamma is 0.
 from __future__ import annotations
 
 import torch
-import torch.fx
 from torch import Tensor, nn
 
 from attnsearch.blocks._parts import at_least_float32

@@ -7,7 +7,6 @@ put it before every convolution. Differs from the paper: no; it starts as the id
 from __future__ import annotations
 
 import torch
-import torch.fx
 from torch import Tensor, nn
 
 from attnsearch.blocks._parts import at_least_float32

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 
 from attnsearch.blocks.registry import block
@@ -41,8 +41,7 @@ class MLCA(nn.Module):
         self.conv_local = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = F.adaptive_avg_pool2d(x, self.local_size)  # (B, C, L, L)
-        cells = pooled.flatten(2)  # (B, C, L L)
+        cells = mean_pool(x, self.local_size, self.local_size).flatten(2)  # (B, C, L L)
         line = cells.transpose(1, 2).flatten(1)  # (B, L L C), channels fastest
         local = self.conv_local(line[:, None])[:, 0].unflatten(1, (-1, x.shape[1])).transpose(1, 2)
         overall = self.conv(cells.mean(2)[:, None])[:, 0]  # (B, C)
@@ -50,4 +49,28 @@ class MLCA(nn.Module):
             self.local_weight * local.sigmoid() + (1 - self.local_weight) * overall.sigmoid()[:, :, None]
         )
         weights = weights.unflatten(2, (self.local_size, self.local_size))
-        return x * F.adaptive_avg_pool2d(weights, (x.shape[2], x.shape[3]))
+        return x * mean_pool(weights, x.shape[2], x.shape[3])
+
+
+@torch.fx.wrap
+def mean_pool(x: Tensor, height: int, width: int) -> Tensor:
+    """What an adaptive mean pool gives, (B, C, H, W) -> (B, C, height, width), also where it enlarges.
+
+    Its own backward is deterministic on every device, where that of torch's pool is not on CUDA.
+    """
+    return mean_rows(mean_rows(x, height).transpose(2, 3), width).transpose(2, 3)
+
+
+def mean_rows(x: Tensor, size: int) -> Tensor:
+    """Row i of `size` is the mean of rows floor(i n / size) to ceil((i + 1) n / size) of n."""
+    n = x.shape[2]
+    if n % size == 0:
+        return torch.unflatten(x, 2, (size, n // size)).mean(3)
+    at = torch.arange(size, device=x.device)
+    first = torch.div(at * n, size, rounding_mode="floor")
+    count = torch.div((at + 1) * n + size - 1, size, rounding_mode="floor") - first
+    total = x.index_select(2, first)
+    for step in range(1, n // size + 2):  # no window is longer
+        inside = (step < count).to(x.dtype)[:, None]
+        total = total + inside * x.index_select(2, (first + step).clamp(max=n - 1))
+    return total / count.to(x.dtype)[:, None]

@@ -7,7 +7,7 @@ variance over the other positions is undefined, it is taken as zero.
 
 from __future__ import annotations
 
-import torch.fx
+import torch
 from torch import Tensor, nn
 
 from attnsearch.blocks._parts import at_least_float32

@@ -26,42 +26,14 @@ from attnsearch.blocks import registry
 from attnsearch.blocks.registry import Slot
 from attnsearch.build.create import create_block, create_neck
 from attnsearch.core.errors import AttnsearchError, UsageError, unknown
+from attnsearch.tools.racing import RACING
 
 SIZES = ((8, 8), (7, 5), (3, 10), (1, 6), (1, 1))  # square, odd, wide, one row, one place
 WIDTHS = (4, 8, 16, 24, 32)
 BFLOAT16_ERROR = 0.1  # of the output's norm; bfloat16 keeps 8 bits, a rounding is up to 0.004
+FLOAT16_ERROR = 0.03  # of the output's norm; float16 keeps 11 bits, a rounding is up to 0.0005
 NO_SHAPE: Mapping[str, int] = {}
 INIT_STATE = frozenset(vars(nn.Module()))  # what every module holds, registered or not
-
-# Operations with no deterministic form on CUDA, from the docstring of torch.use_deterministic_algorithms.
-RACING = frozenset(
-    {
-        "_adaptive_avg_pool2d_backward",
-        "_adaptive_avg_pool3d_backward",
-        "_ctc_loss",
-        "adaptive_max_pool2d_backward",
-        "avg_pool3d_backward",
-        "bincount",
-        "cumsum",
-        "fractional_max_pool2d_backward",
-        "fractional_max_pool3d_backward",
-        "grid_sampler_2d_backward",
-        "grid_sampler_3d_backward",
-        "histc",
-        "max_unpool2d",
-        "max_unpool3d",
-        "median",
-        "nll_loss2d_forward",
-        "put_",
-        "reflection_pad1d_backward",
-        "reflection_pad2d_backward",
-        "reflection_pad3d_backward",
-        "upsample_bicubic2d_backward",
-        "upsample_bilinear2d_backward",
-        "upsample_linear1d_backward",
-        "upsample_trilinear3d_backward",
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -424,6 +396,29 @@ def _runs_in_bfloat16(subject: Subject) -> str:
     worst = max(((out.float() - exact).norm() / exact.norm()).item() for out in (mixed, half))
     if not worst < BFLOAT16_ERROR:  # NaN fails too
         raise Failed(f"{worst:.2g} of the output's norm is lost in bfloat16, more than {BFLOAT16_ERROR}")
+    return f"error {worst:.2g} of the output's norm"
+
+
+@_property("float16")
+def _runs_in_float16(subject: Subject) -> str:
+    """In float16 it runs, stays in type, and stays near float64, on small maps and on large ones of deviation 8."""
+    worst = 0.0
+    large = 14 if subject.slot == "neck" else 56  # a neck's shallowest map has four times its rows
+    for height, width, scale, stirred in ((6, 5, 1.0, True), (large, large, 8.0, False)):
+        model = subject.block(stirred=stirred).eval().half()
+        maps = [(scale * m).half() for m in subject.maps(1, height, width)]
+        with torch.no_grad():
+            half = subject.run(model, maps)
+            exact = subject.run(model.double(), [m.double() for m in maps])
+        if half.dtype != torch.float16:
+            raise Failed(f"a float16 map comes out as {str(half.dtype).removeprefix('torch.')}")
+        error = ((half.double() - exact).norm() / exact.norm()).item()
+        if not error < FLOAT16_ERROR:  # NaN fails too
+            raise Failed(
+                f"{error:.2g} of the output's norm is lost in float16 on {height}x{width} maps of deviation {scale:g}, "
+                f"more than {FLOAT16_ERROR}; sums over a map may be beyond 65,504: take them in float32"
+            )
+        worst = max(worst, error)
     return f"error {worst:.2g} of the output's norm"
 
 
