@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import attnsearch
-from attnsearch.blocks import registry
+from attnsearch.blocks import plugin, registry
 from attnsearch.core.errors import UsageError
 from attnsearch.tools.check import Finding, audit, properties
 from tests.broken_blocks import BROKEN, Sound
@@ -120,7 +120,7 @@ def test_a_file_that_fails_leaves_no_half_module(tmp_path: Path) -> None:
     file.write_text("first = 1\nraise RuntimeError('broken')\n")
     for _ in range(2):  # a half that stayed would be taken for the module the second time
         with pytest.raises(RuntimeError, match="broken"):
-            registry.import_file("half_of_a_module", file)
+            plugin.import_file("half_of_a_module", file)
         assert "half_of_a_module" not in sys.modules
 
 
