@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from attnsearch.core.seeds import trial_seed
 from attnsearch.core.study_info import StudyRecord
@@ -28,7 +29,12 @@ def last_block(record: StudyRecord, epochs: int) -> Analysis | None:
 
 def headline(analysis: Analysis) -> Verdict:
     """The verdict that the report leads with: the gain of the largest estimate, else the largest estimate."""
-    return max(analysis.verdicts, key=lambda v: (v.outcome == "gain", v.estimate))
+    return leading(analysis.verdicts)
+
+
+def leading(verdicts: Sequence[Verdict]) -> Verdict:
+    """Of one verdict or more, the gain of the largest estimate, else the largest estimate."""
+    return max(verdicts, key=lambda v: (v.outcome == "gain", v.estimate))
 
 
 def sentences(analysis: Analysis | None, labels: dict[str, str], record: StudyRecord) -> list[str]:

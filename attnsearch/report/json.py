@@ -6,7 +6,7 @@ import json
 import math
 from typing import Any
 
-from attnsearch.report import provenance, sentences, warnings
+from attnsearch.report import findings, provenance, sentences, warnings
 from attnsearch.report.table import Table
 from attnsearch.report.tables import Report
 
@@ -18,10 +18,14 @@ def render(report: Report) -> str:
 def values(report: Report) -> dict[str, Any]:
     """The report's words and tables by name.
 
-    study, proxy, warnings, answer, caveats, facts, noise, tables: {name: {title, columns, notes, rows}}
+    study, finding, findings (of an ablation: one a variant), proxy, warnings, answer, caveats, facts, noise,
+    tables: {name: {title, columns, notes, rows}}
     """
+    variants = [found.to_dict() for found in findings.findings(report)]
     return {
         "study": report.record.name,
+        "finding": findings.finding(report).to_dict(),
+        **({"findings": variants} if variants else {}),
         "proxy": report.audit,
         "warnings": list(warnings.warnings(report)),
         "answer": list(sentences.answer(report)),

@@ -1,0 +1,74 @@
+"""The answer for programs: the object `finding` of `report --json`, against pencil and paper."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from test_reports import design, record, trial
+
+from attnsearch import report as reports
+from attnsearch.core.study_info import StudyRecord
+
+FIELDS = {
+    "verdict",
+    "reason",
+    "arch",
+    "name",
+    "difference",
+    "low",
+    "high",
+    "confidence",
+    "n",
+    "cost_ratio",
+    "positive_control",
+}
+
+
+def values(study: StudyRecord) -> dict[str, object]:
+    return reports.as_json(reports.build(study))
+
+
+def test_an_ablation_gives_one_finding_a_variant():
+    # differences 1.0 1.5 0.8: mean 1.1, sd sqrt(0.13), t(0.975; 2) = 4.302653: half 0.895673
+    told = values(design())
+    assert told["findings"] == [told["finding"]]
+    finding = told["finding"]
+    assert isinstance(finding, dict)
+    assert set(finding) == FIELDS
+    assert (finding["verdict"], finding["arch"], finding["name"], finding["n"]) == ("gain", "key-se", "se", 3)
+    assert finding["difference"] == pytest.approx(1.1)
+    assert finding["low"] == pytest.approx(1.1 - 0.895673, abs=1e-5)
+    assert finding["high"] == pytest.approx(1.1 + 0.895673, abs=1e-5)
+    assert (finding["confidence"], finding["cost_ratio"]) == (0.95, pytest.approx(1.1))
+    assert finding["positive_control"] is None
+    assert "No positive control" in finding["reason"]
+
+
+def test_a_positive_control_has_the_same_fields_and_is_no_variant():
+    study = design(controls={"key-narrow": "narrow host"})
+    narrow = tuple(trial("narrow", seed, 15.0 + seed, role="design") for seed in range(3))
+    told = values(replace(study, trials=(*study.trials, *narrow)))
+    assert [finding["name"] for finding in told["findings"]] == ["se"]  # type: ignore[attr-defined]
+    control = told["finding"]["positive_control"]  # type: ignore[index]
+    assert set(control) == FIELDS - {"positive_control"}
+    assert (control["arch"], control["difference"]) == ("key-narrow", pytest.approx(-3.0))
+    assert told["finding"]["reason"] == ""  # type: ignore[index]
+
+
+def test_a_search_without_a_last_block_has_no_verdict_and_says_why():
+    told = values(record())
+    assert "findings" not in told
+    finding = told["finding"]
+    assert isinstance(finding, dict)
+    assert (finding["verdict"], finding["arch"]) == ("none", "key-se")
+    assert "no last block" in finding["reason"]
+    # seeds 100, 101: se 12 12, plain 12 14
+    assert (finding["difference"], finding["n"]) == (pytest.approx(1.0), 2)
+
+
+def test_a_baseline_that_is_missing_leaves_no_verdict():
+    alone = replace(design(), trials=tuple(t for t in design().trials if t.arch == "se"))
+    finding = values(alone)["finding"]
+    assert finding["verdict"] == "none"  # type: ignore[index]
+    assert "baseline" in finding["reason"]  # type: ignore[index]
