@@ -13,12 +13,15 @@ from attnsearch.cli.common import (
     Json,
     Out,
     Plugins,
-    RequiredSpace,
     Storage,
     StudyOption,
     add_plugins,
+    option,
+    required_space,
     setting,
+    whole,
 )
+from attnsearch.core.errors import UsageError
 from attnsearch.core.settings import Settings, flags, kind_of
 
 if TYPE_CHECKING:
@@ -26,21 +29,48 @@ if TYPE_CHECKING:
     from attnsearch.study.study import Study
 
 
-def run(*, space: str, plugin: list[Path], json: bool, **values: Any) -> None:
+SPACE_HELP = "The question: a shipped space's name (attnsearch spaces), or a YAML file."
+
+
+def run(
+    *, space: str, host: str, blocks: str, stages: str, plugin: list[Path], json: bool, **values: Any
+) -> None:
     """Search a space, or work off an ablation; then report.
 
     Ends with the front of accuracy against cost, or with the verdicts of the ablation.
     """
-    from attnsearch.space.space import load_space
     from attnsearch.store import sqlite
 
+    if not (host or blocks or stages):
+        required_space(space)
     settings = Settings(**values).check()
     add_plugins(plugin)
-    question = load_space(space, settings.weights)
+    question = _question(space, host, blocks, stages, settings)
     if not settings.resume:
         sqlite.check_free(settings.study or question.name, settings.url())
     finished = _watched(question, settings)
     _show(finished, settings.out / finished.name, json)
+
+
+def _question(space: str, host: str, blocks: str, stages: str, settings: Settings) -> Space:
+    """The space that is named, or the one that --host and --blocks ask for."""
+    from attnsearch.space.question import written
+    from attnsearch.space.space import load_space, read_space
+
+    if not (host or blocks or stages):
+        return load_space(space, settings.weights)
+    if space:
+        raise UsageError(
+            "--space states the whole question; --host, --blocks and --stages make one without a file"
+        )
+    if not host or not blocks:
+        raise UsageError("a question without a file takes both, as in --host resnet18 --blocks se,cbam,eca")
+    text = written(host, _words(blocks), [whole(word) for word in _words(stages)], settings.weights or "")
+    return read_space(text, host, settings.weights)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _parameter(name: str, default: Any) -> Parameter:
@@ -59,7 +89,12 @@ def _keyword(name: str, annotation: Any, default: Any) -> Parameter:
 
 run.__signature__ = Signature(  # type: ignore[attr-defined]
     [
-        _keyword("space", RequiredSpace, ""),
+        _keyword("space", Annotated[str, option(SPACE_HELP, "NAME|FILE")], ""),
+        _keyword("host", Annotated[str, option("Without --space: a ResNet, as resnet18.", "NAME")], ""),
+        _keyword(
+            "blocks", Annotated[str, option("Blocks to add to --host, each for itself.", "NAME,...")], ""
+        ),
+        _keyword("stages", Annotated[str, option("In each of these, not in all at once.", "N,...")], ""),
         *(_parameter(field.name, field.default) for field in fields(Settings) if field.name in flags()),
         _keyword("plugin", Plugins, []),
         _keyword("json", Json, False),
