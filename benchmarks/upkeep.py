@@ -119,7 +119,7 @@ def _study_of(trials: int, folder: Path) -> None:
     import numpy as np
     import optuna
 
-    from attnsearch.core.study_info import CostsInfo, SpaceInfo
+    from attnsearch.core.study_parts import CostsInfo, SpaceInfo
     from attnsearch.core.trial import Epoch, TrialResult
     from attnsearch.cost.cost_table import CostTable
     from attnsearch.space.space import load_space

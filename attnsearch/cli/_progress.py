@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from attnsearch.core.jobs import Progress
-from attnsearch.core.study_info import DataInfo, StudyInfo
+from attnsearch.core.study_info import StudyInfo
+from attnsearch.core.study_parts import DataInfo
 from attnsearch.core.text import many
 from attnsearch.core.trial import TrialResult
 from attnsearch.study.observer import Observer

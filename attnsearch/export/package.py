@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from attnsearch.core.errors import EnvironmentFault, NoResultError, UsageError, unknown
 from attnsearch.core.normalisation import convention
-from attnsearch.core.study_info import DataInfo, StudyInfo, StudyRecord
+from attnsearch.core.study_info import StudyInfo, StudyRecord
+from attnsearch.core.study_parts import DataInfo
 from attnsearch.core.trial import Epoch, Recipe, TrialResult
 from attnsearch.report import atomic
 

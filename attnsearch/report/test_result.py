@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from attnsearch.core.estimate import Estimate
-from attnsearch.core.study_info import TestResult
+from attnsearch.core.study_parts import TestResult
 from attnsearch.report.table import Column, Table
 from attnsearch.statistics.dunnett import t_critical
 from attnsearch.statistics.front import pooled_sd

@@ -8,7 +8,7 @@ from typing import Any
 from attnsearch.core.errors import UsageError
 from attnsearch.core.normalisation import default_for
 from attnsearch.core.settings import Settings
-from attnsearch.core.study_info import WeightsInfo
+from attnsearch.core.study_parts import WeightsInfo
 from attnsearch.data import Data
 from attnsearch.space.arch import plain
 from attnsearch.space.space import Space

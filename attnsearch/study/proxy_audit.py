@@ -18,7 +18,8 @@ from attnsearch.core.errors import NoResultError, UsageError
 from attnsearch.core.machine import pick_devices, worker_count
 from attnsearch.core.seeds import Repeats, trial_seed
 from attnsearch.core.settings import Settings
-from attnsearch.core.study_info import AuditPlan, ProxyAudit, StudyRecord
+from attnsearch.core.study_info import StudyRecord
+from attnsearch.core.study_parts import AuditPlan, ProxyAudit
 from attnsearch.core.trial import TrialResult
 from attnsearch.cost.cost_table import CostTable
 from attnsearch.space.arch import Arch

@@ -8,7 +8,8 @@ from typing import Any
 from attnsearch.core.errors import DataError, UsageError
 from attnsearch.core.machine import versions
 from attnsearch.core.settings import Settings
-from attnsearch.core.study_info import DataInfo, StudyInfo, WeightsInfo
+from attnsearch.core.study_info import StudyInfo
+from attnsearch.core.study_parts import DataInfo, WeightsInfo
 from attnsearch.data import Data
 from attnsearch.space.space import Space
 from attnsearch.store.study_store import read_record, study_names

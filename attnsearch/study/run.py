@@ -20,7 +20,7 @@ from attnsearch.core.costs import COSTS, Limit, parse_limits, within
 from attnsearch.core.errors import EnvironmentFault, NoResultError, UsageError
 from attnsearch.core.machine import cores, pick_devices, versions, worker_count
 from attnsearch.core.settings import AUTO_SEEDS, Settings
-from attnsearch.core.study_info import DataInfo, RunInfo, SpaceInfo
+from attnsearch.core.study_parts import DataInfo, RunInfo, SpaceInfo
 from attnsearch.cost.cost_table import CostTable, small_map
 from attnsearch.data import Data, open_data
 from attnsearch.sample.rungs import Rungs

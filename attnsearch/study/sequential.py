@@ -8,7 +8,7 @@ from dataclasses import replace
 from attnsearch.core.costs import Limit
 from attnsearch.core.errors import NoResultError, UsageError
 from attnsearch.core.settings import Settings
-from attnsearch.core.study_info import DesignInfo
+from attnsearch.core.study_parts import DesignInfo
 from attnsearch.cost.cost_table import CostTable
 from attnsearch.space.space import Space
 from attnsearch.statistics import Table, sequential

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from attnsearch.core.checks import masked
 from attnsearch.core.errors import DataError, UsageError
 from attnsearch.core.settings import Settings
-from attnsearch.core.study_info import DataInfo, StudyRecord, WeightsInfo
+from attnsearch.core.study_info import StudyRecord
+from attnsearch.core.study_parts import DataInfo, WeightsInfo
 from attnsearch.core.trial import Weights
 from attnsearch.space.space import Space, read_space
 from attnsearch.store.sqlite import read_sqlite, sqlite_path

@@ -21,7 +21,8 @@ from attnsearch.core.errors import DataError, NoResultError, UsageError
 from attnsearch.core.machine import pick_devices, versions
 from attnsearch.core.seeds import Repeats, trial_seed
 from attnsearch.core.settings import Settings
-from attnsearch.core.study_info import StudyRecord, TestLedger, TestResult
+from attnsearch.core.study_info import StudyRecord
+from attnsearch.core.study_parts import TestLedger, TestResult
 from attnsearch.core.trial import Recipe, Weights
 from attnsearch.data import open_test
 from attnsearch.report.archs import cost_axes, proxy_epochs
