@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from attnsearch.core.errors import UsageError
 from attnsearch.core.trial import TrialResult
-from attnsearch.statistics import front
+from attnsearch.statistics import front, posterior
 from attnsearch.statistics.front import (
     ArchRuns,
     Status,
@@ -77,30 +78,59 @@ def test_shapes_that_do_not_fit_say_so():
         pareto([1, 2, 3])
 
 
-def test_two_archs_give_the_normal_probability():
-    # P(the dearer is better) = Phi(-d / sqrt(s^2/4 + s^2/4)), d = s = 1: Phi(-1.4142) = 0.0786
-    p = membership([10.0, 11.0], [4, 4], [1.0, 2.0], sd=1.0, degrees=10**6, draws=200_000)
-    assert p[0] == 1.0
-    assert p[1] == pytest.approx(0.0786, abs=0.003)
+def drawn(means: list[float], runs: int, costs: list[float], draws: int = 20_000) -> np.ndarray:
+    """P(front) of archs with so many runs each, of these means and sd 1 around them."""
+    noise = np.random.default_rng(0).standard_normal((len(means), runs))
+    noise = (noise - noise.mean(axis=1, keepdims=True)) / noise.std(axis=1, ddof=1, keepdims=True)
+    errors = np.array(means)[:, None] + noise
+    number = np.arange(len(means)).repeat(runs)
+    given = posterior.Runs(
+        arch=number,
+        seed=np.zeros_like(number),
+        images=np.zeros_like(number),
+        errors=errors.ravel(),
+        costs=np.array(costs),
+    )
+    return membership(posterior.draw(given, draws, np.random.default_rng(1)), np.array(costs))
 
 
-def test_few_degrees_give_student_tails():
-    # the same difference with 3 degrees of freedom: P(t_3 > sqrt 2) = 0.1261
-    p = membership([10.0, 11.0], [4, 4], [1.0, 2.0], sd=1.0, degrees=3, draws=200_000)
-    assert p[1] == pytest.approx(0.1261, abs=0.003)
+def test_with_many_runs_the_probability_is_the_normal_one():
+    # P(the dearer is better) = Phi(-d / (s sqrt(2 / n))): d = 0.1 s, n = 400: Phi(-1.4142) = 0.0786. Four archs far off
+    # from each other leave the spread of the archs wide open, and so the two nearly as their own means put them
+    p = drawn([30.0, 10.0, 10.1, 50.0], 400, [1.0, 2.0, 3.0, 4.0])
+    assert p[:2] == pytest.approx([1.0, 1.0])
+    assert p[2] == pytest.approx(0.0786, abs=0.006)
+    assert p[3] == 0
 
 
 def test_equal_costs_are_rivals_and_share_the_front():
-    p = membership([10.0, 10.0, 10.0], [2, 2, 2], [5.0, 5.0, 5.0], sd=1.0, degrees=9)
-    assert p == pytest.approx([1 / 3] * 3, abs=0.015)
+    assert drawn([10.0, 10.0, 10.0], 4, [5.0, 5.0, 5.0]) == pytest.approx([1 / 3] * 3, abs=0.015)
 
 
-def test_one_cost_or_the_same_cost_twice_is_one_answer():
-    rng = np.random.default_rng(3)
-    means, costs = rng.normal(size=12), rng.integers(0, 5, 12).astype(float)
-    one = membership(means, np.ones(12), costs, 0.5, 8, draws=2000)
-    two = membership(means, np.ones(12), np.column_stack([costs, costs]), 0.5, 8, draws=2000)
-    assert (one == two).all()
+def test_the_best_of_many_equal_archs_is_not_on_the_front_for_sure():
+    # one run each, and ten of one arch that tell the noise: by itself the lowest of 60 lies 2.3 sds below the mean
+    rng = np.random.default_rng(5)
+    archs = [arch(f"a{i}", 10.0 + i, [20 + rng.standard_normal()]) for i in range(60)]
+    plain = arch("plain", 1.0, list(20 + rng.standard_normal(10)))
+    lowest = min(archs, key=lambda a: a.errors[0])
+    by_key = {row.key: row for row in assess([plain, *archs], baseline="plain", draws=4000)}
+    gap = (np.mean(plain.errors) - lowest.errors[0]) / math.sqrt(1 + 1 / 10)
+    assert gap > 2  # its own run alone would make it better than the baseline with 98 %
+    assert (by_key[lowest.key].p_front or 0) < 0.8
+
+
+def test_a_seed_that_is_hard_for_all_moves_no_arch_from_its_place():
+    # seed 1 adds 5 points to all, and `good` ran with that seed alone: its mean is 3 points above the baseline's
+    rng = np.random.default_rng(6)
+    hard = [0.0, 5.0, 0.0, 5.0]
+    plain = arch("plain", 1, [20 + h + 0.1 * rng.standard_normal() for h in hard])
+    good = arch("good", 2, [18 + h + 0.1 * rng.standard_normal() for h in hard[1:2]])
+    good = replace(good, search_errors={1: good.search_errors[0]})
+    rest = [
+        arch(f"r{i}", 3 + i, [20 + i + h + 0.1 * rng.standard_normal() for h in hard[:2]]) for i in range(6)
+    ]
+    by_key = {row.key: row for row in assess([plain, good, *rest], baseline="plain", draws=4000)}
+    assert (by_key["good"].p_front or 0) > 0.8
 
 
 def test_two_costs_judge_a_draw_as_its_front_does():
@@ -123,7 +153,7 @@ def arch(name: str, cost: float, searched: list[float], fresh: list[float] = [])
 def test_without_a_replicate_nothing_is_claimed():
     front = assess([arch("a", 1, [12.0]), arch("b", 2, [10.0]), arch("c", 3, [11.0])])
     assert front.sd is None
-    assert {row.status for row in front} == {Status.UNKNOWN}
+    assert [row.status for row in front] == [Status.BY_COST, Status.UNKNOWN, Status.UNKNOWN]
     assert all(row.p_front is None and row.error.low is None for row in front)
     assert next_runs(front, 3) == [("a", 1), ("b", 1), ("a", 2)]
 
@@ -140,7 +170,7 @@ def test_standing_of_clear_and_unclear_archs():
     )
     by_key = {row.key: row for row in front}
     assert {key: row.status for key, row in by_key.items()} == {
-        "cheap": Status.CONFIRMED,
+        "cheap": Status.BY_COST,
         "good": Status.CONFIRMED,
         "near": Status.UNDECIDED,
         "bad": Status.DOMINATED,
@@ -153,10 +183,52 @@ def test_standing_of_clear_and_unclear_archs():
 
 
 def test_a_search_value_alone_confirms_only_the_baseline():
-    archs = [arch("plain", 1, [20.0, 20.4]), arch("good", 2, [10.0, 10.4])]
+    archs = [
+        arch("cheap", 1, [30.0, 30.1]),
+        arch("plain", 2, [20.0, 20.4]),
+        arch("good", 3, [10.0, 10.4]),
+        arch("bad", 4, [40.0]),
+    ]
     front = assess(archs, baseline="plain")
-    assert [row.status for row in front] == [Status.CONFIRMED, Status.UNDECIDED]
-    assert all((row.p_front or 0) > 0.9 for row in front)
+    assert [row.status for row in front][:3] == [Status.BY_COST, Status.CONFIRMED, Status.UNDECIDED]
+    assert all((row.p_front or 0) > 0.9 for row in front if row.key != "bad")
+
+
+def test_one_fresh_seed_confirms_nothing():
+    rest = [arch("plain", 1, [20.0, 20.4, 20.2, 20.1]), arch("bad", 3, [40.0])]
+    once = assess([*rest, arch("good", 2, [10.0], [10.1])], baseline="plain")
+    twice = assess([*rest, arch("good", 2, [10.0], [10.1, 10.3])], baseline="plain")
+    found = [{row.key: row for row in front}["good"] for front in (once, twice)]
+    assert [row.status for row in found] == [Status.UNDECIDED, Status.CONFIRMED]
+    assert "good" in {key for key, _ in next_runs(once, 3)}  # and is trained again, however sure it looks
+
+
+@pytest.mark.parametrize(
+    ("runs", "guessing"),
+    [
+        ([20.0, 20.3, 20.1], math.inf),  # 2 degrees of freedom
+        ([20.0, 20.0, 20.0, 20.0], math.inf),  # replicates that do not vary
+        ([89.0, 90.0, 90.5, 91.0], 90.0),  # no better than guessing among ten classes
+    ],
+)
+def test_of_no_noise_no_interval_and_no_probability(runs, guessing):
+    front = assess([arch("a", 1, runs), arch("b", 2, [min(runs) - 0.5])], guessing=guessing)
+    assert front.sd is None
+    assert all(row.p_front is None and row.error.low is None for row in front)
+
+
+def test_intervals_stay_within_possible_errors():
+    front = assess([arch("a", 1, [0.1, 0.5, 3.0, 0.2]), arch("b", 2, [98.0, 99.9, 99.0])])
+    assert front.results[0].error.low == 0.0
+    assert front.results[1].error.high == 100.0
+
+
+def test_other_images_are_no_optimism():
+    # the last block's images are harder by 3 points for all; the search flattered `a` by 1 point
+    plain = replace(arch("plain", 1, [20.0], [23.0, 23.0]), other_images=True)
+    chosen = replace(arch("a", 2, [17.0], [21.0, 21.0]), other_images=True)
+    front = assess([plain, chosen], baseline="plain")
+    assert {row.key: row.optimism for row in front}["a"] == pytest.approx(1.0)
 
 
 def test_every_status_has_its_meaning():

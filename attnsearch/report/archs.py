@@ -38,7 +38,7 @@ def is_shown(row: ArchResult) -> bool:
     """Whether it is on the front or may be; in an ablation, whether its verdict leaves it a chance."""
     if row.verdict:
         return row.observed or row.verdict in PROMISING
-    return row.observed or row.status in (Status.CONFIRMED, Status.UNDECIDED)
+    return row.observed or row.status in (Status.BY_COST, Status.CONFIRMED, Status.UNDECIDED)
 
 
 def is_listed(row: ArchResult) -> bool:

@@ -28,6 +28,7 @@ from attnsearch.statistics.front import ArchResult, Status
 BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#9A9A9A", "#222222"
 _SIZE = (7.6, 4.8)  # inches: half a page of a paper, the width of a README
 _MARKS: dict[str, tuple[str, str, bool]] = {  # status or verdict -> marker, colour, filled
+    Status.BY_COST: ("o", BLUE, True),
     Status.CONFIRMED: ("o", BLUE, True),
     Status.UNDECIDED: ("o", BLUE, False),
     Status.NOT_CONFIRMED: ("v", GREY, False),

@@ -6,7 +6,8 @@ build(record) -> Report
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -36,7 +37,7 @@ from attnsearch.report.table import Column, Table, Value
 from attnsearch.report.test_result import final_table
 from attnsearch.report.verdicts import Judged, effect_table, judge, over_baseline, verdict_table
 from attnsearch.statistics import Analysis
-from attnsearch.statistics.front import ArchResult, Front, assess, gather
+from attnsearch.statistics.front import ArchResult, Front, Status, assess, gather
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,7 +129,9 @@ def build(record: StudyRecord) -> Report:
     archs = gather(done, axes)
     baseline = record.info.space.baseline
     # a control does not compete
-    assessed = assess([arch for arch in archs if arch.key not in roles], baseline=baseline)
+    classes = len(record.info.images.classes)
+    guessing = 100 - 100 / classes if classes > 1 else math.inf
+    assessed = assess([arch for arch in archs if arch.key not in roles], baseline=baseline, guessing=guessing)
     controls = [arch for arch in archs if arch.key in roles]
     over = over_baseline(assessed, baseline)
     rows = arch_results(record, assessed, controls, over)
@@ -213,13 +216,30 @@ def _arch_table(
 def _front_table(rows: Sequence[ArchResult], record: StudyRecord, cost: str) -> Table:
     listed = tuple(row for row in rows if is_listed(row))
     table = _arch_table("front", "The front and its nearest rivals", listed, record, cost)
-    rest = sum(is_shown(row) and not is_listed(row) for row in rows)
-    if not rest:
-        return table
-    note = (
-        f"not listed: {many(rest, 'arch')} with some chance left (P(front) 0.05 to 0.50); archs.csv has them"
-    )
-    return replace(table, remarks=(note,))
+    remarks = list(_contradictions(listed))
+    if rest := sum(is_shown(row) and not is_listed(row) for row in rows):
+        remarks.append(
+            f"not listed: {many(rest, 'arch')} with some chance left (P(front) 0.05 to 0.50); archs.csv has them"
+        )
+    return replace(table, remarks=tuple(remarks))
+
+
+def _contradictions(rows: Sequence[ArchResult]) -> Iterator[str]:
+    """Rows that stand as if on the front, and whose printed mean and cost another printed row betters."""
+    for row in rows:
+        if row.status in (Status.DOMINATED, Status.NOT_CONFIRMED) or row.control:
+            continue
+        better = [
+            other
+            for other in rows
+            if other.mean < row.mean and all(a <= b for a, b in zip(other.costs, row.costs, strict=True))
+        ]
+        if better:
+            least = min(better, key=lambda other: other.mean)
+            yield (
+                f"no. {row.number} has a higher mean here than no. {least.number}, which costs no more: P(front) rests "
+                "on all runs, the means on those that had no say in the choice where there are any"
+            )
 
 
 def _design_table(rows: Sequence[ArchResult], record: StudyRecord, cost: str) -> Table:

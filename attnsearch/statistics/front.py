@@ -11,26 +11,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from attnsearch.core.errors import UsageError
 from attnsearch.core.estimate import Estimate
 from attnsearch.core.trial import TrialResult
+from attnsearch.statistics import posterior
 from attnsearch.statistics.pareto import Floats, pareto
 
-CONFIRMED = 0.90  # P(front) from which an architecture counts as on the front
+CONFIRMED = 0.95  # P(front) from which an architecture counts as on the front
 DOMINATED = 0.05  # P(front) up to which it counts as dominated
+INDEPENDENT = 2  # seeds that the choice has not seen, from which a place may be confirmed: one has no spread
+LEAST_DEGREES = 3  # of freedom of the noise: below, no interval and no probability
+GUESSING = 0.9  # share of the error of guessing from which an architecture has learned next to nothing
 DRAWS = 20_000  # Monte-Carlo error of a probability: at most 0.0035
 
 
 class Status(StrEnum):
     """Where an architecture stands: the one vocabulary of tables, sentences and plots."""
 
+    BY_COST = "by its cost"
     CONFIRMED = "confirmed"
     UNDECIDED = "undecided"
     NOT_CONFIRMED = "not confirmed"
@@ -43,12 +48,13 @@ class Status(StrEnum):
 
 
 _MEANINGS = {
-    Status.CONFIRMED: f"P(front) at least {CONFIRMED:.2f}, with independent seeds",
+    Status.BY_COST: "on the front whatever its error, since no other architecture costs as little",
+    Status.CONFIRMED: f"P(front) at least {CONFIRMED:.2f}, with {INDEPENDENT} independent seeds or more",
     Status.UNDECIDED: "may be on the Pareto front; more seeds would decide",
     Status.NOT_CONFIRMED: "looked good in the search, but independent seeds did not confirm it",
     Status.DOMINATED: "an architecture of equal or lower cost has a lower error (P(front) at most "
     f"{DOMINATED:.2f})",
-    Status.UNKNOWN: "no architecture has two seeds, so the noise between seeds is not known",
+    Status.UNKNOWN: "too few repeated seeds to know the noise, or an error no better than guessing",
 }
 
 
@@ -63,6 +69,7 @@ class ArchRuns:
         fresh_errors: error by seed, of runs made after it was chosen; only these give an unbiased mean.
         spec, sites: `Arch.to_dict()` and the option of each site, as recorded with its first trial.
         role: of its first trial.
+        other_images: whether `fresh_errors` are of the last block of a search, judged on images of its own.
     """
 
     key: str
@@ -74,6 +81,7 @@ class ArchRuns:
     spec: Mapping[str, Any] = field(default_factory=dict)
     sites: Mapping[str, str] = field(default_factory=dict)
     role: str = "search"
+    other_images: bool = False
 
     @property
     def errors(self) -> tuple[float, ...]:
@@ -208,6 +216,7 @@ def _runs(trial: TrialResult, by_role: Mapping[str, Mapping[int, float]], costs:
         spec=trial.spec,
         sites=trial.sites,
         role=trial.role,
+        other_images=bool(by_role.get("report")),
     )
 
 
@@ -229,42 +238,13 @@ def pooled_sd(groups: Iterable[Sequence[float]]) -> tuple[float | None, int]:
     return math.sqrt(sum(float(((g - g.mean()) ** 2).sum()) for g in arrays) / degrees), degrees
 
 
-def membership(
-    means: ArrayLike,
-    counts: ArrayLike,
-    costs: ArrayLike,
-    sd: float,
-    degrees: int,
-    *,
-    draws: int = DRAWS,
-    seed: int = 0,
-) -> Floats:
-    """P(front) of each arch: draws from the posterior of the true errors, fronts of the draws counted.
-
-    The posterior is normal around each mean with sd / sqrt(runs), and the pooled sd itself is drawn from its
-    scaled inverse chi-square, so that the marginals are Student t. Flat prior.
+def membership(errors: Floats, costs: Floats) -> Floats:
+    """P(front) of each architecture: the share of draws in which nothing of no more cost has a lower error.
 
     Args:
-        means, counts: (n,) mean error and number of runs of each arch.
-        costs: (n,) or (n, m), known.
-        sd, degrees: pooled sd of a run and its degrees of freedom.
-
-    Returns:
-        (n,) probabilities with Monte-Carlo error at most 0.5 / sqrt(draws).
+        errors: (draws, n) true errors, from their posterior. costs: (n,) or (n, m), known.
     """
-    centre, scale = np.asarray(means, dtype=float), 1 / np.sqrt(np.asarray(counts, dtype=float))
-    price = np.asarray(costs, dtype=float).reshape(len(centre), -1)
-    rng = np.random.default_rng(seed)
-    wins, done = np.zeros(len(centre)), 0
-    while done < draws:
-        size = min(draws - done, max(1, 2_000_000 // max(1, len(centre))))  # 16 MB at a time
-        run_sd = sd * np.sqrt(degrees / rng.chisquare(degrees, size=(size, 1)))
-        errors = rng.standard_normal((size, len(centre)))
-        errors *= run_sd * scale
-        errors += centre
-        wins += _on_front(errors, price).sum(axis=0)
-        done += size
-    return np.asarray(wins / draws)
+    return np.asarray(_on_front(errors, costs.reshape(len(costs), -1)).mean(axis=0))
 
 
 def _on_front(errors: Floats, costs: Floats) -> NDArray[np.bool_]:
@@ -284,68 +264,120 @@ def _on_front(errors: Floats, costs: Floats) -> NDArray[np.bool_]:
 
 
 def assess(
-    archs: Sequence[ArchRuns], *, baseline: str | None = None, draws: int = DRAWS, seed: int = 0
+    archs: Sequence[ArchRuns],
+    *,
+    baseline: str | None = None,
+    guessing: float = math.inf,
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> Front:
     """Judge every architecture's place on the front of error against its costs.
 
-    All runs of an architecture, searched and fresh, inform its probability. The mean shown is over fresh seeds
-    alone, as soon as there is one. Those with a single run are judged by the sd of the replicated ones. The
-    `baseline` (key) was chosen by no result, so its search seeds can confirm it.
+    All runs, searched and fresh, inform P(front), by the model of `posterior`. The mean shown is over fresh seeds
+    alone, as soon as there is one. The `baseline` (key) was chosen by no result, so its search seeds can confirm it.
+    Nothing is said of the certainty of architectures that err nearly as often as `guessing` does (percent), nor of any
+    while the noise has fewer than three degrees of freedom or repeated runs do not vary.
     """
     archs = sorted(archs, key=lambda arch: (arch.costs, np.mean(arch.errors)))
     if not archs:
         return Front((), None, 0)
-    sd, degrees = pooled_sd([arch.errors for arch in archs])
     means = np.array([np.mean(arch.errors) for arch in archs])
-    counts = np.array([len(arch.errors) for arch in archs])
     costs = np.array([arch.costs for arch in archs], dtype=float)
+    learned = means < GUESSING * guessing
+    sd, degrees = _noise([arch for arch, has in zip(archs, learned, strict=True) if has])
+    chances: list[float | None] = [None] * len(archs)
+    if sd is not None:
+        known = [i for i in range(len(archs)) if learned[i]]
+        drawn = posterior.draw(_flat([archs[i] for i in known]), draws, np.random.default_rng(seed))
+        for i, p in zip(known, membership(drawn, costs[known]), strict=True):
+            chances[i] = float(p)
     observed = pareto(np.column_stack([costs, means]))
-    if sd is None:
-        chances: list[float | None] = [None] * len(archs)
-    else:
-        chances = [float(p) for p in membership(means, counts, costs, sd, degrees, draws=draws, seed=seed)]
-    return Front(
-        tuple(
-            _result(arch, p, bool(on), sd, degrees, arch.key == baseline)
-            for arch, p, on in zip(archs, chances, observed, strict=True)
-        ),
-        sd,
-        degrees,
+    alone = [bool((costs <= costs[i]).all(axis=1).sum() == 1) for i in range(len(archs))]
+    rows = tuple(
+        _result(arch, p, bool(on), sd if has else None, degrees, arch.key == baseline, cheapest)
+        for arch, p, on, has, cheapest in zip(archs, chances, observed, learned, alone, strict=True)
     )
+    return Front(_on_one_scale(rows, baseline), sd, degrees)
+
+
+def _noise(archs: Iterable[ArchRuns]) -> tuple[float | None, int]:
+    """Pooled sd of a run and its degrees of freedom, from runs that were judged on the same images."""
+    groups = [group for arch in archs for group in _by_images(arch)]
+    sd, degrees = pooled_sd(groups)
+    return (None, degrees) if degrees < LEAST_DEGREES or not sd else (sd, degrees)
+
+
+def _by_images(arch: ArchRuns) -> list[list[float]]:
+    if arch.other_images:
+        return [list(arch.search_errors.values()), list(arch.fresh_errors.values())]
+    return [list(arch.errors)]
+
+
+def _flat(archs: Sequence[ArchRuns]) -> posterior.Runs:
+    """All runs in a row, seeds numbered."""
+    rows = [
+        (i, seed, int(arch.other_images and seed in arch.fresh_errors), error)
+        for i, arch in enumerate(archs)
+        for seed, error in {**arch.search_errors, **arch.fresh_errors}.items()
+    ]
+    arch, seeds, images, errors = zip(*rows, strict=True)
+    return posterior.Runs(
+        arch=np.array(arch),
+        seed=np.unique(np.array(seeds), return_inverse=True)[1],
+        images=np.array(images),
+        errors=np.array(errors, dtype=float),
+        costs=np.array([arch.costs[0] for arch in archs], dtype=float),
+    )
+
+
+def _on_one_scale(rows: tuple[ArchResult, ...], baseline: str | None) -> tuple[ArchResult, ...]:
+    """Optimism where the fresh runs were judged on other images: less what these do to the baseline, or none."""
+    plain = next((row for row in rows if row.key == baseline), None)
+    shift = None if plain is None or not plain.other_images else plain.optimism
+    moved = [row for row in rows if row.other_images and row.optimism is not None]
+    known = {row.key: None if shift is None else (row.optimism or 0.0) - shift for row in moved}
+    return tuple(replace(row, optimism=known[row.key]) if row.key in known else row for row in rows)
 
 
 def off_front(front: Front, archs: Iterable[ArchRuns]) -> tuple[ArchResult, ...]:
     """Results of architectures that do not compete, such as an ablation's controls: the same noise, no place."""
-    return tuple(_result(arch, None, False, front.sd, front.degrees, False) for arch in archs)
+    return tuple(_result(arch, None, False, front.sd, front.degrees, False, False) for arch in archs)
 
 
 def _result(
-    arch: ArchRuns, p: float | None, observed: bool, sd: float | None, degrees: int, baseline: bool
+    arch: ArchRuns,
+    p: float | None,
+    observed: bool,
+    sd: float | None,
+    degrees: int,
+    baseline: bool,
+    cheapest: bool,
 ) -> ArchResult:
     shown = list(arch.shown_errors.values())
     mean = float(np.mean(shown))
     half = None if sd is None else _quantile(degrees) * sd / math.sqrt(len(shown))
-    error = (
-        Estimate(mean, n=len(shown)) if half is None else Estimate(mean, mean - half, mean + half, len(shown))
-    )
+    error = Estimate(mean, n=len(shown))
+    if half is not None:  # an error lies between 0 and 100 %
+        error = replace(error, low=max(0.0, mean - half), high=min(100.0, mean + half))
     both = bool(arch.fresh_errors) and bool(arch.search_errors)
     return ArchResult(
         **vars(arch),
         error=error,
         p_front=p,
-        status=_status(p, fresh=arch.fresh, searched=bool(arch.search_errors), baseline=baseline),
+        status=Status.BY_COST if cheapest else _status(arch, p, baseline),
         observed=observed,
         optimism=mean - float(np.mean(list(arch.search_errors.values()))) if both else None,
     )
 
 
-def _status(p: float | None, *, fresh: bool, searched: bool, baseline: bool) -> Status:
+def _status(arch: ArchRuns, p: float | None, baseline: bool) -> Status:
     """A search value alone confirms nothing: it chose the architecture."""
     if p is None:
         return Status.UNKNOWN
     if p <= DOMINATED:
-        return Status.NOT_CONFIRMED if fresh and searched else Status.DOMINATED
-    return Status.CONFIRMED if p >= CONFIRMED and (fresh or baseline) else Status.UNDECIDED
+        return Status.NOT_CONFIRMED if arch.fresh and arch.search_errors else Status.DOMINATED
+    independent = len(arch.errors) if baseline else len(arch.fresh_errors)
+    return Status.CONFIRMED if p >= CONFIRMED and independent >= INDEPENDENT else Status.UNDECIDED
 
 
 def _quantile(degrees: int) -> float:
@@ -374,9 +406,9 @@ def tied_with_best(archs: Iterable[ArchRuns]) -> set[str]:
 def next_runs(front: Front, count: int) -> list[tuple[str, int]]:
     """The (arch key, seed) runs to make next so that undecided architectures become confirmed or dominated.
 
-    Greedy: each goes to the architecture with the largest p (1 - p) / sqrt(1 + runs) of those whose P(front) lies
-    between the two limits, and then counts as run. Without any replicate nothing is known of the noise: the observed
-    front is repeated first. Seeds are the smallest that the architecture has not had. Empty when all is decided.
+    Greedy: each goes to the undecided architecture with the largest p (1 - p) / sqrt(1 + runs), and then counts as
+    run. While too little is known of the noise the observed front is repeated. Seeds are the smallest that the
+    architecture has not had. Empty when all is decided.
     """
     runs = {row.key: len(row.errors) for row in front}
     used = {row.key: set(row.seeds) for row in front}
@@ -385,9 +417,9 @@ def next_runs(front: Front, count: int) -> list[tuple[str, int]]:
         worth = {row.key: 1.0 for row in front if row.observed}
     else:
         worth = {
-            row.key: row.p_front * (1 - row.p_front)
+            row.key: max(row.p_front * (1 - row.p_front), CONFIRMED * (1 - CONFIRMED))
             for row in front
-            if row.p_front is not None and DOMINATED < row.p_front < CONFIRMED
+            if row.p_front is not None and row.status == Status.UNDECIDED
         }
     while worth and len(chosen) < count:
         key = max(worth, key=lambda k: worth[k] / math.sqrt(1 + runs[k]))

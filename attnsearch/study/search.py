@@ -135,7 +135,7 @@ class SearchSchedule:
         if not left >= 2 * REPORT_LEAST or not self._finalists(left):
             return False
         # The baseline is one of them.
-        sure = sum((row.p_front or 0.0) >= front.CONFIRMED for row in self._standing())
+        sure = sum(row.status in (front.Status.BY_COST, front.Status.CONFIRMED) for row in self._standing())
         return left <= REPORT_SEEDS * max(REPORT_ARCHS, sure)
 
     def _spare(self) -> Task | None:

@@ -1,0 +1,150 @@
+"""What runs of many architectures, few of each, say of their true errors: a normal model of two levels.
+
+    error of a run = true error of the arch + effect of its seed + effect of its images + noise
+    true error     = intercept + slope * log cost + deviation
+
+Deviation, seed and noise are normal with variances that the data tell; all of them are integrated over rather than
+estimated (a grid for the two ratios of variances, closed forms for the rest), since with an estimated spread of the
+archs the best of many equal ones would look confirmed. Without that prior on the archs it would too: the best of many
+noisy means is not that good (James and Stein; Gelman et al., Bayesian Data Analysis, chapter 5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+# Ratios of variances to that of the noise. Prior: the share r / (1 + r) is uniform (Daniels 1999), so that neither
+# equal archs nor archs without noise are taken for granted.
+SPREADS = np.logspace(-2, 4, 19)
+SHARED = np.array([1e-3, 0.05, 0.15, 0.4, 1.0, 2.5, 6.0, 30.0, 300.0])
+FAR = 3.0  # robust sds above the median error from which an arch tells nothing of the others' spread
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Runs in a row: `arch`, `seed` number them from 0, `images` is 1 where other images were judged, else 0.
+
+    errors: (N,) in percent. costs: (archs,) the first cost of each arch.
+    """
+
+    arch: Ints
+    seed: Ints
+    images: Ints
+    errors: Floats
+    costs: Floats
+
+
+def draw(runs: Runs, draws: int, rng: np.random.Generator) -> Floats:
+    """(draws, archs) true errors from their posterior, up to what all archs share."""
+    model = _Model.of(runs)
+    weights = model.weights()
+    picks = rng.choice(weights.size, size=draws, p=weights.ravel())
+    points, counts = np.unique(picks, return_counts=True)
+    drawn = []
+    for point, count in zip(points.tolist(), counts.tolist(), strict=True):
+        spread, shared = divmod(point, len(SHARED))
+        drawn.append(model.sample(spread, shared, count, rng))
+    return np.concatenate(drawn)
+
+
+@dataclass(frozen=True)
+class _Model:
+    """Sums over runs that every grid point needs.
+
+    Columns: one a seed, then intercept, slope, other images. `counts` (archs,) runs of each, infinite spread for those
+    in `far`; `sums` (archs, columns + 1) of the columns and the errors by arch; `grams` (spreads, columns + 1,
+    columns + 1) the cross products once the archs' deviations are integrated out.
+    """
+
+    counts: Floats
+    far: NDArray[np.bool_]
+    design: Floats
+    sums: Floats
+    grams: Floats
+    logdet: Floats
+    seeds: int
+    runs: int
+
+    @classmethod
+    def of(cls, runs: Runs) -> _Model:
+        n, m = len(runs.costs), int(runs.seed.max()) + 1
+        z = np.log(runs.costs)
+        z = (z - z.mean()) / (z.std() or 1.0)
+        level = np.column_stack([np.ones(n), z] if np.ptp(z) > 0 and n > 3 else [np.ones(n)])
+        columns = [np.eye(m)[runs.seed], level[runs.arch]]
+        if 0 < runs.images.sum() < len(runs.images):
+            columns.append(runs.images[:, None].astype(float))
+        table = np.column_stack([*columns, runs.errors - runs.errors.mean()])
+        counts = np.bincount(runs.arch, minlength=n).astype(float)
+        sums = np.zeros((n, table.shape[1]))
+        np.add.at(sums, runs.arch, table)
+        far = _far(sums[:, -1] / counts)
+        shrink = _shrink(counts, far)
+        grams = table.T @ table - np.einsum("rn,nq,np->rqp", shrink, sums, sums, optimize=True)
+        near = counts[~far]
+        logdet = np.log1p(SPREADS[:, None] * near).sum(axis=1)
+        return cls(counts, far, level, sums, grams, logdet, m, len(table) - int(far.sum()))
+
+    @property
+    def fixed(self) -> int:
+        return int(self.sums.shape[1]) - 1 - self.seeds
+
+    def precision(self) -> tuple[Floats, Floats]:
+        """(spreads, shared, q, q) of seeds and fixed effects, and (spreads, shared, q) their right-hand sides."""
+        q = self.sums.shape[1] - 1
+        prior = np.zeros((len(SHARED), q))
+        prior[:, : self.seeds] = 1 / SHARED[:, None]
+        matrices = self.grams[:, None, :q, :q] + np.eye(q) * prior[None, :, None, :]
+        return matrices, np.broadcast_to(self.grams[:, None, :q, q], matrices.shape[:3])
+
+    def weights(self) -> Floats:
+        """(spreads, shared) posterior of the two ratios."""
+        matrices, right = self.precision()
+        best = np.linalg.solve(matrices, right[..., None])[..., 0]
+        left = self.grams[:, None, -1, -1] - (best * right).sum(axis=-1)
+        _, det = np.linalg.slogdet(matrices)
+        log = -0.5 * (self.logdet[:, None] + det + self.seeds * np.log(SHARED))
+        log -= 0.5 * (self.runs - self.fixed) * np.log(np.maximum(left, 1e-12))
+        log += np.log(SPREADS / (1 + SPREADS) ** 2)[:, None]  # evenly spaced in log r
+        log += np.log(SHARED / (1 + SHARED) ** 2)
+        log -= log.max()
+        return np.asarray(np.exp(log) / np.exp(log).sum())
+
+    def sample(self, at: int, shared: int, draws: int, rng: np.random.Generator) -> Floats:
+        """(draws, archs) at one point of the grid."""
+        matrices, right = self.precision()
+        matrix, rest = matrices[at, shared], right[at, shared]
+        best = np.linalg.solve(matrix, rest)
+        left = float(self.grams[at, -1, -1] - best @ rest)
+        sd = np.sqrt(max(left, 1e-12) / rng.chisquare(self.runs - self.fixed, size=(draws, 1)))
+        root = np.linalg.cholesky(np.linalg.inv(matrix))
+        effects = best + sd * (rng.standard_normal((draws, len(best))) @ root.T)
+        level = effects[:, self.seeds : self.seeds + self.design.shape[1]] @ self.design.T
+        shrink = _shrink(self.counts, self.far)[at]
+        deviation = (self.sums[:, -1] - effects @ self.sums[:, :-1].T) * shrink
+        spread = np.sqrt(shrink) * sd
+        return np.asarray(level + deviation + spread * rng.standard_normal((draws, len(self.counts))))
+
+
+def _shrink(counts: Floats, far: NDArray[np.bool_]) -> Floats:
+    """(spreads, archs) r / (1 + r n); 1 / n for archs that are far off."""
+    return np.where(far, 1 / counts, SPREADS[:, None] / (1 + SPREADS[:, None] * counts))
+
+
+def _far(means: Floats) -> NDArray[np.bool_]:
+    middle = np.median(means)
+    spread = 1.4826 * float(np.median(np.abs(means - middle)))
+    return (
+        np.asarray(means - middle > FAR * spread)
+        if spread > 0 and len(means) >= 8
+        else np.zeros(len(means), bool)
+    )
+
+
+__all__ = ["ArrayLike", "Runs", "draw"]
