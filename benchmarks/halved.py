@@ -169,12 +169,12 @@ def report(found: Sequence[Found], fresh: Sequence[TrialResult], options: argpar
     records = [
         open_study(f"random-{r}", out=options.out / f"random-{r}").record for r in range(options.repetitions)
     ]
-    highest = float(np.log10(max(record.facts["cost_range"][1] for record in records)))
+    highest = float(np.log10(max(record.attrs["cost_range"][1] for record in records)))
     median = statistics.median(
         row.error for record in records for row in record.trials if row.error is not None
     )
     known = measured(fresh, options.cost)
-    plain = next(named(row) for row in fresh if row.key == records[0].facts["baseline"])
+    plain = next(named(row) for row in fresh if row.key == records[0].attrs["baseline"])
     facts: dict[str, object] = {"options": {k: str(v) for k, v in vars(options).items()}}
     facts["searches"] = [asdict(search) for search in found]
     for search in found:

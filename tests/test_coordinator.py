@@ -118,7 +118,7 @@ def go(question, tmp_path, monkeypatch, oracle=None, **settings):
 def test_the_baseline_comes_first_with_as_many_seeds_as_any_rival(question, tmp_path, monkeypatch):
     found = go(question, tmp_path, monkeypatch, trials=30)
     rows = found.record.trials
-    baseline = found.record.facts["baseline"]
+    baseline = found.record.attrs["baseline"]
     assert [row.key for row in rows[:2]] == [baseline] * 2
     seeds = {key: {r.seed for r in rows if r.key == key} for key in {r.key for r in rows}}
     assert all(rival <= seeds[baseline] for rival in seeds.values())
@@ -128,13 +128,13 @@ def test_the_baseline_comes_first_with_as_many_seeds_as_any_rival(question, tmp_
 def test_few_trials_try_archs_too(question, tmp_path, monkeypatch, trials):
     found = go(question, tmp_path, monkeypatch, trials=trials).record
     assert len(found.trials) == trials
-    assert len({row.key for row in found.trials} - {found.facts["baseline"]}) >= trials // 2
+    assert len({row.key for row in found.trials} - {found.attrs["baseline"]}) >= trials // 2
 
 
 @pytest.mark.parametrize("trials", [26, 27])
 def test_no_trial_is_left_over_behind_the_last_block(question, tmp_path, monkeypatch, trials):
     found = go(question, tmp_path, monkeypatch, trials=trials, pruner="one-epoch").record
-    assert (len(found.trials), found.facts["ended"]) == (trials, f"all {trials} trials are done")
+    assert (len(found.trials), found.attrs["ended"]) == (trials, f"all {trials} trials are done")
     assert sum(row.role == "report" for row in found.trials) % 3 == 0
 
 
@@ -264,7 +264,7 @@ def test_a_design_leaves_out_what_a_limit_refuses(question, tmp_path, monkeypatc
     bound = 1.00015 * 77_754
     assert all(row.costs["params"] <= bound for row in found.record.trials)
     # 791 parameters more than the plain host for SE, 3 x 3 for ECA of 3 weights, 3 x 5 for ECA of 5
-    assert set(found.record.facts["variants"].values()) == {"plain", "eca(kernel=3)", "null gate"}
+    assert set(found.record.attrs["variants"].values()) == {"plain", "eca(kernel=3)", "null gate"}
     assert found.record.info.costs.over_limits == 2
     with pytest.raises(UsageError, match=r"compares with what a limit refuses: 'reference' costs .* params"):
         go(
@@ -281,7 +281,7 @@ def test_a_design_leaves_out_what_a_limit_refuses(question, tmp_path, monkeypatc
 def test_a_design_runs_whole_blocks_with_its_controls(question, tmp_path, monkeypatch):
     found = go(question, tmp_path, monkeypatch, design="swap", seeds=3, study="d")
     rows = found.record.trials
-    variants = found.record.facts["variants"]
+    variants = found.record.attrs["variants"]
     assert set(variants.values()) >= {"plain", "se", "eca(kernel=3)", "eca(kernel=5)", "null gate"}
     # blocks follow one another: an interrupted run leaves whole ones
     assert [row.seed for row in rows] == sorted(row.seed for row in rows)
@@ -293,7 +293,7 @@ def test_a_design_runs_whole_blocks_with_its_controls(question, tmp_path, monkey
     assert {len({r.seed for r in more.record.trials if r.key == key}) for key in variants} == {4}
     assert more.record.trials[: len(rows)] == rows
     # what the report gives as command is the call that makes this study again
-    called = ast.parse(str(found.record.facts["command"]), mode="eval").body
+    called = ast.parse(str(found.record.attrs["command"]), mode="eval").body
     given = {k.arg: ast.literal_eval(k.value) for k in called.keywords}
     assert ast.literal_eval(called.args[0]) == "space.yaml"
     assert {"design": "swap", "seeds": 3, "study": "d"}.items() <= given.items()

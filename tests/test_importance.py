@@ -27,7 +27,7 @@ def searched(trials: int) -> StudyRecord:
         rows.append(
             TrialResult(str(choice), str(choice), 0, 1, "complete", number, error=error, sites=choice)
         )
-    return StudyRecord(name="s", trials=tuple(rows), facts={"sites": sites})
+    return StudyRecord(name="s", trials=tuple(rows), attrs={"sites": sites})
 
 
 def test_the_site_that_matters_comes_first():

@@ -233,7 +233,7 @@ def test_a_study_from_weights_end_to_end(
     kept = record.info.weights
     assert (kept.path, kept.sha256) == (str(weights), identify(str(weights)).sha256)
     assert (kept.missing, kept.loaded) == ((), len(network().state_dict()))
-    assert record.facts["weights"]["sha256"] == kept.sha256
+    assert record.attrs["weights"]["sha256"] == kept.sha256
     assert set(record.info.controls.values()) == {"null gate", "adapter"}
     # The plain host's error is that of the given weights, trained by the recipe.
     plain = next(trial for trial in record.trials if trial.key == record.info.space.baseline)

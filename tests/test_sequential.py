@@ -140,7 +140,7 @@ def test_a_design_goes_on_until_every_variant_is_decided(go):
     gct = next(n for arch, n in runs.items() if "gct" in arch)
     assert gct == 3  # 8 points: decided at the first look
     assert max(runs.values()) > 3
-    assert "every variant is decided after" in str(found.facts["ended"])
+    assert "every variant is decided after" in str(found.attrs["ended"])
     verdicts = {v.variant: v for v in reports.build(found).judged.analysis.verdicts}
     assert {name: v.outcome for name, v in verdicts.items()} == {
         "gct": "gain",

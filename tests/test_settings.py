@@ -21,7 +21,7 @@ def options():
 
 def test_every_setting_is_an_option_of_run_with_its_help(options):
     assert {field.name for field in fields(Settings)} == set(flags())
-    assert set(options) == {*flags(), "space", "plugin", "json"}
+    assert set(flags()) < set(options)  # beside them stand the question, plug-ins and the form of the output
     assert all(options[name].help for name in flags())
 
 

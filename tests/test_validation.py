@@ -68,7 +68,7 @@ def audit(tmp_path, archs=10, **more):
 
 def test_a_good_proxy_is_trusted_and_an_inverted_one_is_not(study, tmp_path):
     study(good)
-    outcome = audit(tmp_path, archs=24).record.facts["audit"]
+    outcome = audit(tmp_path, archs=24).record.attrs["audit"]
     assert outcome["verdict"] == "trust"
     assert outcome["tau"] == pytest.approx(1.0)
     assert (outcome["archs"], outcome["epochs"], outcome["long_epochs"]) == (24, 2, 6)
@@ -77,12 +77,12 @@ def test_a_good_proxy_is_trusted_and_an_inverted_one_is_not(study, tmp_path):
 def test_an_untrusted_proxy_stops_nothing_and_marks_every_table(study, tmp_path):
     study(inverted)
     record = audit(tmp_path).record
-    assert record.facts["audit"]["verdict"] == "do not trust"
+    assert record.attrs["audit"]["verdict"] == "do not trust"
     assert audit_label(record.info) == "proxy audit: do not trust"
     watcher = Notes()
     again = run(tmp_path, resume=True, observer=watcher, trials=14)
     assert any("no training is stopped early" in said for said in watcher.said)
-    assert again.record.facts["pruner"].startswith("none")
+    assert again.record.attrs["pruner"].startswith("none")
 
 
 def test_trainings_long_twice_for_eight_and_short_for_archs_that_are_new(study, tmp_path):
@@ -106,7 +106,7 @@ def test_an_audit_goes_on_where_it_was_interrupted_and_runs_nothing_twice(study,
     cells = [(job.spec["stages"].__repr__(), job.seed, job.recipe.epochs) for job in engine.jobs]
     assert len(cells) == len(set(cells)) == 18  # 10 archs long, 8 of them twice
     engine.jobs.clear()
-    assert audit(tmp_path).record.facts["audit"] == whole.record.facts["audit"]
+    assert audit(tmp_path).record.attrs["audit"] == whole.record.attrs["audit"]
     assert engine.jobs == []
 
 
@@ -115,7 +115,7 @@ def test_a_seed_that_shifts_all_archs_alike_ranks_none_of_them(study, tmp_path):
         return 30 + quality(arch) + (20 if seed % 1000 == 951 else 0)  # the second seed of the first eight
 
     study(shifted)
-    outcome = audit(tmp_path, archs=24).record.facts["audit"]
+    outcome = audit(tmp_path, archs=24).record.attrs["audit"]
     assert outcome["tau"] == pytest.approx(1.0)
     assert outcome["run_sd"] == pytest.approx(0.0, abs=1e-9)
 

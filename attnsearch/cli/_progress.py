@@ -166,9 +166,7 @@ class Screen(Observer):
 
         cost = self.info.costs.drawn or "macs"
         controls = self.info.controls
-        complete = [
-            row for row in self.finished.values() if row.state == "complete" and row.key not in controls
-        ]
+        complete = [row for row in self.finished.values() if row.finished and row.key not in controls]
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         table.add_column("front so far", overflow="ellipsis", no_wrap=True, ratio=1)
         table.add_column("error %", justify="right")

@@ -93,9 +93,9 @@ class StudyRecord:
     """Everything a report reads: a study's attributes as stored and by parts, and its trials, finished or not."""
 
     name: str
-    facts: Attrs
+    attrs: Attrs
     trials: tuple[TrialResult, ...]
     info: StudyInfo = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "info", StudyInfo.from_attrs(self.facts))
+        object.__setattr__(self, "info", StudyInfo.from_attrs(self.attrs))

@@ -192,6 +192,4 @@ def draw(table: CostTable, rows: Sequence[TrialResult], count: int, cost: str) -
 def _short(store: StudyStore, key: str, epochs: int) -> bool:
     """Whether the study itself trained the arch to the proxy's end."""
     rows = store.results.values()
-    return any(
-        r.key == key and r.epochs == epochs and r.error is not None and r.role != "audit" for r in rows
-    )
+    return any(r.key == key and r.epochs == epochs and r.finished and r.role != "audit" for r in rows)

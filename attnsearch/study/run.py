@@ -121,7 +121,7 @@ class Run:
         record = store.snapshot()
         fault = write_report(record, self.settings.out)
         self.observer.ended(ended)
-        if not any(row.state == "complete" for row in record.trials):
+        if not any(row.finished for row in record.trials):
             raise NoResultError(f"study '{self.name}' ended without one finished training: {reasons(store)}")
         if fault:
             raise EnvironmentFault(

@@ -205,7 +205,7 @@ class SearchSchedule:
 
     def _standing(self) -> front.Front:
         """Every arch's place by the trainings that are done."""
-        done = [row for row in counted(self.store) if row.state == "complete"]
+        done = [row for row in counted(self.store) if row.finished]
         if self._assessed is None or self._assessed[0] != len(done):  # rows that are complete never change
             standing = front.assess(
                 front.gather(done, [self.settings.costs[0]]), baseline=self.baseline.key, draws=DRAWS

@@ -114,7 +114,7 @@ def select(record: StudyRecord, seeds: int = SEEDS) -> Selection:
     specs = {trial.key: trial.spec for trial in done}
     keys = list(dict.fromkeys([baseline, *sorted(chosen)]))
     numbers = tuple(trial_seed(info.run.seed, repeat) for repeat in Repeats.TEST.take(seeds))
-    decides = [keys, numbers, record.facts["recipe"], info.data.fingerprint]
+    decides = [keys, numbers, record.attrs["recipe"], info.data.fingerprint]
     if info.weights:
         decides.append(info.weights.sha256)
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
