@@ -159,7 +159,7 @@ def test_the_users_own_archs_come_first_and_are_trained_to_the_end(question, tmp
         (
             "se | none | eca(kernel=7)",
             "",
-            r"Unknown option of stage3 'eca(kernel=7)'. Did you mean 'eca(kernel=5)'?",
+            "'eca(kernel=7)' is no option of stage3 in this space. Known: none, eca(kernel=3), eca(kernel=5), se",
         ),
         ("se", "params<=1.00015x", "over params<=1.00015x"),
     ],
