@@ -124,7 +124,7 @@ def test_every_structure_is_written_down(name, tmp_path):
 
 def test_equal_units_are_written_once(tmp_path):
     text = assert_equal(Arch.from_dict({"host": "resnet44", "stages": [{"attention": "eca"}]}), tmp_path)
-    assert text.count("class GatedUnit") == 1
+    assert text.count("class BasicUnit") == 1
     assert "for _ in range(7)" in text  # the first stage; the others begin with a stride
 
 

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.blocks._parts import axis_means
-from attnsearch.build import resnet
-from attnsearch.build.resnet import add_relu, build, norm_add_relu, norm_relu
+from attnsearch.build import ops
+from attnsearch.build.ops import add_relu, norm_add_relu, norm_relu
+from attnsearch.build.resnet import build
 from attnsearch.core.trial import Recipe
 from attnsearch.space.arch import Arch
 from attnsearch.train import fused
@@ -76,7 +77,7 @@ class Within(nn.Module):
         self.gate = gate
 
     def forward(self, x: Tensor) -> Tensor:
-        return resnet.gated(self.gate, x)
+        return ops.gated(self.gate, x)
 
 
 def profiled(x: Tensor) -> Tensor:
@@ -287,7 +288,7 @@ def test_a_product_that_waits_has_its_values_for_whoever_reads_them(reader: str)
     results = []
     for context in (nullcontext(), Fast()):
         with context:
-            results.append(resnet.gated(Gate(), feature_map(3, 6, 5, 4).detach()))
+            results.append(ops.gated(Gate(), feature_map(3, 6, 5, 4).detach()))
     torch.testing.assert_close(results[1], results[0])
 
 
@@ -307,7 +308,7 @@ def test_a_fault_in_the_model_leaves_no_product_without_values() -> None:
     x, gate = feature_map(3, 6, 5, 4), Halving()
     gate.broken = True
     with suppress(ZeroDivisionError), Fast():
-        resnet.gated(gate, x)
+        ops.gated(gate, x)
     torch.testing.assert_close(gate.y, x * x.mean(1, keepdim=True))
 
 
@@ -318,7 +319,7 @@ def test_a_product_waits_only_in_blocks_of_the_package(ours: bool, monkeypatch: 
         monkeypatch.setattr(dispatch, "OURS", ("attnsearch.", "torch.nn."))
     x, gate = feature_map(3, 6, 5, 4), Halving()
     with Fast() as fast_mode:
-        y = resnet.gated(gate, x)
+        y = ops.gated(gate, x)
         waiting = [not product.filled for product in fast_mode._products.values()]
     assert waiting == [ours]
     torch.testing.assert_close(y, x * x.mean(1, keepdim=True))

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from attnsearch import create_block, create_model, create_neck
 from attnsearch.blocks.psa import SEWeight
 from attnsearch.blocks.splat import RSoftmax
-from attnsearch.build.resnet import StageMaker
+from attnsearch.build.resnet import StageBuilder
 from attnsearch.build.segmentation import PMFSNet
 from attnsearch.cost.measure import measure
 from attnsearch.cost.meta import embody
@@ -58,7 +58,7 @@ def neck(in_channels: list[int], **options: Any) -> Row:
 def unit(host: Host, stage: Stage, in_channels: int, *, strided: bool, names: tuple[str, ...] = ()) -> Row:
     """One residual unit, in a first stage or in a strided second one."""
     return Row(
-        lambda: StageMaker(host.filled(), stage, int(strided), None).stage(in_channels, 1), names=names
+        lambda: StageBuilder(host.filled(), stage, int(strided), None).stage(in_channels, 1), names=names
     )
 
 

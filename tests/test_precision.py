@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from attnsearch.build.resnet import Thinned
+from attnsearch.build.shortcuts import SubsampledConv1x1
 from attnsearch.train import precision
 
 
@@ -95,18 +95,18 @@ def test_the_real_step_runs_and_leaves_the_generator_alone(tmp_path: Path) -> No
     assert torch.get_num_threads() == threads
 
 
-def test_a_thinned_shortcut_is_the_strided_convolution() -> None:
+def test_a_subsampled_shortcut_is_the_strided_convolution() -> None:
     torch.manual_seed(0)
-    thinned = Thinned(4, 8, 1, 2, bias=False).double()
+    subsampled = SubsampledConv1x1(4, 8, 1, 2, bias=False).double()
     plain = torch.nn.Conv2d(4, 8, 1, 2, bias=False).double()
-    plain.load_state_dict(thinned.state_dict())
+    plain.load_state_dict(subsampled.state_dict())
     x = torch.randn(2, 4, 7, 10, dtype=torch.float64)
     grads = []
-    for conv in (thinned, plain):
+    for conv in (subsampled, plain):
         y = conv(x)
         y.square().sum().backward()
         grads.append(conv.weight.grad)
-    torch.testing.assert_close(thinned(x), plain(x))
+    torch.testing.assert_close(subsampled(x), plain(x))
     torch.testing.assert_close(*grads)
 
 

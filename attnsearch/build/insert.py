@@ -32,7 +32,7 @@ from attnsearch.build.layers import (
     choose_units,
     find_layers,
 )
-from attnsearch.build.resnet import IdentityStart
+from attnsearch.build.units import IdentityStart
 from attnsearch.core.errors import BlockError, UsageError, did_you_mean
 from attnsearch.space.arch import INITS, POSITIONS
 

@@ -6,19 +6,21 @@ put into a slot adds names (`layer1.0.attention.*`) and never changes one of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import handle_torch_function, has_torch_function, has_torch_function_unary
 
 from attnsearch.blocks import registry
-from attnsearch.build.shortcuts import PadChannels
+from attnsearch.build.ops import norm_relu
+from attnsearch.build.shortcuts import PadChannels, SubsampledConv1x1
+from attnsearch.build.units import BasicUnit, Bottleneck, IdentityStart, ResidualUnit, SingleUnit
 from attnsearch.core.errors import BlockError, UsageError
 from attnsearch.core.seeds import derive
 from attnsearch.space.arch import Arch, Block, Host, Stage
 
+Layers = dict[str, nn.Module | None]
 NECK_LEVELS = 3  # a neck reads the three deepest stages, as PMFSNet's does
 
 
@@ -46,8 +48,8 @@ class ResNet(nn.Module):
         self._add_stem(host, in_channels)
         channels = stem_channels(host)
         for i, (count, stage) in enumerate(zip(host.units, arch.stages, strict=True)):
-            make = StageMaker(host, stage, i, seed)
-            self.add_module(f"layer{i + 1}", make.stage(channels, count))
+            builder = StageBuilder(host, stage, i, seed)
+            self.add_module(f"layer{i + 1}", builder.stage(channels, count))
             channels = host.channels(i)
         self.neck = self._neck(arch, seed)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
@@ -113,108 +115,7 @@ class ResNet(nn.Module):
                     module.reset_parameters()
 
 
-class Unit(nn.Module):
-    """A residual unit: branch, shortcut, addition, activation, with a gate at the stage's position.
-
-    The branch is a list of (convolution, norm) names with a ReLU between; a block that ends in a norm and an activation
-    of its own (`normalized = True`) takes the place of all three, save that a branch's last norm always stays.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.branch: list[tuple[str, str]] = []  # (name of the convolution, name of its norm or "")
-        self.slot = ""  # the convolution that a gate at after_conv follows
-        self.pool_first: nn.Module | None = None
-        self.pool: nn.Module | None = None
-        self.downsample: nn.Module | None = None
-        self.attention: nn.Module | None = None
-        self.position = ""
-        self.activate_last = False
-
-    def forward(self, x: Tensor) -> Tensor:
-        out, last_norm = self._branch(x)
-        shortcut = x if self.downsample is None else self.downsample(x)
-        if last_norm is not None and not (self.attention is not None and self.position == "before_add"):
-            out = norm_add_relu(last_norm, out, shortcut)
-        else:
-            out = out if last_norm is None else last_norm(out)
-            out = add_relu(self._gated("before_add", out), shortcut)
-        return self._gated("after_add", out)
-
-    def _branch(self, x: Tensor) -> tuple[Tensor, nn.Module | None]:
-        """The branch up to its last norm, and that norm, unless an activation follows it here."""
-        for step, (conv, norm) in enumerate(self.branch):
-            if conv == self.slot and self.pool_first is not None:
-                x = self.pool_first(x)
-            x = getattr(self, conv)(x)
-            if conv == self.slot:
-                x = self._gated("after_conv", x)
-            last = step == len(self.branch) - 1
-            if last and not self.activate_last:
-                return x, getattr(self, norm)
-            if norm:
-                x = norm_relu(getattr(self, norm), x)
-            if conv == self.slot and self.pool is not None:
-                x = self.pool(x)
-        return x, None
-
-    def _gated(self, position: str, x: Tensor) -> Tensor:
-        return gated(self.attention, x) if self.attention is not None and self.position == position else x
-
-
-def gated(gate: nn.Module, x: Tensor) -> Tensor:
-    """gate(x), where `attnsearch.train.fused` may take hold."""
-    if has_torch_function_unary(x):
-        return handle_torch_function(gated, (x,), gate, x)
-    return gate(x)  # type: ignore[no-any-return]
-
-
-def norm_relu(norm: nn.Module, x: Tensor) -> Tensor:
-    """relu(norm(x)), where `attnsearch.train.fused` may take hold."""
-    if has_torch_function_unary(x):
-        return handle_torch_function(norm_relu, (x,), norm, x)
-    return torch.relu(norm(x))
-
-
-def norm_add_relu(norm: nn.Module, x: Tensor, other: Tensor) -> Tensor:
-    """relu(norm(x) + other), where `attnsearch.train.fused` may take hold."""
-    if has_torch_function((x, other)):
-        return handle_torch_function(norm_add_relu, (x, other), norm, x, other)
-    return torch.relu(norm(x) + other)
-
-
-def add_relu(x: Tensor, other: Tensor) -> Tensor:
-    """relu(x + other), where `attnsearch.train.fused` may take hold."""
-    if has_torch_function((x, other)):
-        return handle_torch_function(add_relu, (x, other), x, other)
-    return torch.relu(x + other)
-
-
-class IdentityStart(nn.Module):
-    """x + s * (gate(x) - x), s a trained scalar that starts at 0: the network begins as it was without the gate."""
-
-    def __init__(self, gate: nn.Module) -> None:
-        super().__init__()
-        self.gate = gate
-        self.scale = nn.Parameter(torch.zeros(()))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.scale * (self.gate(x) - x)  # type: ignore[no-any-return]
-
-
-class Thinned(nn.Conv2d):
-    """A 1x1 convolution with a stride that takes its places first: the same numbers, and the same MACs.
-
-    On a CPU with AVX2 and no more, oneDNN 3 overwrites foreign memory in the gradient of such a convolution's weight,
-    on channels-last maps of fewer than 8 channels: a crash, or wrong numbers in silence (uxlfoundation/oneDNN#6035).
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        down, right = self.stride
-        return nn.functional.conv2d(x[..., ::down, ::right], self.weight)
-
-
-class StageMaker:
+class StageBuilder:
     """Builds the units of one stage."""
 
     def __init__(self, host: Host, stage: Stage, index: int, seed: int | None) -> None:
@@ -226,59 +127,61 @@ class StageMaker:
         layer = nn.Sequential()
         for i in range(count):
             stride = 2 if i == 0 and self.index > 0 else 1
-            path = f"layer{self.index + 1}.{i}"
-            unit = self.unit(in_channels, stride, path)
-            if i in carrying:
-                inner = self.host.conv_channels(self.index) if spec.position == "after_conv" else channels
-                unit.attention = self.gate(inner, f"{path}.attention")
-                unit.position = spec.position
+            unit = self.unit(in_channels, stride, f"layer{self.index + 1}.{i}", gated=i in carrying)
             layer.add_module(str(i), unit)
             in_channels = channels
         if spec.attention and spec.position == "after_stage":
             layer.add_module("attention", self.gate(channels, f"layer{self.index + 1}.attention"))
         return layer
 
-    def unit(self, in_channels: int, stride: int, path: str) -> Unit:
-        host, unit = self.host, Unit()
-        planes, channels, inner = (
-            host.planes(self.index),
-            host.channels(self.index),
-            host.conv_channels(self.index),
-        )
-        pooled = host.downsample != "conv" and stride > 1
-        if pooled:
-            pool = nn.AvgPool2d(3, stride, padding=1)
-            unit.pool, unit.pool_first = (pool, None) if host.downsample == "pool" else (None, pool)
-        slot_stride = 1 if pooled else stride
-        if host.unit == "bottleneck":
-            self.add(unit, "conv1", _conv(in_channels, inner, 1), inner)
-            self.add(unit, "conv2", self.conv(inner, inner, slot_stride, f"{path}.conv2"), inner)
-            self.add(unit, "conv3", _conv(inner, channels, 1), channels, last=True)
-            unit.slot = "conv2"
-        elif host.unit == "single":
-            self.add(
-                unit, "conv1", self.conv(in_channels, planes, slot_stride, f"{path}.conv1"), planes, last=True
-            )
-            unit.slot, unit.activate_last = "conv1", True
-        else:
-            both = self.stage_spec.convs == "both"
-            first = self.conv if both else self.own_conv
-            self.add(unit, "conv1", first(in_channels, planes, stride, f"{path}.conv1"), planes)
-            self.add(unit, "conv2", self.conv(planes, planes, 1, f"{path}.conv2"), planes, last=True)
-            unit.slot, unit.pool, unit.pool_first = "conv2", None, None
+    def unit(self, in_channels: int, stride: int, path: str, *, gated: bool) -> ResidualUnit:
+        host, spec = self.host, self.stage_spec
+        cls, layers = {
+            "basic": (BasicUnit, self._basic_layers),
+            "bottleneck": (Bottleneck, self._bottleneck_layers),
+            "single": (SingleUnit, self._single_layers),
+        }[host.unit or "basic"]
+        branch = layers(in_channels, stride, path)
+        channels, downsample, attention = host.channels(self.index), None, None
         if stride > 1 or in_channels != channels:
-            unit.downsample = self.shortcut(in_channels, channels, stride)
-        return unit
+            downsample = self.shortcut(in_channels, channels, stride)
+        if gated:
+            width = host.conv_channels(self.index) if spec.position == "after_conv" else channels
+            attention = self.gate(width, f"{path}.attention")
+        position = spec.position if gated else ""
+        return cls(**branch, downsample=downsample, attention=attention, position=position)
+
+    def _basic_layers(self, in_channels: int, stride: int, path: str) -> Layers:
+        planes = self.host.planes(self.index)
+        first = self.conv if self.stage_spec.convs == "both" else self.default_conv
+        conv1 = first(in_channels, planes, stride, f"{path}.conv1")
+        bn1 = _norm_behind(conv1, planes)
+        conv2 = self.conv(planes, planes, 1, f"{path}.conv2")
+        return {"conv1": conv1, "bn1": bn1, "conv2": conv2, "bn2": nn.BatchNorm2d(planes)}
+
+    def _bottleneck_layers(self, in_channels: int, stride: int, path: str) -> Layers:
+        inner, channels = self.host.conv_channels(self.index), self.host.channels(self.index)
+        pools, stride = self._pools(stride)
+        first = {"conv1": _conv(in_channels, inner, 1), "bn1": nn.BatchNorm2d(inner)}
+        conv2 = self.conv(inner, inner, stride, f"{path}.conv2")
+        last = {"conv3": _conv(inner, channels, 1), "bn3": nn.BatchNorm2d(channels)}
+        return {**first, "conv2": conv2, "bn2": _norm_behind(conv2, inner), **last, **pools}
+
+    def _single_layers(self, in_channels: int, stride: int, path: str) -> Layers:
+        planes = self.host.planes(self.index)
+        pools, stride = self._pools(stride)
+        conv1 = self.conv(in_channels, planes, stride, f"{path}.conv1")
+        return {"conv1": conv1, "bn1": nn.BatchNorm2d(planes), **pools}
+
+    def _pools(self, stride: int) -> tuple[Layers, int]:
+        """The pools before and behind the conv slot, and the stride that is left to its convolution."""
+        pools: Layers = {"pool_first": None, "pool": None}
+        if self.host.downsample == "conv" or stride == 1:
+            return pools, stride
+        return {**pools, self.host.downsample: nn.AvgPool2d(3, stride, padding=1)}, 1
 
     @staticmethod
-    def add(unit: Unit, name: str, conv: nn.Module, channels: int, last: bool = False) -> None:
-        norm = name.replace("conv", "bn") if last or not getattr(conv, "normalized", False) else ""
-        unit.add_module(name, conv)
-        if norm:
-            unit.add_module(norm, nn.BatchNorm2d(channels))
-        unit.branch.append((name, norm))
-
-    def own_conv(self, in_channels: int, out_channels: int, stride: int, path: str) -> nn.Module:
+    def default_conv(in_channels: int, out_channels: int, stride: int, path: str) -> nn.Module:
         return _conv(in_channels, out_channels, 3, stride=stride)
 
     def conv(self, in_channels: int, out_channels: int, stride: int, path: str) -> nn.Module:
@@ -286,10 +189,10 @@ class StageMaker:
         if not block:
             groups = self.host.cardinality if self.host.unit == "bottleneck" else 1
             return _conv(in_channels, out_channels, 3, stride=stride, groups=groups)
-        return self.place(block, "conv", path, lambda cls, o: cls(in_channels, out_channels, stride, **o))
+        return self.build_block(block, "conv", path, in_channels, out_channels, stride)
 
     def gate(self, channels: int, path: str) -> nn.Module:
-        gate = self.place(self.stage_spec.attention, "attention", path, lambda cls, o: cls(channels, **o))
+        gate = self.build_block(self.stage_spec.attention, "attention", path, channels)
         if self.stage_spec.control == "null":
             return nn.Identity()
         gate.requires_grad_(self.stage_spec.control != "frozen")
@@ -297,25 +200,28 @@ class StageMaker:
             return gate  # wrapping a gate that is the identity already would leave every gradient at zero
         return IdentityStart(gate)
 
-    def place(self, block: Block, slot: str, path: str, make: Callable[..., nn.Module]) -> nn.Module:
+    def build_block(self, block: Block, slot: str, path: str, *shape: int) -> nn.Module:
+        """A block of the space at this shape; `constructed_with` notes on it what an export writes."""
         name, preset = registry.expand(block.name)
-        facts = registry.info(name)
-        if facts.slot != slot:
-            raise UsageError(f"Block '{name}' stands in the {facts.slot} slot, not in the {slot} slot")
+        info = registry.info(name)
+        if info.slot != slot:
+            raise UsageError(f"Block '{name}' stands in the {info.slot} slot, not in the {slot} slot")
         options = {**preset, **dict(block.options)}
-        registry.check_options(facts, options)
+        registry.check_options(info, options)
         try:
             with _seeded(self.seed, path):
-                return make(registry.load(name), options)
+                module = registry.load(name)(*shape, **options)
         except BlockError as error:
             raise BlockError(f"stage {self.index + 1}: {error}") from None
+        module.constructed_with = (shape, options)  # type: ignore[assignment]
+        return module
 
     def shortcut(self, in_channels: int, channels: int, stride: int) -> nn.Module:
         if self.host.shortcut == "pad":
             return PadChannels(in_channels, channels, stride)
         if self.host.shortcut == "conv":
             narrow = stride > 1 and in_channels < 8
-            conv = (Thinned if narrow else nn.Conv2d)(in_channels, channels, 1, stride, bias=False)
+            conv = (SubsampledConv1x1 if narrow else nn.Conv2d)(in_channels, channels, 1, stride, bias=False)
             return nn.Sequential(conv, nn.BatchNorm2d(channels))
         pool = nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
         return nn.Sequential(pool, _conv(in_channels, channels, 1), nn.BatchNorm2d(channels))
@@ -329,6 +235,11 @@ def build(arch: Arch, *, classes: int = 10, in_channels: int = 3, seed: int | No
 def stem_channels(host: Host) -> int:
     """Channels that the stem puts out."""
     return int(host.stem_width or host.planes(0))
+
+
+def _norm_behind(conv: nn.Module, channels: int) -> nn.Module | None:
+    """A batch norm, unless the convolution is a block that ends in one and in an activation."""
+    return None if getattr(conv, "normalized", False) else nn.BatchNorm2d(channels)
 
 
 def _conv(i: int, o: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:

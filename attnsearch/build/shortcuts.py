@@ -23,4 +23,16 @@ class PadChannels(nn.Module):
         return F.pad(x[..., :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
 
 
-__all__ = ["PadChannels"]
+class SubsampledConv1x1(nn.Conv2d):
+    """A 1x1 convolution with a stride that takes its pixels first: the same numbers, and the same MACs.
+
+    On a CPU with AVX2 and no more, oneDNN 3 overwrites foreign memory in the gradient of such a convolution's weight,
+    on channels-last maps of fewer than 8 channels: a crash, or wrong numbers in silence (uxlfoundation/oneDNN#6035).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        down, right = self.stride
+        return F.conv2d(x[..., ::down, ::right], self.weight)
+
+
+__all__ = ["PadChannels", "SubsampledConv1x1"]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from attnsearch.build.resnet import StageMaker, build, stem_channels
+from attnsearch.build.resnet import StageBuilder, build, stem_channels
 from attnsearch.core.costs import LIMITED, Limit, within
 from attnsearch.cost.measure import COMPUTED, measure_made
 from attnsearch.space.arch import Arch, Block, Host, Stage, plain
@@ -149,7 +149,7 @@ class CostTable:
         def counted(index: int, stage: Stage) -> NDArray[np.float64]:
             host = self.space.host.filled()
             channels = stem_channels(host) if index == 0 else host.channels(index - 1)
-            maker, units = StageMaker(host, stage, index, None), (host.units or ())[index]
+            maker, units = StageBuilder(host, stage, index, None), (host.units or ())[index]
             shape = channels, *map_size(host, self.image, index - 1)
             return self._vector(self._measured(lambda: maker.stage(channels, units), shape))
 
@@ -161,7 +161,7 @@ class CostTable:
         def counted(index: int, channels: int, block: Block, init: str) -> NDArray[np.float64]:
             host = self.space.host.filled()
             stage = Stage(attention=block, init=init)  # type: ignore[arg-type]
-            maker = StageMaker(host, stage, index, None)
+            maker = StageBuilder(host, stage, index, None)
             shape = channels, *map_size(host, self.image, index)
             return self._vector(self._measured(lambda: maker.gate(channels, ""), shape))
 

@@ -16,6 +16,7 @@ _LEFT_OUT = (
     "attnsearch.blocks.registry",
     "attnsearch.core.errors",
 )  # `block` and `BlockError`; see `Collector.text`
+_DECORATORS = ("block", "overridable")
 
 
 class Collector:
@@ -74,7 +75,7 @@ class Collector:
         if module in _LEFT_OUT:
             return
         if module.split(".")[0] == "attnsearch":
-            if not module.startswith(("attnsearch.blocks", "attnsearch.build.resnet")) or not name:
+            if not module.startswith(("attnsearch.blocks", "attnsearch.build")) or not name:
                 raise UsageError(f"{file.path} uses {module}, which a file without attnsearch cannot")
             self._take(module, name)
         elif name:
@@ -128,15 +129,13 @@ class _File:
         return found
 
     def segment(self, node: ast.stmt) -> str:
-        """The statement's lines, less the decorator `@block` and the method `resolve`."""
+        """The statement's lines, less our decorators and the method `resolve`."""
         dropped: set[int] = set()
         decorators = list(getattr(node, "decorator_list", []))
         first = min([node.lineno, *(each.lineno for each in decorators)])
         for each in decorators:
-            if (
-                isinstance(each, ast.Call)
-                and getattr(each.func, "id", getattr(each.func, "attr", "")) == "block"
-            ):
+            called = each.func if isinstance(each, ast.Call) else each
+            if getattr(called, "id", getattr(called, "attr", "")) in _DECORATORS:
                 dropped |= set(range(each.lineno, (each.end_lineno or 0) + 1))
         for method in getattr(node, "body", []):
             if isinstance(method, ast.FunctionDef) and method.name == "resolve":

@@ -2,43 +2,34 @@
 
     source(arch, classes=10, in_channels=3) -> text
 
-Blocks are carried over from their own files with what they use; the host is spelled out, unit by unit, under the
-names that its parameters have here, so that weights fit both.
+Blocks and residual units are copied from their own files with what they use; the host (backbone) is written
+out, unit by unit, under the names that its parameters have here, so that weights fit both.
 """
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from attnsearch.blocks import registry
-from attnsearch.build.resnet import (
-    NECK_LEVELS,
-    IdentityStart,
-    ResNet,
-    StageMaker,
-    Thinned,
-    Unit,
-    build,
-    stem_channels,
-)
-from attnsearch.build.shortcuts import PadChannels
+from attnsearch.build.resnet import NECK_LEVELS, ResNet, build
+from attnsearch.build.shortcuts import PadChannels, SubsampledConv1x1
+from attnsearch.build.units import IdentityStart, ResidualUnit
 from attnsearch.export.definitions import Collector
-from attnsearch.space.arch import Arch, Block
+from attnsearch.space.arch import Arch
 
 WIDTH = 100
 _CONV = (
     ("in_channels", "out_channels", "kernel_size"),
     {"stride": 1, "padding": 0, "dilation": 1, "groups": 1},
 )
-_SAID = {  # layer -> (positional attributes, {keyword: its default})
+_ARGUMENTS = {  # layer -> (positional attributes, {keyword: its default})
     nn.Conv2d: _CONV,
-    Thinned: _CONV,
+    SubsampledConv1x1: _CONV,
     nn.BatchNorm2d: (("num_features",), {}),
     nn.MaxPool2d: (("kernel_size", "stride", "padding"), {}),
     nn.AvgPool2d: (
@@ -66,40 +57,22 @@ def source(arch: Arch, *, classes: int = 10, in_channels: int = 3, head: str = "
         network = build(arch, classes=classes, in_channels=in_channels)
         writer = _Writer(arch, network)
     body = writer.network()
-    parts = [*writer.collector.text(), *writer.units.values(), body]
-    said = [
+    parts = [*writer.collector.text(), body]
+    lines = [
         f"{arch.host.name}, {arch}: (B, {in_channels}, H, W) -> (B, {classes}).",
         *([head] if head else []),
     ]
-    title = '"""' + "\n\n".join(said).replace("\\", "/").replace('"""', "'") + ('\n"""' if head else '"""')
+    title = '"""' + "\n\n".join(lines).replace("\\", "/").replace('"""', "'") + ('\n"""' if head else '"""')
     imports = writer.collector.imports({"import torch", "from torch import nn", "from torch import Tensor"})
     return "\n\n\n".join([f"{title}\n\nfrom __future__ import annotations\n\n{imports}", *parts]) + "\n"
 
 
-class _Noted(StageMaker):
-    """Makes stages as the host does, and notes on every block what it was called with."""
-
-    def place(self, block: Block, slot: str, path: str, make: Callable[..., nn.Module]) -> nn.Module:
-        return super().place(block, slot, path, lambda cls, options: make(_noting(cls), options))
-
-
-def _noting(cls: type[nn.Module]) -> Callable[..., nn.Module]:
-    def construct(*args: Any, **options: Any) -> nn.Module:
-        module = cls(*args, **options)
-        module.called = (args, options)  # type: ignore[assignment]
-        return module
-
-    return construct
-
-
 class _Writer:
-    """The network as source: expressions of its layers, classes of its units, the blocks that they need."""
+    """The network as source: expressions of its layers, and the classes that they need."""
 
     def __init__(self, arch: Arch, network: ResNet) -> None:
         self.arch, self.built = arch, network
         self.collector = Collector()
-        self.units: dict[Any, str] = {}  # structure -> class source
-        self.names: dict[Any, str] = {}
         self.blocks: list[str] = []
 
     def network(self) -> str:
@@ -111,8 +84,8 @@ class _Writer:
         ]
         pooled = not isinstance(built.maxpool, nn.Identity)
         lines += [f"self.maxpool = {self.expression(built.maxpool, 8)}"] if pooled else []
-        for i, stage in enumerate(self._stages()):
-            gate = stage._modules.pop("attention", None)
+        for i, stage in enumerate(built.layers()):
+            gate = stage._modules.pop("attention", None)  # `built` is here to be written, not to run
             lines.append(f"self.layer{i + 1} = {self.expression(stage, 8)}")
             if gate is not None:
                 lines.append(f'self.layer{i + 1}.add_module("attention", {self.expression(gate, 8)})')
@@ -130,32 +103,24 @@ class _Writer:
 
     def expression(self, module: nn.Module, indent: int) -> str:
         """A constructor call that makes this module."""
-        if isinstance(module, Unit):
+        if isinstance(module, ResidualUnit):
             return self._unit(module, indent)
         if isinstance(module, IdentityStart):
             return _call(
                 self.collector.add(IdentityStart), [self.expression(module.gate, indent + 4)], indent
             )
-        if hasattr(module, "called"):
+        if hasattr(module, "constructed_with"):
             name = self.collector.add(type(module))
             self.blocks += [name] if name not in self.blocks else []
-            called: Any = module.called
-            args, options = called
+            constructed_with: Any = module.constructed_with
+            args, options = constructed_with
             return _call(name, [*map(repr, args), *(f"{k}={v!r}" for k, v in options.items())], indent)
         if isinstance(module, nn.Sequential):
             inner = [self.expression(child, indent + 4) for child in module.children()]
             return _call("nn.Sequential", _folded(inner, indent + 4), indent)
-        ours = isinstance(module, Thinned | PadChannels)
+        ours = isinstance(module, SubsampledConv1x1 | PadChannels)
         name = self.collector.add(type(module)) if ours else f"nn.{type(module).__name__}"
         return _call(name, _layer(module), indent)
-
-    def _stages(self) -> list[nn.Sequential]:
-        host, stages = self.arch.host.filled(), []
-        with torch.device("meta"):
-            for i, (spec, count) in enumerate(zip(self.arch.stages, host.units or (), strict=True)):
-                entering = stem_channels(host) if i == 0 else host.channels(i - 1)
-                stages.append(_Noted(host, spec, i, None).stage(entering, count))
-        return stages
 
     def _neck(self) -> str:
         name, preset = registry.expand(self.arch.neck.name)
@@ -165,14 +130,11 @@ class _Writer:
         self.blocks.append(written)
         return _call(written, [repr(channels), *(f"{k}={v!r}" for k, v in options.items())], 8)
 
-    def _unit(self, unit: Unit, indent: int) -> str:
-        named = {name: child for name, child in unit.named_children() if child is not None}
-        shape = _Structure.of(unit)
-        if shape not in self.names:
-            self.names[shape] = _fresh("GatedUnit" if shape.position else "Unit", self.names.values())
-            self.units[shape] = shape.text(self.names[shape])
-        said = [f"{name}={self.expression(child, indent + 4)}" for name, child in named.items()]
-        return _call(self.names[shape], said, indent)
+    def _unit(self, unit: ResidualUnit, indent: int) -> str:
+        layers = unit.named_children()
+        args = [f"{name}={self.expression(layer, indent + 4)}" for name, layer in layers]
+        args += [f"position={unit.position!r}"] if unit.position else []
+        return _call(self.collector.add(type(unit)), args, indent)
 
     def _forward(self, pooled: bool) -> list[str]:
         count = len(self.arch.stages)
@@ -208,66 +170,16 @@ class _Writer:
         ]
 
 
-@dataclass(frozen=True)
-class _Structure:
-    """What makes two units the same class: their layers and the order in which they run."""
-
-    branch: tuple[tuple[str, str], ...]
-    slot: str
-    position: str
-    pool: str
-    activate_last: bool
-
-    @classmethod
-    def of(cls, unit: Unit) -> _Structure:
-        pool = "pool" if unit.pool is not None else "pool_first" if unit.pool_first is not None else ""
-        position = unit.position if unit.attention is not None else ""
-        return cls(tuple(unit.branch), unit.slot, position, pool, unit.activate_last)
-
-    def text(self, name: str) -> str:
-        layers = [part for pair in self.branch for part in pair if part]
-        layers += [self.pool] if self.pool else []
-        layers += ["attention"] if self.position else []
-        arguments = ", ".join(f"{layer}: nn.Module" for layer in layers)
-        made = [f"self.{layer} = {layer}" for layer in [*layers, "downsample"]]
-        said = f"A residual unit: {', '.join(layers)}; added to x, or to downsample(x)."
-        return _class(
-            name, said, f"{arguments}, downsample: nn.Module | None = None", made, self.forward(), []
-        )
-
-    def forward(self) -> list[str]:
-        """Statements of the unit's forward pass, in the order of `host.Unit.forward`."""
-        lines, value = [], "x"
-        for step, (conv, norm) in enumerate(self.branch):
-            here = conv == self.slot
-            if here and self.pool == "pool_first":
-                lines.append(f"out = self.pool_first({value})")
-                value = "out"
-            run = f"self.{conv}({value})"
-            run = f"self.attention({run})" if here and self.position == "after_conv" else run
-            run = f"self.{norm}({run})" if norm else run
-            activated = norm and (step < len(self.branch) - 1 or self.activate_last)
-            lines.append(f"out = torch.relu({run})" if activated else f"out = {run}")
-            value = "out"
-            lines += ["out = self.pool(out)"] if here and self.pool == "pool" else []
-        lines += ["out = self.attention(out)"] if self.position == "before_add" else []
-        added = "torch.relu(out + (x if self.downsample is None else self.downsample(x)))"
-        return [
-            *lines,
-            f"return self.attention({added})" if self.position == "after_add" else f"return {added}",
-        ]
-
-
 def _layer(module: nn.Module) -> list[str]:
     """Arguments of one of torch's layers, those at their defaults left out."""
     if isinstance(module, nn.AdaptiveAvgPool2d):
         return [repr(module.output_size)]
-    positional, keywords = _SAID[type(module)]
-    said = [repr(_single(getattr(module, name))) for name in positional]
+    positional, keywords = _ARGUMENTS[type(module)]
+    args = [repr(_single(getattr(module, name))) for name in positional]
     for name, default in keywords.items():
         value = _single(getattr(module, name))
-        said += [f"{name}={value!r}"] if value != default else []
-    return [*said, "bias=False"] if getattr(module, "bias", True) is None else said
+        args += [f"{name}={value!r}"] if value != default else []
+    return [*args, "bias=False"] if getattr(module, "bias", True) is None else args
 
 
 def _single(value: Any) -> Any:
@@ -323,13 +235,6 @@ def _class(
         *(["", *(f"    {line}" for line in more)] if more else []),
     ]
     return "\n".join(lines)
-
-
-def _fresh(name: str, taken: Any) -> str:
-    number = 1
-    while (candidate := name if number == 1 else f"{name}{number}") in taken:
-        number += 1
-    return candidate
 
 
 __all__ = ["source"]

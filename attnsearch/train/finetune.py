@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from attnsearch.build.resnet import IdentityStart
+from attnsearch.build.units import IdentityStart
 from attnsearch.core.trial import Recipe
 
 HEAD = "fc."

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from attnsearch.build.resnet import add_relu, gated, norm_add_relu, norm_relu
+from attnsearch.build.ops import add_relu, gated, norm_add_relu, norm_relu
 from attnsearch.train.fused.gates import Gates, Product, Shared
 from attnsearch.train.fused.passes import AddRelu, Norm, PlanesConv, Sampled, scaled_shifted
 
