@@ -77,7 +77,10 @@ def cost(
         show_text()
         show_table(table)
     show_text()
-    show_text(f"Counted as no arithmetic: {_calls(counted.uncounted)}.")
+    without = {name: calls for name, calls in counted.uncounted.items() if name not in counted.unknown}
+    show_text(f"Counted as no arithmetic: {_calls(without)}.")
+    if counted.unknown:
+        show_text(f"Not counted, for want of a rule: {_calls(counted.unknown)}; the counts lack their work.")
     show_text(f"fvcore leaves out: {_calls(counted.fvcore_uncounted)}.")
 
 
@@ -103,6 +106,7 @@ def facts(arch: Arch, counted: Cost, shape: tuple[int, int, int], classes: int) 
         "classes": classes,
         **totals,
         "uncounted": dict(counted.uncounted),
+        "unknown": dict(counted.unknown),
         "fvcore_uncounted": dict(counted.fvcore_uncounted),
         "by_block": {path: asdict(share) for path, share in counted.by_block.items()},
         "conventions": {name: COSTS[name].description for name in totals},

@@ -16,7 +16,8 @@ from torch import nn
 
 from attnsearch.build.resnet import StageBuilder, build, stem_channels
 from attnsearch.core.costs import LIMITED, Limit, within
-from attnsearch.cost.measure import COMPUTED, measure_made
+from attnsearch.core.errors import CostError
+from attnsearch.cost.measure import COMPUTED, explain_unknown, measure_made
 from attnsearch.space.arch import Arch, Block, Host, Stage, plain
 from attnsearch.space.space import Space
 
@@ -37,6 +38,7 @@ class CostTable:
 
     def __init__(self, space: Space, image: tuple[int, int, int], classes: int) -> None:
         self.space, self.image, self.classes = space, image, classes
+        self.unknown: dict[str, int] = {}  # operations of the space that no rule covers
         self.baseline = self.direct(space.baseline())
         plain_stages = plain(space.host)
         zero = self._vector(self.direct(plain_stages))
@@ -56,6 +58,7 @@ class CostTable:
 
     def _measured(self, make: Callable[[], nn.Module], image: tuple[int, int, int]) -> dict[str, float]:
         cost = measure_made(make, image, computed=self.image[1] * self.image[2] <= COMPUTED)
+        self.unknown |= cost.unknown
         return {name: float(getattr(cost, name)) for name in LIMITED}
 
     def of(self, arch: Arch, choice: Mapping[str, str] | None) -> dict[str, float]:
@@ -82,7 +85,9 @@ class CostTable:
         return [limit for limit in limits if not within(costs[limit.cost], self.bound(limit))]
 
     def bound(self, limit: Limit) -> float:
-        """A limit as an absolute number."""
+        """A limit as an absolute number; `CostError` where a part of that cost cannot be counted."""
+        if self.unknown and limit.cost != "params":
+            raise CostError(f"The budget {limit} cannot be held: {explain_unknown(self.unknown)}")
         return limit.value * self.baseline[limit.cost] if limit.relative else limit.value
 
     def range(self, cost: str) -> tuple[float, float]:

@@ -60,7 +60,9 @@ class Cost:
         bytes_moved: bytes that all operations read and write in the tensors' types, each operation for
             itself, as eager PyTorch moves them when no cache helps. An expanded dimension is read once;
             indices are left out.
-        uncounted: operations without arithmetic (copies, padding, tensors made), with their number of calls.
+        uncounted: operations that add nothing to MACs and FLOPs, with their number of calls: those without arithmetic
+            (copies, padding, tensors made), and those in `unknown`.
+        unknown: operations that no rule covers, whose work is missing from every count but `params`.
         by_block: for each registered block in the network, by path, its share. Blocks inside blocks are part
             of the outer one.
     """
@@ -72,6 +74,7 @@ class Cost:
     bytes_moved: int
     uncounted: Mapping[str, int] = field(default_factory=dict)
     by_block: Mapping[str, Share] = field(default_factory=dict)
+    unknown: Mapping[str, int] = field(default_factory=dict)
     _later: Later = field(kw_only=True, repr=False, compare=False)
 
     @property
@@ -140,7 +143,7 @@ def measure(model: nn.Module, image: Image = (3, 224, 224), *, computed: bool = 
             shapes, and pays on small images, and where fvcore's total will be asked for, whose tracer computes too.
 
     Raises:
-        CostError: the model holds an operation that no rule covers, or does not run on this shape.
+        CostError: the model does not run on this shape.
     """
     network = (copy.deepcopy(model) if computed else ghost(model)).eval()
     try:
@@ -150,8 +153,6 @@ def measure(model: nn.Module, image: Image = (3, 224, 224), *, computed: bool = 
     except Exception:  # a pass that looks at values cannot be a ghost's: a true copy tells what is the matter
         network = copy.deepcopy(model).eval()
         counter = _count_for_real(network, image)
-    if counter.unknown:
-        raise CostError(_unknown(counter.unknown))
     total = counter.total
     return Cost(
         params=_params(model),
@@ -159,7 +160,8 @@ def measure(model: nn.Module, image: Image = (3, 224, 224), *, computed: bool = 
         flops=2 * total.macs + total.elementwise,
         activations=total.activations,
         bytes_moved=total.bytes_moved,
-        uncounted=dict(sorted(counter.negligible.items())),
+        uncounted=dict(sorted((counter.negligible + counter.unknown).items())),
+        unknown=dict(sorted(counter.unknown.items())),
         by_block={path: _share(network.get_submodule(path), work) for path, work in counter.by_path.items()},
         _later=Later(lambda: _fvcore(network, image)),
     )
@@ -293,7 +295,8 @@ def _share(block: nn.Module, work: Tally) -> Share:
     return Share(name, _params(block), work.macs, 2 * work.macs + work.elementwise, work.bytes_moved)
 
 
-def _unknown(found: Mapping[str, int]) -> str:
+def explain_unknown(found: Mapping[str, int]) -> str:
+    """A sentence on operations without a rule: what they are, and how they get one."""
     names = ", ".join(f"{name} ({calls} calls)" for name, calls in sorted(found.items()))
     return (
         f"No rule says what this work costs: {names}. Write it with operations that have one, or add a rule, "
@@ -309,6 +312,7 @@ def _combine(left: Cost, right: Cost, sign: int) -> Cost:
         activations=left.activations + sign * right.activations,
         bytes_moved=left.bytes_moved + sign * right.bytes_moved,
         uncounted=_calls(left.uncounted, right.uncounted, sign),
+        unknown=_calls(left.unknown, right.unknown, sign),
         _later=Later(lambda: _combine_fvcore(left._fvcore(), right._fvcore(), sign)),
     )
 

@@ -440,11 +440,13 @@ def _takes_channels_last(subject: Subject) -> str:
 @_property("cost countable")
 def _is_counted(subject: Subject) -> str:
     """Every operation has a counting rule, and MACs agree with PyTorch's own counter."""
-    from attnsearch.cost.measure import measure
+    from attnsearch.cost.measure import explain_unknown, measure
 
     model, maps = subject.block().eval(), subject.maps(1, 8, 8)
     shapes = [tuple(m.shape[1:]) for m in maps]
     cost = measure(model, shapes if subject.slot == "neck" else shapes[0])
+    if cost.unknown:
+        raise Failed(explain_unknown(cost.unknown))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         subject.run(model, maps)
     if counter.get_total_flops() != 2 * cost.macs:

@@ -1,0 +1,99 @@
+"""Networks of torchvision and timm: their costs as the libraries state them, and gates in every unit.
+
+Both are for tests alone and skipped where they are not installed: `pip install --no-deps torchvision timm`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+import torch
+from torch import nn
+
+from attnsearch import insert, measure
+from attnsearch.blocks import registry
+from attnsearch.build.layers import find_layers
+from attnsearch.core.errors import BlockError
+from attnsearch.space.arch import INITS, POSITIONS
+
+
+@pytest.fixture(scope="module")
+def torchvision() -> Iterator[ModuleType]:
+    """torchvision without its compiled half, which must be of torch's own build; two operators are declared for it."""
+    library = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    yield pytest.importorskip("torchvision", exc_type=ImportError)
+    library._destroy()
+
+
+@pytest.fixture(scope="module")
+def timm() -> ModuleType:
+    return pytest.importorskip("timm", exc_type=ImportError)
+
+
+# Multiply-adds at 224 x 224 in billions, as torchvision's pages of the weights round them.
+@pytest.mark.parametrize(
+    ("name", "billions"), [("swin_t", 4.4906), ("vit_b_16", 17.564), ("resnet50", 4.0892)]
+)
+def test_macs_as_published(torchvision: ModuleType, name: str, billions: float) -> None:
+    with torch.device("meta"):
+        model = getattr(torchvision.models, name)()
+    cost = measure(model)
+    assert round(cost.macs / 1e9, 4 if billions < 10 else 3) == billions
+    assert cost.unknown == {}
+
+
+@pytest.mark.slow
+def test_every_classification_network_of_torchvision_is_counted(torchvision: ModuleType) -> None:
+    for name in torchvision.models.list_models(module=torchvision.models):
+        with torch.device("meta"):
+            model = torchvision.models.get_model(name)
+        assert measure(model, (3, 299, 299) if name == "inception_v3" else (3, 224, 224)).unknown == {}, name
+
+
+GATES = [name for name, info in registry.blocks().items() if info.slot == "attention"]
+NARROW = {"ela"}  # asks for 16 or 32 channels; every stage of these networks has them
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2"])
+def test_gates_stand_in_networks_of_torchvision(torchvision: ModuleType, name: str) -> None:
+    check_all(lambda: torchvision.models.get_model(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18", "resnet50d", "seresnet18", "resnet26t", "ecaresnet26t"])
+def test_gates_stand_in_networks_of_timm(timm: ModuleType, name: str) -> None:
+    check_all(lambda: timm.create_model(name))
+
+
+def check_all(make: object) -> None:
+    """Every gate at every position with every start: as many gates as units or stages, each run once a pass."""
+    for gate, position, init in itertools.product(GATES, POSITIONS, INITS):
+        with torch.device("meta"):
+            model: nn.Module = make().eval()  # type: ignore[operator]
+        found = find_layers(model)
+        units = sum(len(layer.units) for layer in found.layers)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the units' own gates
+            try:
+                insert(model, gate, position=position, init=init)
+            except BlockError:
+                assert gate in NARROW
+                continue
+        calls: list[int] = []
+        for path, module in model.named_modules():
+            if path.endswith(".attention"):
+                module.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        with torch.no_grad():
+            model(torch.zeros(1, 3, 64, 64, device="meta"))
+        assert len(calls) == (len(found.layers) if position == "after_stage" else units), (
+            gate,
+            position,
+            init,
+        )
