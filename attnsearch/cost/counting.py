@@ -223,9 +223,9 @@ NEGLIGIBLE = _words(
 # Neither work nor bytes: another view of what is there, or room for what comes.
 _NOTHING = _words(
     "_unsafe_view _reshape_alias empty empty_strided new_empty new_empty_strided detach alias unsafe_chunk "
-    "unsafe_split unsafe_split_with_sizes as_strided t transpose squeeze unsqueeze swapaxes swapdims resize resize_as set "
-    "view_as_real view_as_complex requires_grad is_same_size _assert_async _assert_scalar _assert_tensor_metadata "
-    "sym_constrain_range sym_constrain_range_for_size record_stream"
+    "unsafe_split unsafe_split_with_sizes as_strided t transpose squeeze unsqueeze swapaxes swapdims resize set "
+    "resize_as view_as_real view_as_complex requires_grad is_same_size _assert_async _assert_scalar "
+    "_assert_tensor_metadata sym_constrain_range sym_constrain_range_for_size record_stream"
 )
 
 
