@@ -1,4 +1,4 @@
-"""`attnsearch check FILE|NAME`: does a block keep what it promises?"""
+"""`attnsearch check FILE|NAME`: does a block keep what it promises? With --data DIR: can the images be trained on?"""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attnsearch.cli.common import Json, show_json, show_text, whole
+from attnsearch.cli.common import Json, option, show_json, show_table, show_text, whole
+from attnsearch.core.errors import UsageError
 
 if TYPE_CHECKING:
     from attnsearch.tools.check import Finding
+    from attnsearch.tools.check_data import DataCheck
 
 BADGES = {True: "ok", False: "FAILED", None: "skipped"}
 
@@ -19,16 +21,25 @@ def check(
     what: Annotated[
         str,
         typer.Argument(metavar="FILE|NAME", help="A Python file with blocks, or a shipped block or preset."),
-    ],
+    ] = "",
+    data: Annotated[str, option("Images instead: a folder, a .parquet or .npz file, a name.")] = "",
     channels: Annotated[
         int, typer.Option("--channels", parser=whole, metavar="N", help="Width to try at.")
     ] = 64,
     json: Json = False,
 ) -> None:
-    """Audit a block of yours, or a shipped one.
+    """Audit a block of yours or a shipped one, or the images of --data.
 
-    Shapes, gradients, state, modes, precision, export, cost; exit code 2 if a property fails.
+    Of a block: shapes, gradients, state, modes, precision, export, cost; exit code 2 if a property fails. Of images:
+    bad files, classes, splits, copies across splits; exit code 3 if a file cannot be read.
     """
+    if bool(what) == bool(data):
+        raise UsageError(
+            "check takes a block (attnsearch check se) or images (attnsearch check --data DIR), one of them"
+        )
+    if data:
+        _check_data(data, json)
+        return
     from dataclasses import asdict
 
     names = _names(what)  # before the audit, which imports torch
@@ -45,6 +56,39 @@ def check(
         raise typer.Exit(2)
     if what not in names and not json:
         show_text(f"Use it in a space: attnsearch run --space my_space.yaml --plugin {what}")
+
+
+def _check_data(name: str, json: bool) -> None:
+    from attnsearch.core import checks
+
+    checks.check_data(name)  # before anything heavy is imported
+
+    from attnsearch.tools.check_data import check_data
+
+    found = check_data(name, {})
+    if json:
+        show_json(found.to_dict())
+    else:
+        _show_data(found)
+    if found.bad:
+        raise typer.Exit(3)
+
+
+def _show_data(found: DataCheck) -> None:
+    from attnsearch.report.table import Column, Table, Value
+
+    show_text(found.data.summary(), "bold")
+    for warning in found.warnings:
+        show_text(f"Warning: {warning}", hanging=9)
+    for sentence in found.bad:
+        show_text(f"Bad: {sentence}", hanging=5)
+    splits = tuple(found.data.counts)
+    rows: tuple[tuple[Value, ...], ...] = tuple(
+        (kind, *(found.data.counts[split][kind] for split in splits)) for kind in found.data.classes
+    )
+    columns = (Column("class", "class"), *(Column(split, f"{split} images", "number", 0) for split in splits))
+    show_text()
+    show_table(Table("classes", "Classes", columns, rows))
 
 
 def _names(what: str) -> list[str]:
