@@ -7,8 +7,9 @@ import pytest
 import sqlalchemy
 from optuna.distributions import CategoricalDistribution
 
+from attnsearch.core.study_parts import CostsInfo, SearchInfo
 from attnsearch.store import database
-from attnsearch.store.study_store import write_batch
+from attnsearch.store.study_store import StudyStore, write_batch
 
 ATTRIBUTES = {"key": "ab", "seed": 3, "protected": True, "cost:macs": 1.5e9, "curve": "[[1, 2.0]]", "ä": None}
 PARAMS = {"stage1": (CategoricalDistribution(("none", "se", "eca")), "eca")}
@@ -63,3 +64,19 @@ def test_a_batch_is_whole_or_not_there(storage):
     with pytest.raises(sqlalchemy.exc.IntegrityError):  # a parameter is new but once
         write_batch(storage, trial, {"a": 1}, PARAMS)
     assert study.get_trials()[0].user_attrs == {}
+
+
+def test_only_what_has_changed_of_a_study_is_written(storage, monkeypatch):
+    store = StudyStore(storage, "s", {"stage1": ("none", "se")}, ["error", "macs"], ["macs"])
+    written: list[str] = []
+    whole = storage.set_study_user_attr
+    monkeypatch.setattr(
+        storage,
+        "set_study_user_attr",
+        lambda study, key, value: written.append(key) or whole(study, key, value),
+    )
+    store.set_attrs(SearchInfo(sampler="pool"), CostsInfo(over_limits=0))
+    assert written == ["sampler", "over_budget"]  # none over the limits says something, an empty list nothing
+    store.set_attrs(SearchInfo(sampler="pool", pruner="par"))
+    assert written[2:] == ["pruner"]
+    assert (store.info.search.pruner, store.info.costs.over_limits) == ("par", 0)

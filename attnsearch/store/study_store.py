@@ -209,9 +209,14 @@ class StudyStore:
         self._attach(self._id(number), attributes)
 
     def set_attrs(self, *parts: HasAttrs) -> None:
-        """Write parts of what the study says of itself."""
+        """Write what has changed in parts of the study's information; each attribute is a transaction of its own."""
+        stored = self.study.user_attrs
         for key, value in (item for part in parts for item in part.to_attrs().items()):
-            self.storage.set_study_user_attr(self._study_id, key, value)
+            unchanged = (
+                stored[key] == value if key in stored else value in ("", [], {})
+            )  # empty is as good as none
+            if not unchanged:
+                self.storage.set_study_user_attr(self._study_id, key, value)
 
     @property
     def info(self) -> StudyInfo:
