@@ -8,7 +8,7 @@ that a search saw on its one seed counts with the mean errors of `--fresh` seeds
 points x log10(cost), up to the highest cost of the space and (a) the median error of what random search trained, or
 (b) the baseline's error on the fresh seeds: improvement on doing nothing. Intervals are 95 % t intervals over
 repetitions, which share the fresh seeds. All is trained on the first `--images` of train.parquet, of which the tool
-sets 15 % each aside for validation and for a test that nobody takes. Begun again with the same --out, it goes on where
+holds out 15 % each for validation and for a test that nobody takes. Begun again with the same --out, it goes on where
 it stood. Writes halved.json.
 """
 

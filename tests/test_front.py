@@ -95,7 +95,7 @@ def drawn(means: list[float], runs: int, costs: list[float], draws: int = 20_000
 
 
 def test_with_many_runs_the_probability_is_the_normal_one():
-    # P(the dearer is better) = Phi(-d / (s sqrt(2 / n))): d = 0.1 s, n = 400: Phi(-1.4142) = 0.0786. Four archs far off
+    # P(costlier is better) = Phi(-d / (s sqrt(2 / n))): d = 0.1 s, n = 400: Phi(-1.4142) = 0.0786. Four archs far off
     # from each other leave the spread of the archs wide open, and so the two nearly as their own means put them
     p = drawn([30.0, 10.0, 10.1, 50.0], 400, [1.0, 2.0, 3.0, 4.0])
     assert p[:2] == pytest.approx([1.0, 1.0])

@@ -114,7 +114,7 @@ def test_a_search_value_is_marked_and_confirms_nothing():
 
 
 def test_archs_whose_seeds_are_asked_for_stand_in_the_short_table():
-    """Dearer than `se` and a little worse on its one seed, `close` is off the front, and what would decide it."""
+    """Costlier than `se` and a little worse on its one seed, `close` is off the front, and what would decide it."""
     report = reports.build(record(trial("close", 0, 12.4, costs={"macs": 60e6, "params": 1.0})))
     close = next(row for row in report.rows if row.title == "close")
     assert not close.observed

@@ -169,7 +169,7 @@ def _read_torch(path: Path) -> Any:
 
 
 def _check_whole(path: Path) -> None:
-    """Compare the checksums of a zip file, which torch's reader leaves aside; older files have none."""
+    """Compare the checksums of a zip file, which torch's reader skips; older files have none."""
     try:
         if not zipfile.is_zipfile(path):  # raises too, on an end that speaks of several disks
             return

@@ -114,16 +114,16 @@ def _beside(judged: Judged, verdict: Verdict) -> list[str]:
 
 
 def _price(judged: Judged, verdict: Verdict, cost: str) -> str:
-    """The cost over the baseline's, and the dearest of the counted ones where that is another."""
+    """The cost over the baseline's, and the costliest of the counted ones where that is another."""
     prices = judged.prices(verdict)
     counted = [name for name in dict.fromkeys((cost, "macs", *PRICES)) if name in prices]
     if not counted:
         return ""
-    dearest = max(counted, key=lambda name: prices[name])
+    costliest = max(counted, key=lambda name: prices[name])
     said = f"{prices[cost]:.3f} x the {cost_name(cost)}" if cost in prices else ""
-    if dearest == cost or f"{prices[dearest]:.3f}" == f"{prices.get(cost, 0):.3f}":
+    if costliest == cost or f"{prices[costliest]:.3f}" == f"{prices.get(cost, 0):.3f}":
         return said
-    most = f"at most {prices[dearest]:.3f} x, in {cost_name(dearest)}"
+    most = f"at most {prices[costliest]:.3f} x, in {cost_name(costliest)}"
     return f"{said}, {most}" if said else most
 
 

@@ -215,7 +215,7 @@ def audit(found: Sequence[Pair], *, draws: int = 2_000, seed: int = 0) -> Audit:
         tau_interval=_interval(taus),
         partial_tau=float(partial),
         partial_interval=partial_interval,
-        cost_tau=-float(cost_tau),  # dearer archs should err less
+        cost_tau=-float(cost_tau),  # costlier archs should have less error
         ceiling=None if sd is None else _ceiling(long, sd, seed),
         regret_1=float(regret_1),
         regret_1_interval=_interval(regrets[:, 0]),
@@ -316,7 +316,7 @@ def _ceiling(long: Floats, sd: float, seed: int) -> float:
 
 
 def _front_kept(cost: Floats, short: Floats, long: Floats) -> float:
-    """Share of the front of (cost, long) whose short error is within a slack of the best no dearer one."""
+    """Share of the front of (cost, long) whose short error is within a slack of the best one that costs no more."""
     line = np.polyfit(short, long, 1) if np.ptp(short) > 0 else np.array([0.0, long.mean()])
     spread = float(np.std(long - np.polyval(line, short), ddof=2))
     order = np.argsort(cost, kind="stable")

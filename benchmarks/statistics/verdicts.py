@@ -84,7 +84,7 @@ def decided(table: Table, baseline: str) -> list[str]:
 
 
 def false_verdicts(table: Table, draws: int, seed: int = 0) -> Rate:
-    """Share of tables with a gain or harm when names are dealt anew within each block.
+    """Share of tables with a gain or harm when names are re-assigned within each block.
 
     Names that mean nothing may be exchanged within a block, so each dealing is another study of nothing against
     nothing with the noise of real trainings.
@@ -202,7 +202,7 @@ def show(draws: int = 1000) -> None:
     )
     print(f"  verdicts of gain or harm as run: {decided(aa, NAMES[0]) or 'none'}")
     print(
-        f"  names dealt anew {draws} times: {rate.share:.3f} of studies have one (95 % interval {rate.interval[0]:.3f} "
+        f"  names drawn {draws} times: {rate.share:.3f} of studies have one (95 % interval {rate.interval[0]:.3f} "
         f"to {rate.interval[1]:.3f}); stated {rate.expected}"
     )
     print(f"  seed correlation {rho[0]:.2f} (95 % interval {rho[1][0]:.2f} to {rho[1][1]:.2f})")
