@@ -331,11 +331,11 @@ def _hints() -> dict[str, Any]:
 @cache
 def flags() -> dict[str, Flag]:
     """The flag of every field of `Settings`, by the field's name."""
-    found = {
+    annotated = {
         name: [entry for entry in hint.__metadata__ if isinstance(entry, Flag)]
         for name, hint in _hints().items()
     }
-    return {name: entries[0] for name, entries in found.items() if entries}
+    return {name: entries[0] for name, entries in annotated.items() if entries}
 
 
 def kind_of(name: str) -> type:

@@ -1,4 +1,4 @@
-"""The reader of a space file: every mistake is found, none stops the reading. See `space` for what a file says."""
+"""The reader of a space file: every mistake is reported, none stops the reading. See `space` for what a file says."""
 
 from __future__ import annotations
 
@@ -75,43 +75,43 @@ class _Reader:
         self.problems: list[tuple[str, str]] = []
 
     def fields(self) -> dict[str, Any]:
-        given = self.document.values
-        if not isinstance(given, dict):
+        node = self.document.values
+        if not isinstance(node, dict):
             raise SpaceError(self.document.source, ["expected a mapping with host, stages, ... at the top"])
-        self.known(given, _KEYS, "")
-        self.read_weights(given.get("host"))
-        host = self.host(given.get("host", "resnet20"), "host")
-        tied = given.get("tied", False)
+        self.known(node, _KEYS, "")
+        self.read_weights(node.get("host"))
+        host = self.host(node.get("host", "resnet20"), "host")
+        tied = node.get("tied", False)
         if not isinstance(tied, bool):
             self.problems.append(("tied", f"expected true or false, got {tied!r}"))
-        choices = self.choices(given, host, bool(tied))
-        design = given.get("design", "search")
+        choices = self.choices(node, host, bool(tied))
+        design = node.get("design", "search")
         if design not in DESIGNS:
             self.problems.append(("design", unknown("design", design, DESIGNS)))
-        found = {
-            "name": str(given.get("name", self.name)),
-            "question": " ".join(str(given.get("question", "")).split()),
+        result = {
+            "name": str(node.get("name", self.name)),
+            "question": " ".join(str(node.get("question", "")).split()),
             "host": host,
             "weights": self.weights,
             "choices": choices,
             "tied": bool(tied),
-            "limits": self.limits(given.get("limits", {})),
-            "recipe": Recipe(**self.recipe(given.get("recipe", {}), "recipe")),
-            "baseline_stages": self.baseline(given.get("baseline"), host),
+            "limits": self.limits(node.get("limits", {})),
+            "recipe": Recipe(**self.recipe(node.get("recipe", {}), "recipe")),
+            "baseline_stages": self.baseline(node.get("baseline"), host),
             "design": str(design),
             "text": self.document.text,
             "source": self.document.source,
-            "for_data": self.for_data(given.get("for_data", {})),
+            "for_data": self.for_data(node.get("for_data", {})),
         }
         if not self.problems and math.prod(len(set(options)) for options in choices.values()) < 2:
             count = 0 if any(not options for options in choices.values()) or not choices else 1
             self.problems.append(("", f"space has {many(count, 'architecture')}; nothing to search"))
         if self.problems:
             raise yaml_file.problems_error(self.document, self.problems)
-        return found
+        return result
 
-    def known(self, given: Mapping[Any, Any], keys: Sequence[str], path: str) -> None:
-        for key in given:
+    def known(self, node: Mapping[Any, Any], keys: Sequence[str], path: str) -> None:
+        for key in node:
             if key not in keys:
                 where = f"{path}.{key}" if path else str(key)
                 self.problems.append((where, unknown("key", key, keys)))
@@ -127,21 +127,21 @@ class _Reader:
             beside = Path(self.document.source).parent / named
             self.weights = str(beside) if not Path(named).exists() and beside.exists() else named
 
-    def host(self, given: Any, path: str) -> Host:
-        if isinstance(given, dict):
-            given = {key: value for key, value in given.items() if key != "weights"}
+    def host(self, node: Any, path: str) -> Host:
+        if isinstance(node, dict):
+            node = {key: value for key, value in node.items() if key != "weights"}
         try:
-            return Arch.from_dict({"host": given}).host
+            return Arch.from_dict({"host": node}).host
         except (UsageError, TypeError, ValueError) as error:
             self.problems.append((path, str(error)))
             return Host().filled()
 
     def choices(
-        self, given: Mapping[str, Any], host: Host, tied: bool
+        self, node: Mapping[str, Any], host: Host, tied: bool
     ) -> dict[str, tuple[Stage | Block, ...]]:
         count = len(host.units or ())
-        stages = given.get("stages", {})
-        found: dict[str, tuple[Stage | Block, ...]] = {}
+        stages = node.get("stages", {})
+        result: dict[str, tuple[Stage | Block, ...]] = {}
         if isinstance(stages, list):
             if not stages:
                 return {"stages": ()}
@@ -152,24 +152,24 @@ class _Reader:
             if tied:
                 self.problems.append(("tied", "a list of stages cannot be tied; give one mapping for all"))
             for i, entry in enumerate(stages):
-                found[f"stage{i + 1}"] = self.stage(entry, f"stages[{i}]", f"in stage {i + 1}")
+                result[f"stage{i + 1}"] = self.stage(entry, f"stages[{i}]", f"in stage {i + 1}")
         else:
             options = self.stage(stages, "stages", "in stages")
-            found = {"stages": options} if tied else {f"stage{i + 1}": options for i in range(count)}
-        necks = self.blocks(given.get("neck", "none"), "neck", "neck", "in the neck")
-        return {**found, "neck": necks} if len(necks) > 1 or necks[:1] not in ((), (NONE,)) else found
+            result = {"stages": options} if tied else {f"stage{i + 1}": options for i in range(count)}
+        necks = self.blocks(node.get("neck", "none"), "neck", "neck", "in the neck")
+        return {**result, "neck": necks} if len(necks) > 1 or necks[:1] not in ((), (NONE,)) else result
 
-    def stage(self, given: Any, path: str, where: str) -> tuple[Stage, ...]:
-        if not isinstance(given, dict):
+    def stage(self, node: Any, path: str, where: str) -> tuple[Stage, ...]:
+        if not isinstance(node, dict):
             self.problems.append((path, f"expected a mapping with {', '.join(_STAGE_KEYS)}"))
             return ()
-        self.known(given, _STAGE_KEYS, path)
-        attention = self.blocks(given.get("attention", "none"), f"{path}.attention", "attention", where)
-        conv = self.blocks(given.get("conv", "conv3x3"), f"{path}.conv", "conv", where)
+        self.known(node, _STAGE_KEYS, path)
+        attention = self.blocks(node.get("attention", "none"), f"{path}.attention", "attention", where)
+        conv = self.blocks(node.get("conv", "conv3x3"), f"{path}.conv", "conv", where)
         settings = list(
             itertools.product(
                 *(
-                    self.words(given.get(k, self.usual(k)), allowed, f"{path}.{k}", k)
+                    self.words(node.get(k, self.usual(k)), allowed, f"{path}.{k}", k)
                     for k, allowed in _WORDS.items()
                 )
             )
@@ -190,9 +190,9 @@ class _Reader:
         """A word of a stage that the document leaves out; what enters a trained network starts as the identity."""
         return "identity" if key == "init" and self.weights else _WORDS[key][0]
 
-    def words(self, given: Any, allowed: Sequence[str], path: str, key: str) -> tuple[Any, ...]:
+    def words(self, node: Any, allowed: Sequence[str], path: str, key: str) -> tuple[Any, ...]:
         out = []
-        for value in given if isinstance(given, list) else [given]:
+        for value in node if isinstance(node, list) else [node]:
             indices = (
                 key == "units"
                 and isinstance(value, list)
@@ -207,12 +207,12 @@ class _Reader:
                 self.problems.append((path, unknown(key, value, allowed)))
         return tuple(dict.fromkeys(out))
 
-    def blocks(self, given: Any, path: str, slot: str, where: str) -> tuple[Block, ...]:
+    def blocks(self, node: Any, path: str, slot: str, where: str) -> tuple[Block, ...]:
         """Every block of a list with every combination of its options."""
         out: list[Block] = []
-        entries = given if isinstance(given, list) else [given]
+        entries = node if isinstance(node, list) else [node]
         for i, entry in enumerate(entries):
-            inner = f"{path}[{i}]" if isinstance(given, list) else path
+            inner = f"{path}[{i}]" if isinstance(node, list) else path
             out.extend(self.block(entry, inner, slot, where))
         return tuple(dict.fromkeys(out))
 
@@ -239,12 +239,12 @@ class _Reader:
             except UsageError as error:
                 self.problems.append((path, str(error)))
                 return []
-        facts = known[base]
-        words = [option.name for option in facts.options]
+        info = known[base]
+        words = [option.name for option in info.options]
         axes: dict[str, tuple[list[Any], Mapping[str, Any]]] = {}
         for key, value in options.items():
             if key in words:
-                axes[key] = self.axis(facts, key, value, f"{path}.{key}")
+                axes[key] = self.axis(info, key, value, f"{path}.{key}")
             elif key != "block":
                 self.problems.append((f"{path}.{key}", unknown(f"key of {name}", key, words)))
         count = math.prod(len(values) for values, _ in axes.values())
@@ -254,153 +254,153 @@ class _Reader:
             )
             return []
         left_out = {
-            **{option.name: option.default for option in facts.options},
-            **facts.presets.get(preset, {}),
+            **{option.name: option.default for option in info.options},
+            **info.presets.get(preset, {}),
         }
         return [Block.of(name, **combination) for combination in _combinations(axes, left_out)]
 
     def axis(
-        self, facts: registry.BlockInfo, key: str, given: Any, path: str
+        self, info: registry.BlockInfo, key: str, node: Any, path: str
     ) -> tuple[list[Any], Mapping[str, Any]]:
         """The values of one option, and the condition under which it is asked."""
-        option, when = facts.option(key), {}
-        if isinstance(given, dict):
-            self.known(given, ("values", "when"), path)
-            when = self.condition(facts, key, given.get("when", {}), f"{path}.when")
-            given = given.get("values", [option.default])
+        option, when = info.option(key), {}
+        if isinstance(node, dict):
+            self.known(node, ("values", "when"), path)
+            when = self.condition(info, key, node.get("when", {}), f"{path}.when")
+            node = node.get("values", [option.default])
         one_tuple = (
             "tuple" in option.type
-            and isinstance(given, list)
-            and given
-            and all(isinstance(v, int) for v in given)
+            and isinstance(node, list)
+            and node
+            and all(isinstance(v, int) for v in node)
         )
-        values = [given] if one_tuple or not isinstance(given, list) else given
+        values = [node] if one_tuple or not isinstance(node, list) else node
         if not values:
             self.problems.append((path, "an empty list leaves nothing to choose"))
         return self.option_values(option, values, path), when
 
     def condition(
-        self, facts: registry.BlockInfo, key: str, given: Any, path: str
+        self, info: registry.BlockInfo, key: str, node: Any, path: str
     ) -> dict[str, tuple[Any, ...]]:
         """Other option -> the values under which this one is asked."""
-        if not isinstance(given, dict):
+        if not isinstance(node, dict):
             self.problems.append((path, "expected a mapping from another option to its values"))
             return {}
-        words = [option.name for option in facts.options if option.name != key]
-        self.known(given, words, path)
+        words = [option.name for option in info.options if option.name != key]
+        self.known(node, words, path)
         return {
             word: tuple(
                 self.option_values(
-                    facts.option(word), said if isinstance(said, list) else [said], f"{path}.{word}"
+                    info.option(word), entry if isinstance(entry, list) else [entry], f"{path}.{word}"
                 )
             )
-            for word, said in given.items()
+            for word, entry in node.items()
             if word in words
         }
 
-    def option_values(self, option: registry.Option, given: Sequence[Any], path: str) -> list[Any]:
+    def option_values(self, option: registry.Option, node: Sequence[Any], path: str) -> list[Any]:
         """The values as the block is built with them; what the option does not take is a problem."""
-        found = []
-        for value in (_as_built(option, entry) for entry in given):
+        result = []
+        for value in (_as_built(option, entry) for entry in node):
             if option.choices and value not in option.choices:
                 self.problems.append((path, unknown("value", value, option.choices)))
             elif why := option.refuses(value):
                 self.problems.append((path, why))
             else:
-                found.append(value)
-        return found
+                result.append(value)
+        return result
 
-    def limits(self, given: Any) -> tuple[Limit, ...]:
-        found = []
-        for cost, text in (given or {}).items() if isinstance(given, dict) else [("", given)]:
+    def limits(self, node: Any) -> tuple[Limit, ...]:
+        result = []
+        for cost, text in (node or {}).items() if isinstance(node, dict) else [("", node)]:
             try:
-                found.append(read_limit(str(cost), str(text)))
+                result.append(read_limit(str(cost), str(text)))
             except UsageError as error:
                 self.problems.append((f"limits.{cost}", str(error)))
-        return tuple(found)
+        return tuple(result)
 
-    def recipe(self, given: Any, path: str) -> dict[str, Any]:
-        if isinstance(given, str):
-            given = {"start": given}
-        if not isinstance(given, dict):
+    def recipe(self, node: Any, path: str) -> dict[str, Any]:
+        if isinstance(node, str):
+            node = {"start": node}
+        if not isinstance(node, dict):
             self.problems.append(
                 (path, f"expected a mapping, for example {{epochs: 12}}, or one of {', '.join(STARTS)}")
             )
             return {}
         names = [item.name for item in fields(Recipe)]
-        self.known(given, ["start", *names], path)
-        start = given.get("start", "finetune" if self.weights else "scratch")
+        self.known(node, ["start", *names], path)
+        start = node.get("start", "finetune" if self.weights else "scratch")
         if start not in STARTS:
             self.problems.append((f"{path}.start", unknown("recipe", start, STARTS)))
             return {}
-        if self.outside and "start" not in given:
+        if self.outside and "start" not in node:
             return dict(STARTS[start])
-        stated = self.recipe_values(given, names, path)
-        return stated if path.startswith("for_data") and "start" not in given else {**STARTS[start], **stated}
+        stated = self.recipe_values(node, names, path)
+        return stated if path.startswith("for_data") and "start" not in node else {**STARTS[start], **stated}
 
-    def recipe_values(self, given: Mapping[str, Any], names: Sequence[str], path: str) -> dict[str, Any]:
-        values = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items() if key in names}
+    def recipe_values(self, node: Mapping[str, Any], names: Sequence[str], path: str) -> dict[str, Any]:
+        values = {key: tuple(v) if isinstance(v, list) else v for key, v in node.items() if key in names}
         for key, value in values.items():
             if wrong := _recipe_problem(key, value):
                 self.problems.append((f"{path}.{key}", wrong))
         return values
 
-    def baseline(self, given: Any, host: Host) -> tuple[Stage, ...]:
-        if given in (None, "plain"):
+    def baseline(self, node: Any, host: Host) -> tuple[Stage, ...]:
+        if node in (None, "plain"):
             return ()
         try:
-            stages = given if isinstance(given, list) else [given]
+            stages = node if isinstance(node, list) else [node]
             return Arch.from_dict({**plain(host).to_dict(), "stages": stages}).stages
         except (UsageError, BlockError, TypeError) as error:
             self.problems.append(("baseline", str(error)))
             return ()
 
-    def for_data(self, given: Any) -> dict[str, dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = {}
-        if not isinstance(given, dict):
+    def for_data(self, node: Any) -> dict[str, dict[str, Any]]:
+        result: dict[str, dict[str, Any]] = {}
+        if not isinstance(node, dict):
             self.problems.append(("for_data", "expected a mapping from a data set to host and recipe"))
-            return found
-        for data, change in given.items():
+            return result
+        for data, change in node.items():
             path = f"for_data.{data}"
             if not isinstance(change, dict):
                 self.problems.append((path, "expected a mapping with host and recipe"))
                 continue
             self.known(change, ("host", "recipe", "convergence", "control_widths"), path)
-            found[str(data)] = {}
+            result[str(data)] = {}
             if "host" in change:
-                found[str(data)]["host"] = self.host(change["host"], f"{path}.host")
+                result[str(data)]["host"] = self.host(change["host"], f"{path}.host")
             if "recipe" in change:
-                found[str(data)]["recipe"] = self.recipe(change["recipe"], f"{path}.recipe")
+                result[str(data)]["recipe"] = self.recipe(change["recipe"], f"{path}.recipe")
             if "convergence" in change:
-                epochs = (found[str(data)].get("recipe") or {}).get("epochs", Recipe().epochs)
-                found[str(data)]["convergence"] = self.convergence(
+                epochs = (result[str(data)].get("recipe") or {}).get("epochs", Recipe().epochs)
+                result[str(data)]["convergence"] = self.convergence(
                     change["convergence"], epochs, f"{path}.convergence"
                 )
             if "control_widths" in change:
                 widths = change["control_widths"]
                 self.host({"name": "resnet20", "widths": widths}, f"{path}.control_widths")
-                found[str(data)]["control_widths"] = tuple(widths) if isinstance(widths, list) else None
-        return found
+                result[str(data)]["control_widths"] = tuple(widths) if isinstance(widths, list) else None
+        return result
 
-    def convergence(self, given: Any, epochs: int, path: str) -> Convergence | None:
+    def convergence(self, node: Any, epochs: int, path: str) -> Convergence | None:
         """What the baseline's errors were at the recipe's length and at a longer one."""
         keys = ("errors", "long_epochs", "long_errors")
-        if not isinstance(given, dict) or set(given) != set(keys):
+        if not isinstance(node, dict) or set(node) != set(keys):
             self.problems.append((path, f"expected a mapping with {', '.join(keys)}"))
             return None
         for key in ("errors", "long_errors"):
-            values = given[key]
+            values = node[key]
             if not isinstance(values, list) or len(values) < LEAST_SEEDS or not all(map(_is_number, values)):
                 self.problems.append(
                     (f"{path}.{key}", f"expected errors in percent of {LEAST_SEEDS} seeds or more")
                 )
                 return None
-        if type(given["long_epochs"]) is not int or given["long_epochs"] < LONGER * epochs:
+        if type(node["long_epochs"]) is not int or node["long_epochs"] < LONGER * epochs:
             self.problems.append(
                 (f"{path}.long_epochs", f"expected {LONGER} times the {epochs} epochs or more")
             )
             return None
-        return Convergence(epochs, tuple(given["errors"]), given["long_epochs"], tuple(given["long_errors"]))
+        return Convergence(epochs, tuple(node["errors"]), node["long_epochs"], tuple(node["long_errors"]))
 
 
 def _truth(value: bool, meant: str) -> str:
@@ -458,13 +458,13 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _as_built(option: registry.Option, given: Any) -> Any:
+def _as_built(option: registry.Option, node: Any) -> Any:
     """The value a constructor takes for what a file says: `3-5-7` and lists are tuples, 1 may stand for 1.0."""
     if "tuple" in option.type:
-        if isinstance(given, str) and re.fullmatch(r"\d+(-\d+)*", given):
-            return tuple(int(part) for part in given.split("-"))
-        return tuple(given) if isinstance(given, list) else given
-    return float(given) if "float" in option.type and type(given) is int else given
+        if isinstance(node, str) and re.fullmatch(r"\d+(-\d+)*", node):
+            return tuple(int(part) for part in node.split("-"))
+        return tuple(node) if isinstance(node, list) else node
+    return float(node) if "float" in option.type and type(node) is int else node
 
 
 def _combinations(

@@ -127,32 +127,32 @@ class Space:
         arch = canonical(arch)
         if arch.host != self.host:
             return None
-        wanted: dict[str, tuple[Stage, ...] | Block] = {"stages": arch.stages, "neck": arch.neck}
-        wanted.update({f"stage{i + 1}": (stage,) for i, stage in enumerate(arch.stages)})
+        required: dict[str, tuple[Stage, ...] | Block] = {"stages": arch.stages, "neck": arch.neck}
+        required.update({f"stage{i + 1}": (stage,) for i, stage in enumerate(arch.stages)})
         found = {
-            site: next((label for label, value in options.items() if value == wanted[site]), None)
+            site: next((label for label, value in options.items() if value == required[site]), None)
             for site, options in self.sites.items()
         }
         if None in found.values() or ("neck" not in self.sites and arch.neck):
             return None
         return {site: str(label) for site, label in found.items()}
 
-    def named(self, said: str) -> dict[str, str]:
+    def named(self, text: str) -> dict[str, str]:
         """Site -> option, of the sites that a user names: one option for every site that has it, or `a | none | b`.
 
         Options may be written with spaces, in any order, and with the defaults written out.
 
         Raises `UsageError` for an option that no such site has.
         """
-        everywhere = {site: label for site in self.sites if (label := self._label_of(site, said))}
-        if everywhere or "|" not in said:
+        everywhere = {site: label for site in self.sites if (label := self._label_of(site, text))}
+        if everywhere or "|" not in text:
             if not everywhere:
-                raise self._no_option("option", said, {o: None for row in self.sites.values() for o in row})
+                raise self._no_option("option", text, {o: None for row in self.sites.values() for o in row})
             return everywhere
-        words = [word.strip() for word in said.split("|")]
+        words = [word.strip() for word in text.split("|")]
         if len(words) != len(self.sites):
             raise UsageError(
-                f"'{said}' names {len(words)} options, the space has {len(self.sites)} sites: {', '.join(self.sites)}"
+                f"'{text}' names {len(words)} options, the space has {len(self.sites)} sites: {', '.join(self.sites)}"
             )
         chosen = {}
         for word, (site, options) in zip(words, self.sites.items(), strict=True):
@@ -206,11 +206,11 @@ class Space:
 
     def fingerprint(self) -> str:
         """Hash of host and options: a study is resumed only with the space it began with."""
-        spelled = {
+        content = {
             "host": plain(self.host).to_dict()["host"],
             "sites": {s: list(o) for s, o in self.sites.items()},
         }
-        return hashlib.sha1(json.dumps(spelled, sort_keys=True).encode()).hexdigest()[:12]
+        return hashlib.sha1(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     def on(self, data: str) -> Space:
         """The space as its file wants it on a data set (`for_data`): another host, another recipe."""

@@ -53,8 +53,8 @@ def open_storage(url: str, *, create: bool) -> BaseStorage:
                 made_of = RDBStorage(ADDRESS, engine_kwargs=engine_options(path, write=create))
             return optuna.storages.get_storage(made_of)
     except ImportError as error:
-        said = f"cannot connect to {masked(url)}: no driver ({error}); pip install 'attnsearch[postgres]'"
-        raise EnvironmentFault(said) from error
+        reason = f"cannot connect to {masked(url)}: no driver ({error}); pip install 'attnsearch[postgres]'"
+        raise EnvironmentFault(reason) from error
 
 
 @contextlib.contextmanager
@@ -104,10 +104,10 @@ def watcher(url: str) -> Callable[[], None]:
 
     def identity() -> tuple[int, int] | None:
         try:
-            found = os.stat(path) if path is not None else None
+            stat = os.stat(path) if path is not None else None
         except OSError:
             return None
-        return (found.st_dev, found.st_ino) if found is not None else (0, 0)
+        return (stat.st_dev, stat.st_ino) if stat is not None else (0, 0)
 
     first = identity()
 
@@ -152,14 +152,14 @@ def _check_sqlite(path: Path) -> None:
         raise _unusable(path, "it is empty")
     try:
         with read_only(path, Patient) as database:
-            found = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+            check = database.execute("PRAGMA quick_check(1)").fetchone()[0]
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
     except (sqlite3.Error, ValueError) as error:  # ValueError: a damaged name is no UTF-8
         if getattr(error, "sqlite_errorname", "") == "SQLITE_NOTADB":
             raise _unusable(path, "it is not a database") from error
         raise _fault(f"sqlite:///{path}", error) from error
-    if found != "ok":
-        raise _unusable(path, found.splitlines()[-1])
+    if check != "ok":
+        raise _unusable(path, check.splitlines()[-1])
     if not {"studies", "trials", "version_info"} <= tables:
         raise _unusable(path, "it is a database of something else")
 
@@ -227,23 +227,23 @@ def _fault(url: str, error: BaseException) -> EnvironmentFault:
     root: BaseException = error
     while (deeper := getattr(root, "orig", None) or root.__cause__) is not None:
         root = deeper
-    said = masked((str(root).splitlines() or [type(root).__name__])[0])
+    reason = masked((str(root).splitlines() or [type(root).__name__])[0])
     path = sqlite_path(url)
     if path is None:
-        return EnvironmentFault(f"cannot connect to {masked(url)}: {said}")
-    if "disk is full" in said:
+        return EnvironmentFault(f"cannot connect to {masked(url)}: {reason}")
+    if "disk is full" in reason:
         return EnvironmentFault(
-            f"No space left on {path.parent.absolute()} ({said}); all finished trials are kept, "
+            f"No space left on {path.parent.absolute()} ({reason}); all finished trials are kept, "
             "free some space and add --resume"
         )
-    if "locked" in said or "busy" in said:
+    if "locked" in reason or "busy" in reason:
         return EnvironmentFault(
             f"{path} has been locked by another program for more than {BUSY:g} s; all finished trials are kept, "
             "add --resume once it is free"
         )
-    if any(word in said for word in ("readonly", "unable to open", "disk I/O error")):
-        return EnvironmentFault(f"{path} cannot be written: {said}; all finished trials are kept")
-    return _unusable(path, said)
+    if any(word in reason for word in ("readonly", "unable to open", "disk I/O error")):
+        return EnvironmentFault(f"{path} cannot be written: {reason}; all finished trials are kept")
+    return _unusable(path, reason)
 
 
 @contextlib.contextmanager
