@@ -21,6 +21,8 @@ bench: $(VENV)/installed-dev
 simulate: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.statistics.simulate $(ARGS)
 	$(BIN)/python -m benchmarks.statistics.searches
+	$(BIN)/python -m benchmarks.statistics.places
+	$(BIN)/python -m benchmarks.statistics.stopping
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("attnsearch needs Python 3.11 or newer, this is %s: make PYTHON=python3.11" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'

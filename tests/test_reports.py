@@ -333,6 +333,30 @@ def test_a_factorial_tells_main_effects():
     points = {row[0]: row[1] for row in report.effects.rows}
     assert points["a"].mean == pytest.approx(1.0)  # type: ignore[union-attr]
     assert points["b"].mean == pytest.approx(0.0)  # type: ignore[union-attr]
+    # and leads with them, the clear one first
+    assert sentences.answer(report)[0].startswith(
+        "Main effects, each over all settings of the other sites, in points"
+    )
+    assert ": a +1.00 (" in sentences.answer(report)[0]
+
+
+def test_a_printed_row_that_another_betters_says_so():
+    # `odd` costs more than `se` and errs more on its fresh seeds, but its search values were so good that it stays
+    more = [
+        *(trial("odd", s, 9.0 + 0.1 * s, costs={"macs": 46e6}) for s in range(3)),
+        trial("odd", 100, 12.5, role="confirm", costs={"macs": 46e6}),
+    ]
+    table = reports.build(record(*more)).front
+    names, rows = table.flat()
+    shown = [dict(zip(names, row, strict=True)) for row in rows]
+    bettered = [
+        row["number"]
+        for row in shown
+        if row["status"] not in ("dominated", "not confirmed")
+        and any(o["macs"] <= row["macs"] and o["error_pct"] < row["error_pct"] for o in shown)
+    ]
+    assert bettered
+    assert all(any(f"no. {n} has a higher mean here" in remark for remark in table.remarks) for n in bettered)
 
 
 def test_a_design_without_its_baseline_says_so():

@@ -21,6 +21,7 @@ from attnsearch.report.verdicts import (
     word,
 )
 from attnsearch.statistics import Verdict
+from attnsearch.statistics.power import ALPHA
 
 if TYPE_CHECKING:
     from attnsearch.report.tables import Report
@@ -66,7 +67,25 @@ def lines(report: Report, judged: Judged) -> list[str]:
     if len(judged.variants) > len(told):
         found.append(f"{len(judged.variants) - len(told)} more in the table.")
     found += [f"Control, {_line(judged, verdict, report.cost)}" for verdict in judged.controls]
-    return [*found, inflated(judged), outlook(report, judged), untouched(report)]
+    return [main_effects(judged), *found, inflated(judged), outlook(report, judged), untouched(report)]
+
+
+def main_effects(judged: Judged) -> str:
+    """What a factorial design is run for, its significant effects first; empty for other designs."""
+    mains = [effect for effect in judged.effects if " x " not in effect.name]
+    if not mains:
+        return ""
+    mains.sort(key=lambda effect: effect.p_holm)
+    said = [
+        f"{effect.name} {number(effect.estimate, 2, True)} ({number(effect.interval[0], 2, True)} to "
+        f"{number(effect.interval[1], 2, True)}, p {effect.p_holm:.3f})"
+        for effect in mains
+    ]
+    clear = sum(effect.p_holm <= ALPHA for effect in mains)
+    return (
+        f"Main effects, each over all settings of the other sites, in points with 95 % intervals and p by Holm: "
+        f"{', '.join(said)}; {clear} of {len(mains)} significant at 5 %."
+    )
 
 
 def tally(judged: Judged) -> str:

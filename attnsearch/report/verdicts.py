@@ -392,11 +392,16 @@ def wanted(verdict: Verdict) -> float:
 
 def blocks_wanted(analysis: Analysis, verdict: Verdict) -> int | None:
     """Seed blocks in all that would show that effect; None above 10,000 and where the noise is not known."""
-    from attnsearch.statistics.power import seeds_needed
+    from attnsearch.statistics.dunnett import t_critical
+    from attnsearch.statistics.power import ALPHA, seeds_needed
 
     if not analysis.sd > 0 or wanted(verdict) < 0.005:
         return None
-    needed = seeds_needed(wanted(verdict), len(analysis.verdicts) + 1, sd=analysis.sd)
+    sd = analysis.sd
+    if verdict.own_noise:  # the sd that its interval rests on: of its own pairs
+        half = (verdict.interval[1] - verdict.interval[0]) / 2
+        sd = half / t_critical(verdict.n - 1, ALPHA) * math.sqrt(verdict.n / 2)
+    needed = seeds_needed(wanted(verdict), len(analysis.verdicts) + 1, sd=sd)
     return needed if needed is not None and needed <= 10_000 else None
 
 
