@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 from test_reports import design, record, trial
 
 from attnsearch import report as reports
+from attnsearch.core.errors import UsageError
 from attnsearch.core.study_info import StudyRecord
+from attnsearch.export.package import choose
+from attnsearch.report import glossary, html
+from attnsearch.statistics.front import Status
 
 FIELDS = {
     "verdict",
@@ -72,3 +77,34 @@ def test_a_baseline_that_is_missing_leaves_no_verdict():
     finding = values(alone)["finding"]
     assert finding["verdict"] == "none"  # type: ignore[index]
     assert "baseline" in finding["reason"]  # type: ignore[index]
+
+
+def test_the_short_name_of_a_report_names_the_same_architecture_to_export():
+    study = record()
+    for row in reports.build(study).rows:
+        picked = choose(study, f"A{row.number}")
+        assert (picked.key, picked.error) == (row.key, min(row.errors))
+    with pytest.raises(UsageError, match="No architecture 'A9' in study 'tiny': A1 to A3"):
+        choose(study, "A9")
+
+
+RETIRED = re.compile(
+    r"\b(rivals?|undersold|flatter(s|ed)?|agenda|aside|owed|errs|dearer|dearest|told from|deal(t)? anew)\b",
+    re.I,
+)
+
+
+@pytest.mark.parametrize("study", [record, design])
+def test_no_word_without_an_honest_use_stands_in_a_report(study, tmp_path):
+    reports.write(reports.build(study()), tmp_path, pictures=False)
+    for path in tmp_path.iterdir():
+        assert not RETIRED.search(path.read_text()), path.name
+    page = html.render(reports.build(study()), [])
+    assert not RETIRED.search(page)
+
+
+def test_every_term_is_explained_whatever_its_case():
+    assert all(glossary.explain(term.upper()) == meaning for term, meaning in glossary.GLOSSARY.items())
+    assert {str(status) for status in Status} <= set(glossary.GLOSSARY)
+    with pytest.raises(UsageError, match="Did you mean 'equivalent'"):
+        glossary.explain("equivalnt")

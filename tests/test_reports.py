@@ -101,13 +101,13 @@ def cells(report: Report, arch: str) -> dict[str, object]:
 
 def test_means_are_over_fresh_seeds_only():
     se = cells(reports.build(record()), "se")
-    assert (se["seeds"], se["seeds_kind"], se["error_pct"]) == (2, "fresh", 12.0)
+    assert (se["seeds"], se["seeds_kind"], se["error_pct"]) == (2, "independent", 12.0)
     assert (se["search_error_pct"], se["optimism_points"]) == (11.0, 1.0)
 
 
 def test_a_search_value_is_marked_and_confirms_nothing():
     cbam = cells(reports.build(record()), "all stages cbam")
-    assert (cbam["seeds"], cbam["seeds_kind"], cbam["optimism_points"]) == (1, "search", None)
+    assert (cbam["seeds"], cbam["seeds_kind"], cbam["optimism_points"]) == (1, "selection", None)
     alone = replace(record(), trials=tuple(t for t in record().trials if t.role == "search"))
     rows = reports.build(alone).rows
     assert not [row for row in rows if row.status == "confirmed" and not row.baseline]
@@ -119,7 +119,7 @@ def test_archs_whose_seeds_are_asked_for_stand_in_the_short_table():
     close = next(row for row in report.rows if row.title == "close")
     assert not close.observed
     assert close.p_front < 0.5
-    asked = re.findall(r"no\. (\d+) \(", sentences.undecided(report))
+    asked = re.findall(r"A(\d+) \(", sentences.undecided(report))
     assert str(close.number) in asked
     listed = [str(row[0]) for row in report.front.rows]
     assert set(asked) <= set(listed)
@@ -154,7 +154,7 @@ def test_a_lucky_search_value_neither_leads_nor_is_confirmed():
     assert lucky.p_front is not None
     assert lucky.p_front > 0.9
     assert lucky.status == Status.UNDECIDED
-    assert "ran again on fresh seeds: se," in sentences.best(report)
+    assert "repeated on independent seeds: A2 se," in sentences.best(report)
 
 
 def test_counts_say_where_every_trial_went():
@@ -230,8 +230,8 @@ def test_a_search_without_a_last_block_claims_no_gain_however_large():
     said = " ".join(
         sentences.answer(reports.build(record(*fresh, trial("good", 102, 3.0, role="confirm"), *more)))
     )
-    assert "leaves out zero" in said
-    assert "picked out of many" in said
+    assert "The CI excludes zero" in said
+    assert "selected out of many" in said
     assert "No verdict: the study has no last block" in said
 
 
@@ -246,7 +246,8 @@ def test_the_last_block_of_a_search_gives_a_verdict_of_its_own():
     facts = {"report_blocks": [900, 901, 902], "confirmed_on": "new splits"}
     said = " ".join(sentences.answer(reports.build(record(*last, **facts))))
     assert (
-        "Verdict: gain. se is 1.10 points better than the baseline (simultaneous 95 % interval +0.20" in said
+        "Verdict: gain. se is 1.10 percentage points better than the baseline (simultaneous 95 % CI +0.20"
+        in said
     )
     assert "to +2.00, 3 seeds)" in said
     assert (
@@ -285,7 +286,7 @@ def test_a_design_gives_verdicts_with_their_price():
     assert row["over_baseline_points_low"] == pytest.approx(1.1 - 0.895673, abs=1e-5)
     assert row["macs_ratio"] == pytest.approx(1.1)
     assert cells(report, "se")["over_baseline_points_low"] == row["over_baseline_points_low"]
-    assert "se: gain; +1.10 points (+0.20 to +2.00) on 3 seeds; 1.100 x the MACs." in sentences.answer(report)
+    assert "se: gain; +1.10 pp (+0.20 to +2.00) on 3 seeds; 1.100 x the MACs." in sentences.answer(report)
 
 
 def test_a_gain_that_a_wider_host_gains_as_well_is_capacity():
@@ -302,9 +303,9 @@ def test_a_gain_that_a_wider_host_gains_as_well_is_capacity():
     table = reports.build(study).verdicts
     assert table is not None
     verdicts = dict(zip(table.column("variant"), table.column("verdict"), strict=True))
-    assert verdicts["first stage"] == "gain; not shown over the width-matched host: capacity"
+    assert verdicts["first stage"] == "gain; not shown against the wider baseline: capacity"
     # 11.9 13.0 11.1 against 12 13 11: 0.0 on average
-    assert "over the width-matched host 0.00 (" in " ".join(sentences.answer(reports.build(study)))
+    assert "vs the wider baseline of equal MACs 0.00 (" in " ".join(sentences.answer(reports.build(study)))
     assert table.column("arch") == ["se", "wide"] or table.column("arch") == ["wide", "se"]
 
 
@@ -315,8 +316,8 @@ def test_no_evidence_says_what_could_have_been_seen_and_what_it_would_take():
     assert report.verdicts is not None
     row = dict(zip([c.name for c in report.verdicts.columns], report.verdicts.texts(0), strict=True))
     assert row["verdict"] == "no evidence"
-    assert row["next"].endswith("seed blocks, to see 0.40 points")
-    assert "may have gone unseen" in sentences.answer(report)[1]
+    assert row["next"].endswith("seeds, to detect 0.40 pp")
+    assert "minimum detectable effect" in sentences.answer(report)[1]
 
 
 def test_a_factorial_tells_main_effects():
@@ -375,7 +376,10 @@ def test_pictures_are_drawn_where_there_are_numbers_for_them():
 
 
 def test_every_table_says_whether_the_proxy_was_audited(tmp_path):
-    for facts, label in (({}, "proxy not audited"), ({"audit": {"verdict": "do not trust"}}, "do not trust")):
+    for facts, label in (
+        ({}, "ranking not validated"),
+        ({"audit": {"verdict": "do not trust"}}, "do not trust"),
+    ):
         report = reports.build(design(**facts))
         pages = [markdown.render(report), latex.render(report), html.render(report, [])]
         assert [page.count(label) >= len(report.main()) for page in pages] == [True] * 3
@@ -390,7 +394,10 @@ def test_an_audit_that_does_not_beat_cost_says_so():
         "regret_3": 0.4,
     }
     said = sentences.answer(reports.build(record(audit=audit)))[-1]
-    assert "30 archs trained long: rank correlation given cost 0.10 (95 % interval -0.10 to 0.30)" in said
+    assert (
+        "30 architectures trained in full: rank correlation given cost 0.10 (95 % interval -0.10 to 0.30)"
+        in said
+    )
     assert said.endswith("It does not beat ranking by cost alone.")
 
 
@@ -408,18 +415,18 @@ def test_the_share_of_false_stops_has_an_exact_interval():
 
 def test_facts_of_the_study_are_told():
     facts = dict(provenance.facts(reports.build(record(test=[OPENING]))))
-    assert facts["archs and trials"].startswith(
-        "12 archs in the space; 2 over budget and never trained; 3 archs"
+    assert facts["architectures and runs"].startswith(
+        "12 architectures in the space; 2 over budget and never trained; 3 architectures"
     )
     assert facts["test split"] == "opened once: 2026-01-01T00:00:00Z, 1 arch frozen as f00"
-    assert facts["why it ended"] == "9 of 9 trials done"
+    assert facts["stopped because"] == "9 of 9 trials done"
     assert "1,000 train, 300 val, 400 test" in facts["data"]
 
 
 def test_a_proxy_that_has_taught_nothing_is_pointed_out():
     lost = tuple(trial("plain", seed, 89.0) for seed in (0, 1))
     report = reports.build(replace(record(), trials=lost))
-    wanted = "The baseline errs on 89.0 % where guessing among 10 classes errs on 90.0 %"
+    wanted = "Baseline near chance level: error 89.0 %, guessing among 10 classes 90.0 %"
     assert wanted in " ".join(warnings.warnings(report))
     page = html.render(report, [])
     assert page.index(wanted) < page.index('class="cards"')
@@ -448,7 +455,7 @@ def controlled(**facts: object) -> StudyRecord:
 def test_a_control_neither_leads_nor_competes():
     report = reports.build(controlled())
     assert {row.key for row in report.assessed} == {"key-plain", "key-se"}
-    tile = next(t for t in cards.cards(report) if t.name.startswith("highest estimate"))
+    tile = next(t for t in cards.cards(report) if t.name.startswith("largest estimated gain"))
     assert tile.detail.startswith("se: no evidence")
     assert "no evidence 1" in sentences.answer(report)[0]
     assert "equivalent 0" in sentences.answer(report)[0]
@@ -490,7 +497,7 @@ def test_a_variant_stands_beside_its_own_controls_in_every_table():
     half = 2.446912 * math.sqrt(rest / 6 * 2 / 3)  # t(0.975; 6)
     assert row["over_frozen_points_low"] == pytest.approx(1 - half, abs=1e-5)
     said = " ".join(sentences.answer(report))
-    assert "95 % interval for this pair alone" in said
+    assert "unadjusted 95 % CI" in said
     assert "at most 1.600 x, in bytes moved" in said
     shown = dict(zip(report.front.column("number"), report.front.column("variant"), strict=True))
     judged = zip(report.verdicts.column("number"), report.verdicts.column("variant"), strict=True)
@@ -520,7 +527,7 @@ def test_an_effect_found_at_low_power_is_said_to_be_inflated():
     assert isinstance(report.judged, Judged)
     assert report.judged.variants[0].mde > 1.1
     assert "se (+1.10 points)" in next(
-        line for line in sentences.answer(report) if "likely too large" in line
+        line for line in sentences.answer(report) if "likely overestimated" in line
     )
 
 
@@ -530,12 +537,12 @@ def test_a_design_has_one_word_for_one_arch_and_explains_its_own():
     assert not {"dominated", "undecided", "P(front)"} & set(page.replace("<", " ").replace(">", " ").split())
     explained = {word for word, _ in glossary.words(report)}
     assert {
-        "host",
-        "site",
-        "seed block",
+        "backbone",
+        "stage",
+        "seed",
         "null gate",
         "width-matched",
-        "smallest visible effect",
+        "minimum detectable effect",
     } <= explained
     assert "frozen gate" not in explained
 
@@ -545,7 +552,7 @@ def test_a_design_says_what_it_leaves_open_and_what_more_would_take():
     said = " ".join(sentences.answer(report))
     assert "Not asked by this design: several sites changed at once" in said
     assert "1 of the 3 options of each site" in said
-    assert "more trainings" in said
+    assert "more runs" in said
     assert "--resume" in said
     assert report.verdicts is not None
     assert report.verdicts.column("bytes_moved_ratio")[0] == pytest.approx(1.1)
@@ -554,10 +561,10 @@ def test_a_design_says_what_it_leaves_open_and_what_more_would_take():
 def test_few_validation_images_limit_the_claim_by_so_much():
     # 13 % of 300 images: 1.96 sqrt(.13 * .87 / 300) = 3.81 points; times sqrt 2 for a difference: 5.38
     report = reports.build(design())
-    said = next(line for line in warnings.warnings(report) if "validation images" in line)
+    said = next(line for line in warnings.warnings(report) if "Validation set" in line)
     assert said not in sentences.caveats(report)  # ±0.9 points by the seeds: it stands before the answer
-    assert "the same 300 validation images" in said
-    assert "±3.8 points" in said
+    assert "Validation set of 300 images" in said
+    assert "±3.8 percentage points" in said
     assert "±5.4" in said
 
 
@@ -571,7 +578,7 @@ def curved(study: StudyRecord, *errors: float) -> StudyRecord:
 def test_a_baseline_that_still_learns_is_a_warning_before_all_gains(study, lead):
     steep = reports.build(curved(study(), 90.0, 80.0, 22.0))
     said = warnings.warnings(steep)[0]
-    assert "still fell by 58.0 points in the last epoch (from 80.0 to 22.0 %" in said
+    assert "fell by 58.0 percentage points in the last epoch (from 80.0 to 22.0 %" in said
     assert f"more than any lead over it here ({lead:.2f} at most)" in said
     assert "`attnsearch validate`" in said
     flat = reports.build(curved(study(), 90.0, 22.5, 22.0))

@@ -23,7 +23,12 @@ from attnsearch.cli.common import (
 def export(
     study: StudyArgument = None,
     trial: Annotated[
-        str, typer.Option("--trial", metavar="best|N", help="best: least mean error; or a trial's number.")
+        str,
+        typer.Option(
+            "--trial",
+            metavar="best|A3|N",
+            help="best: lowest mean error; A3 as in reports; or a trial's number.",
+        ),
     ] = "best",
     format: Annotated[
         str, typer.Option("--format", metavar="LIST", help="Of py, safetensors, pt2, onnx, by comma.")

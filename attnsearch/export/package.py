@@ -57,7 +57,8 @@ def check_formats(formats: Sequence[str]) -> None:
 
 
 def choose(record: StudyRecord, trial: str) -> TrialResult:
-    """The trial of a number, or `best`: of the arch with the least mean error, its best training.
+    """The trial of a number; `A3`: of the arch that reports call so, or `best`: of the one with the least mean error,
+    the best training.
 
     Neither a control is the best, nor what an audit trained longer than the study did.
 
@@ -65,11 +66,14 @@ def choose(record: StudyRecord, trial: str) -> TrialResult:
         UsageError: no such trial.
         NoResultError: nothing has finished.
     """
+    if trial[:1] == "A" and trial[1:].isdecimal():
+        return _best_of(record, trial)
     if trial != "best":
         found = {str(row.number): row for row in record.trials if row.spec}
         if trial not in found:
             raise UsageError(
-                f"No trial '{trial}' in study '{record.name}': 0 to {len(record.trials) - 1}, or best"
+                f"No trial '{trial}' in study '{record.name}': 0 to {len(record.trials) - 1}, A1 and so on as in "
+                "reports, or best"
             )
         return found[trial]
     from attnsearch.report.archs import proxy_epochs
@@ -83,6 +87,18 @@ def choose(record: StudyRecord, trial: str) -> TrialResult:
         raise NoResultError(f"study '{record.name}' has no finished trial to export")
     best = min(done.values(), key=lambda rows: sum(row.error or 0.0 for row in rows) / len(rows))
     return min(best, key=lambda row: row.error or 0.0)
+
+
+def _best_of(record: StudyRecord, short: str) -> TrialResult:
+    """Of the architecture that reports call `A3`, the training of the lowest error."""
+    from attnsearch import report
+
+    built = report.build(record)
+    key = next((row.key for row in built.rows if f"A{row.number}" == short), None)
+    if key is None:
+        raise UsageError(f"No architecture '{short}' in study '{record.name}': A1 to A{len(built.rows)}")
+    runs = [row for row in record.trials if row.key == key and row.finished and row.epochs == built.epochs]
+    return min(runs, key=lambda row: row.error or 0.0)
 
 
 def pack(

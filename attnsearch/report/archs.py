@@ -21,7 +21,7 @@ from attnsearch.statistics.front import (
     tied_with_best,
 )
 
-NOT_AUDITED = "proxy not audited"
+NOT_AUDITED = "short training, ranking not validated"
 PROMISING = ("gain", "equivalent", "identical", "no evidence")  # verdicts that leave a variant a chance
 
 NEXT = 10  # trainings that are planned ahead to decide what is undecided
@@ -30,8 +30,8 @@ NEXT = 10  # trainings that are planned ahead to decide what is undecided
 def seeds_kind(row: ArchResult) -> str:
     """Which seeds the printed mean is over."""
     if not row.fresh:
-        return "search"
-    return "design" if row.role == "design" else "fresh"
+        return "selection"
+    return "planned" if row.role == "design" else "independent"
 
 
 def is_shown(row: ArchResult) -> bool:

@@ -22,34 +22,34 @@ def cards(report: Report) -> tuple[Card, ...]:
 def _arch_cards(report: Report, row: ArchResult) -> list[Card]:
     given, plain = row.difference, report.baseline
     if given is None or plain is None:
-        over = Card("over the baseline", "not known", "no seed shared with a finished baseline")
+        over = Card("difference from the baseline", "not known", "no seed shared with a finished baseline")
     else:
-        interval = "one seed: no interval"
+        interval = "one shared seed: no interval"
         if given.low is not None and given.high is not None:
-            interval = f"95 % interval {number(given.low, 2, True)} to {number(given.high, 2, True)}"
+            interval = f"95 % CI {number(given.low, 2, True)} to {number(given.high, 2, True)}"
         final = (
-            "Not a verdict."
+            "Exploratory, no verdict."
             if report.final is None
             else f"Verdict: {finalists.headline(report.final).outcome}."
         )
         detail = f"{interval}; {many(given.n, 'seed')} shared with {plain.label}. {final}"
-        over = Card("over the baseline", f"{number(given.mean, 2, True)} points", detail)
+        over = Card("difference from the baseline", f"{number(given.mean, 2, True)} pp", detail)
     p = row.p_front
-    sure = "P(front) not known" if p is None else f"P(front) {probability(p)}"
-    ratio = "" if row.ratio is None else f"{row.ratio:.3f} x the baseline's"
-    name = f"least error of {sentences.compared_with(report, row)}"
+    sure = "Pareto confidence not known" if p is None else f"P(front) {probability(p)}"
+    ratio = "" if row.ratio is None else f"{100 * (row.ratio - 1):+.1f} % against the baseline"
+    name = f"lowest mean error of {sentences.compared_with(report, row)}"
     price = f"{quantity(row.costs[0])} {cost_name(report.cost)}"
-    detail = f"in {report.info.space.host or 'the host'}; no. {row.number} in tables and pictures"
+    detail = f"in {report.info.space.host or 'the host'}; A{row.number} in tables and plots"
     return [
         Card(name, row.title, detail, tuple(row.title.split(" | ")), wide=True),
         Card(
             "validation error",
             sentences.estimate(row.error),
-            f"{sentences.which_seeds(row)}, ± half the 95 % interval",
+            f"{sentences.which_seeds(row)}, ± half the 95 % CI",
         ),
         Card("cost", price, ratio),
         over,
-        Card("how sure of its place", sure, f"{row.status}: {row.status.meaning}"),
+        Card("Pareto confidence", sure, f"{row.status}: {row.status.meaning}"),
     ]
 
 
@@ -57,9 +57,9 @@ def _proxy_card(report: Report) -> Card:
     data = report.info.images
     where = f"{data.name}; " if data.name else ""
     return Card(
-        "the proxy",
+        "training length",
         sentences.proxy_length(report),
-        f"{where}{report.audit}: longer training may rank otherwise",
+        f"{where}{report.audit}",
     )
 
 
@@ -80,4 +80,4 @@ def _setting_card(report: Report) -> Card:
         f"test split {provenance.ledger(report.info.test.openings).split(':')[0]}",
     )
     what = ", ".join(filter(None, (provenance.classes(data.classes).split(" (")[0], sides)))
-    return Card("the setting", what or "not recorded", "; ".join(filter(None, parts)), wide=True)
+    return Card("data and training", what or "not recorded", "; ".join(filter(None, parts)), wide=True)

@@ -60,8 +60,8 @@ def lines(report: Report, judged: Judged) -> list[str]:
     analysis = judged.analysis
     told = judged.variants[:LINES]
     found = [
-        f"Compared with {analysis.baseline} over {many(analysis.blocks, 'seed block')}, in points of accuracy with "
-        f"simultaneous 95 % intervals: {tally(judged)}."
+        f"Compared with {analysis.baseline} on {many(analysis.blocks, 'seed')}, in percentage points of accuracy with "
+        f"simultaneous 95 % CIs: {tally(judged)}."
     ]
     found += [_line(judged, verdict, report.cost) for verdict in told]
     if len(judged.variants) > len(told):
@@ -99,12 +99,12 @@ def _line(judged: Judged, verdict: Verdict, cost: str) -> str:
     low, high = verdict.simultaneous
     known = math.isfinite(low) and math.isfinite(high)
     interval = f"({number(low, 2, True)} to {number(high, 2, True)})" if known else "(noise not known)"
-    parts = [f"{number(verdict.estimate, 2, True)} points {interval} on {many(verdict.n, 'seed')}"]
+    parts = [f"{number(verdict.estimate, 2, True)} pp {interval} on {many(verdict.n, 'seed')}"]
     if verdict.outcome == "no evidence" and math.isfinite(verdict.mde):
         parts.append(
-            f"effects under {verdict.mde:.2f} points may have gone unseen"
+            f"minimum detectable effect {verdict.mde:.2f} pp"
             if verdict.mde < ALL
-            else "so few seeds see no effect that there can be"
+            else f"with {many(verdict.n, 'seed')} no possible effect is detectable"
         )
     parts += _beside(judged, verdict)
     if price := _price(judged, verdict, cost):
@@ -116,15 +116,15 @@ def _beside(judged: Judged, verdict: Verdict) -> list[str]:
     """The differences from a variant's own controls; of a width-matched host, whose it is."""
     found = []
     pairs = (
-        ("the width-matched host", judged.over_matched(verdict)),
-        ("its frozen gate", judged.over_frozen(verdict)),
+        ("the wider baseline of equal MACs", judged.over_matched(verdict)),
+        ("its frozen block", judged.over_frozen(verdict)),
     )
     for name, over in pairs:
         if over is not None:
             known = over.low is not None and over.high is not None
             ends = f"{number(over.low or 0, 2, True)} to {number(over.high or 0, 2, True)}"
-            interval = f"{ends}, 95 % interval for this pair alone" if known else "noise not known"
-            found.append(f"over {name} {number(over.mean, 2, True)} ({interval})")
+            interval = f"{ends}, unadjusted 95 % CI" if known else "noise not known"
+            found.append(f"vs {name} {number(over.mean, 2, True)} ({interval})")
     served = [variant for variant, host in judged.matched.items() if host == verdict.variant]
     if served:
         of = ", ".join(served) if len(served) <= NAMED else many(len(served), "variant")
@@ -163,10 +163,10 @@ def outlook(report: Report, judged: Judged) -> str:
     effect = (
         f"the margin of {nearest.margin:.2f} points" if nearest.margin else f"{wanted(nearest):.2f} points"
     )
-    truth = "" if nearest.margin else ", its estimate taken for the truth"
+    truth = "" if nearest.margin else ", assuming the observed effect is true"
     return (
-        f"Nearest to being decided is {nearest.variant}: to see {effect}{truth}, takes {needed:,} seed blocks in all, "
-        f"{trainings:,} more trainings or about {_hours(trainings * seconds)} of one worker: the same command with "
+        f"Closest to a decision: {nearest.variant}. Detecting {effect}{truth} takes {needed:,} seeds in total, "
+        f"{trainings:,} more runs or about {_hours(trainings * seconds)} of one worker: the same command with "
         f"`--seeds {needed} --resume`."
     )
 
@@ -181,8 +181,8 @@ def inflated(judged: Judged) -> str:
     if not found:
         return ""
     return (
-        f"Found although smaller than the smallest visible effect: {', '.join(found[:LINES])}. Of effects so small "
-        "only the luckier estimates are found, so these are likely too large."
+        f"Below the minimum detectable effect, so likely overestimated: {', '.join(found[:LINES])}. "
+        "Of effects so small only overestimates reach significance."
     )
 
 
@@ -222,8 +222,8 @@ def _asked(report: Report, tried: Mapping[str, set[str]]) -> str:
     what = ", ".join(options) if len(options) <= NAMED else many(len(options), "option")
     asked = f"Of the question this design tried {what} in {', '.join(sites)}. " if options else ""
     return (
-        f"{asked}Each variant was compared with the baseline, none with another, nor one site with another: a gain "
-        "beside `no evidence` is no difference between the two."
+        f"{asked}Each variant was compared with the baseline, not with each other: a gain "
+        "beside `no evidence` is no significant difference between the two."
     )
 
 
@@ -248,17 +248,19 @@ def cards(judged: Judged, cost: str) -> list[Card]:
     """The verdicts, the highest estimate among the variants, what could be seen, and the design's size."""
     analysis, variants = judged.analysis, judged.variants
     controls = f"; {many(len(judged.controls), 'control')} in the table" if judged.controls else ""
-    rivals = f"{many(len(variants), 'variant')} against {analysis.baseline}{controls}"
+    against = f"{many(len(variants), 'variant')} against {analysis.baseline}{controls}"
     visible = [verdict.mde for verdict in variants if math.isfinite(verdict.mde)]
     seen = f"{max(visible):.2f} points" if visible else "not known"
     noise = (
-        f"residual sd of a run {analysis.sd:.2f} points" if math.isfinite(analysis.sd) else "noise not known"
+        f"residual standard deviation {analysis.sd:.2f} pp"
+        if math.isfinite(analysis.sd)
+        else "noise not known"
     )
     return [
-        Card("verdicts on the variants", tally(judged), rivals, wide=True),
+        Card("verdicts", tally(judged), against, wide=True),
         *_top(judged, variants, cost),
-        Card("smallest visible effect", seen, "a true one so large is found in 4 of 5 studies like this one"),
-        Card("seed blocks", str(analysis.blocks), f"every variant trained once on each; {noise}"),
+        Card("minimum detectable effect", seen, "true effects of this size are found with 80 % power"),
+        Card("seeds", str(analysis.blocks), f"every variant trained once on each; {noise}"),
     ]
 
 
@@ -272,11 +274,11 @@ def _top(judged: Judged, variants: Sequence[Verdict], cost: str) -> list[Card]:
     cost_said = f"; {price}" if price else ""
     return [
         Card(
-            "highest estimate of a variant, over the baseline",
+            "largest estimated gain over the baseline",
             f"{number(top.estimate, 2, True)} points",
             f"{top.variant}: {outcome(judged.analysis, top)}{cost_said}",
         ),
-        Card("its simultaneous 95 % interval", interval, "holds for all variants and controls together"),
+        Card("its simultaneous 95 % CI", interval, "holds for all variants and controls together"),
     ]
 
 
@@ -295,26 +297,26 @@ def words(report: Report, judged: Judged) -> list[tuple[str, str]]:
     host = report.info.space.host or "the network"
     present = {row.control for row in judged.rows.values() if row.control}
     return [
-        ("host", f"the network that blocks are put into, here {host}"),
+        ("backbone", f"the network that blocks are inserted into, here {host}"),
         (
-            "site",
-            f"a place in the host where one of several options stands{f', here {sites}' if sites else ''}",
+            "stage",
+            f"a place in the backbone where one of several options stands{f', here {sites}' if sites else ''}",
         ),
         (
             "variant",
-            f"one arch of the design, named by what it changes; the baseline is {judged.analysis.baseline}",
+            f"one architecture of the ablation, named by what it changes; the baseline is {judged.analysis.baseline}",
         ),
-        ("seed block", f"one seed on which every variant is trained once: {_shared(report)}"),
+        ("seed", f"every variant is trained once on each seed; of one seed: {_shared(report)}"),
         (
-            "noise, residual sd",
-            "how far runs of one variant scatter once the means of variants and seed blocks are taken out",
+            "residual standard deviation",
+            "scatter of runs of one variant once the means of variants and seeds are removed",
         ),
         (
             "simultaneous interval",
-            "of 100 studies like this one, 95 have all of their intervals right at once (Dunnett)",
+            "of 100 studies, 95 have all of their intervals right at once (Dunnett)",
         ),
         (
-            "smallest visible effect",
+            "minimum detectable effect",
             "a true difference so large is found in 4 of 5 studies of this size and noise (80 % power); smaller ones "
             "are missed more often",
         ),

@@ -53,16 +53,16 @@ def verdict_sentence(verdict: Verdict, label: str) -> str:
     """`Verdict: gain. se | none is 1.20 points better than the baseline (...)`."""
     low, high = verdict.simultaneous
     which = "better" if verdict.estimate > 0 else "worse"
-    size = f"{abs(verdict.estimate):.2f} points {which} than the baseline"
+    size = f"{abs(verdict.estimate):.2f} percentage points {which} than the baseline"
     if not (math.isfinite(low) and math.isfinite(high)):
         return f"Verdict: no evidence. {label} is {size}, and the noise between seeds is not known."
-    interval = f"simultaneous 95 % interval {number(low, 2, True)} to {number(high, 2, True)}"
+    interval = f"simultaneous 95 % CI {number(low, 2, True)} to {number(high, 2, True)}"
     word = str(verdict.outcome)
     if word == "equivalent" and verdict.margin is not None:
         word = f"equivalent within ±{verdict.margin:g} points"
     seen = ""
     if verdict.outcome == "no evidence" and math.isfinite(verdict.mde):
-        seen = f" An effect of {verdict.mde:.2f} points would have been found with 80 % power."
+        seen = f" Minimum detectable effect: {verdict.mde:.2f} percentage points."
     return f"Verdict: {word}. {label} is {size} ({interval}, {many(verdict.n, 'seed')}).{seen}"
 
 

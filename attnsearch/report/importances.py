@@ -15,7 +15,7 @@ from attnsearch.core.study_info import StudyRecord
 from attnsearch.report.table import Column, Table
 
 EXPLORATORY = (
-    "exploratory: shares of the spread that the search happened to see, without error bars; no verdict"
+    "exploratory: shares of the variance within the search, without confidence intervals; no verdict"
 )
 LEAST = 20  # finished trials below which an importance is a coin's fall
 TREES = 64  # as many as Optuna's fANOVA grows
@@ -39,12 +39,12 @@ def importance_table(record: StudyRecord) -> Table | None:
     except NoResultError:
         return None
     columns = (
-        Column("site", "site"),
-        Column("ped_anova", "share by PED-ANOVA", "number", note="what sets the best tenth apart"),
+        Column("site", "stage"),
+        Column("ped_anova", "share by PED-ANOVA", "number", note="top 10 % against the rest"),
         Column("fanova", "share by fANOVA", "number", note="over the whole space"),
     )
     rows = tuple((entry.site, entry.ped_anova, entry.fanova) for entry in found)
-    return Table("importances", "Which sites mattered in the search", columns, rows, (EXPLORATORY,))
+    return Table("importances", "Importance by stage", columns, rows, (EXPLORATORY,))
 
 
 def importances(record: StudyRecord, *, seed: int = 0) -> list[Importance]:

@@ -80,18 +80,19 @@ def pareto(report: Report) -> Picture:
         axes.set_xlabel(cost_title(report.cost, report.info))
         axes.set_ylabel("validation error (%)")
         axes.xaxis.set_major_formatter(lambda value, _: quantity(value))
-        _frame_y(axes, [row.mean for row in report.rows if is_shown(row) or row.baseline])
+        means = [row.mean for row in report.rows]
+        _frame_y(axes, [row.mean for row in report.rows if is_shown(row) or row.baseline], means)
         _label(axes, report.rows)
         _key(figure, axes, [row for row in report.rows if is_listed(row)])
 
     listed = [row for row in report.rows if is_listed(row)]
     alt = (
         f"Scatter of {many(len(report.rows), 'arch')}: error against {cost_title(report.cost, report.info)}; "
-        + "; ".join(f"{row.number} {row.title} at {row.mean:.2f} %" for row in listed)
+        + "; ".join(f"A{row.number} {row.title} at {row.mean:.2f} %" for row in listed)
     )
     caption = (
-        "Down and left is better. Points are means over seeds, with their 95 % intervals where the table's number "
-        "stands beside them." + (" The line is the observed front." if report.verdicts is None else "")
+        "Lower left is better. Points are means over seeds; labelled ones, which the table lists, with 95 % CIs."
+        + (" The line is the Pareto front of the means." if report.verdicts is None else "")
     )
     return _picture("pareto", f"Error against cost ({report.audit})", alt, caption, paint)
 
@@ -112,7 +113,7 @@ def curves(report: Report) -> Picture | None:
             colour = INK if row.baseline else _MARKS[row.outcome][1]
             style = "-" if row.baseline else next(others)
             epochs = range(1, len(lines[row.number]) + 1)
-            name = f"{row.number}  {_short(row.title, 70)}"
+            name = f"A{row.number}  {_short(row.title, 70)}"
             axes.plot(
                 epochs, lines[row.number], color=colour, linestyle=style, linewidth=1.8, label=_literal(name)
             )
@@ -147,7 +148,7 @@ def optimism(report: Report) -> Picture | None:
         fresh = [row.mean for row in upwards]
         search = [row.mean - (row.optimism or 0.0) for row in upwards]
         axes.plot([search, fresh], [heights, heights], color=GREY, linewidth=1.2, zorder=1)
-        axes.plot(search, heights, "D", color=ORANGE, markersize=5, label="search value")
+        axes.plot(search, heights, "D", color=ORANGE, markersize=5, label="selection seed")
         axes.errorbar(
             fresh,
             heights,
@@ -156,20 +157,17 @@ def optimism(report: Report) -> Picture | None:
             color=BLUE,
             markersize=5,
             elinewidth=1,
-            label="mean over fresh seeds, 95 % interval",
+            label="mean over independent seeds, 95 % CI",
         )
-        axes.set_yticks(heights, [_literal(f"{row.number}  {_short(row.title, 48)}") for row in upwards])
+        axes.set_yticks(heights, [_literal(f"A{row.number}  {_short(row.title, 48)}") for row in upwards])
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.tick_params(axis="y", labelsize=8)
         axes.set_xlabel("validation error (%)")
         figure.legend(loc="outside lower left", frameon=False, fontsize=8, ncols=2)
 
-    alt = f"For {many(len(rows), 'arch')}, the value that chose them beside the mean over fresh seeds"
-    caption = (
-        "A diamond left of its circle: the value that chose the arch was luckier than the arch is. "
-        "The circles are what to report."
-    )
-    return _picture("optimism", "What the search promised, what fresh seeds gave", alt, caption, paint)
+    alt = f"For {many(len(rows), 'arch')}, the selection value beside the mean over independent seeds"
+    caption = "A diamond left of its circle: the selection value was optimistic. Report the circles."
+    return _picture("optimism", "Selection vs independent seeds", alt, caption, paint)
 
 
 def forest(report: Report) -> Picture | None:
@@ -182,7 +180,7 @@ def forest(report: Report) -> Picture | None:
     names = {v.variant: f"control: {v.variant}" for v in judged.controls}
     lines = [
         (
-            f"{judged.rows[v.variant].number}  {names.get(v.variant, v.variant)}",
+            f"A{judged.rows[v.variant].number}  {names.get(v.variant, v.variant)}",
             estimate(v.estimate, v.simultaneous, v.n),
             word(analysis, v),
         )
@@ -192,15 +190,13 @@ def forest(report: Report) -> Picture | None:
 
     def paint(figure: Any) -> None:
         _intervals(figure, lines, margin)
-        figure.axes[0].set_xlabel(f"over {_literal(analysis.baseline)} (points of accuracy)")
+        figure.axes[0].set_xlabel(f"difference from {_literal(analysis.baseline)} (percentage points)")
 
     alt = "; ".join(f"{v.variant}: {word(analysis, v)}, {v.estimate:+.2f} points" for v in reversed(ordered))
-    caption = (
-        "Right of zero is better. Bars are 95 % intervals that hold for all variants together: one that "
-        "crosses zero is no evidence either way."
-        + (f" The band is the margin of {margin:.2f} points." if margin else "")
+    caption = "Right of zero is better. Bars are simultaneous 95 % CIs." + (
+        f" The band is the margin of {margin:.2f} points." if margin else ""
     )
-    title = f"Differences from {analysis.baseline}, {many(analysis.blocks, 'seed block')} ({report.audit})"
+    title = f"Differences from {analysis.baseline}, {many(analysis.blocks, 'seed')} ({report.audit})"
     return _picture("forest", title, alt, caption, paint)
 
 
@@ -213,10 +209,10 @@ def effects(report: Report) -> Picture | None:
 
     def paint(figure: Any) -> None:
         _intervals(figure, lines, None)
-        figure.axes[0].set_xlabel("effect (points of accuracy)")
+        figure.axes[0].set_xlabel("effect (percentage points)")
 
     alt = "; ".join(f"{e.name}: {e.estimate:+.2f} points" for e in reversed(found))
-    caption = "Largest first; bars are 95 % intervals, each for itself. Filled: p by Holm at most 0.05."
+    caption = "Largest first; bars are unadjusted 95 % CIs. Filled: p by Holm at most 0.05."
     return _picture("effects", f"Main effects and interactions ({report.audit})", alt, caption, paint)
 
 
@@ -297,19 +293,26 @@ def _points(axes: Any, rows: Sequence[ArchResult], marker: str, colour: str, fil
 
 def _staircase(axes: Any, rows: Sequence[ArchResult]) -> None:
     points = sorted(map(_position, rows))
-    look = {"color": INK, "linewidth": 0.9, "linestyle": ":", "zorder": 2, "label": "observed front"}
+    look = {
+        "color": INK,
+        "linewidth": 0.9,
+        "linestyle": ":",
+        "zorder": 2,
+        "label": "Pareto front of the means",
+    }
     axes.step(*zip(*points, strict=True), where="post", **look)
 
 
-def _frame_y(axes: Any, means: Sequence[float]) -> None:
+def _frame_y(axes: Any, means: Sequence[float], every: Sequence[float]) -> None:
     """Keep an arch that learned nothing from squeezing all others into a line; the edge says so."""
     low, high = axes.get_ylim()
     reach = max(means) - min(means) or 1.0
     top = max(means) + 1.5 * reach
     if high > top:
         axes.set_ylim(low, top)
+        above = many(sum(mean > top for mean in every), "architecture")
         axes.annotate(
-            "archs above this edge: see the table",
+            f"{above} above the axis",
             (1, 1),
             xycoords="axes fraction",
             ha="right",
@@ -333,7 +336,7 @@ def _label(axes: Any, rows: Sequence[ArchResult]) -> None:
         place = int(free[0] if len(free) else room.argmax())
         taken = np.vstack([taken, spots[place]])
         axes.annotate(
-            str(row.number),
+            f"A{row.number}",
             _position(row),
             _PLACES[place],
             textcoords="offset points",
@@ -359,7 +362,7 @@ def _number_ends(axes: Any, lines: Mapping[int, Sequence[float]]) -> None:
         last = height
     for group in groups:
         axes.annotate(
-            ", ".join(str(number) for number, _ in group),
+            ", ".join(f"A{number}" for number, _ in group),
             group[0][1],
             (5, 0),
             textcoords="offset points",
@@ -384,7 +387,7 @@ def _key(figure: Any, axes: Any, rows: Sequence[ArchResult]) -> None:
         columnspacing=1.2,
         handletextpad=0.4,
     )
-    names = [f"{row.number}  {_short(row.title, 100)}" for row in rows[:12]]
+    names = [f"A{row.number}  {_short(row.title, 100)}" for row in rows[:12]]
     if len(rows) > 12:
         names.append(f"… and {len(rows) - 12} more in the table")
     width, height = _SIZE

@@ -70,8 +70,8 @@ def facts(report: Report) -> tuple[tuple[str, str], ...]:
         ("space", info.space.name),
         ("host", info.space.host),
         ("limits", flat(info.costs.limits)),
-        ("archs and trials", where_trials_went(report.counts)),
-        ("why it ended", ended(report)),
+        ("architectures and runs", where_trials_went(report.counts)),
+        ("stopped because", ended(report)),
         ("sampler", info.search.sampler),
         ("pruner", info.search.pruner),
         ("design", flat(info.design.to_attrs()["design"]) if info.design else ""),
@@ -79,7 +79,7 @@ def facts(report: Report) -> tuple[tuple[str, str], ...]:
         ("data", data(info.images)),
         ("device", "; ".join(devices(report)) or run.device),
         ("machine", run.machine),
-        ("proxy audit", flat(info.audit.values) if info.audit else NOT_AUDITED),
+        ("proxy validation", flat(info.audit.values) if info.audit else NOT_AUDITED),
         ("test split", ledger(info.test.openings)),
         ("versions", flat(run.versions)),
         ("started", run.started),
@@ -104,14 +104,13 @@ def where_trials_went(counts: Counts) -> str:
     stopped = sum(counts.stopped.values())
     at = ", ".join(f"{n} after epoch {epoch}" for epoch, n in counts.stopped.items())
     parts = [
-        f"{many(counts.size, 'arch')} in the space" if counts.size is not None else "",
+        f"{many(counts.size, 'architecture')} in the space" if counts.size is not None else "",
         _over_budget(counts.over_budget),
-        f"{many(counts.archs, 'arch')} trained to the end in {many(counts.trainings, 'training')} "
-        f"({counts.repeats:,} of them further seeds)",
-        f"{many(counts.audited, 'training')} of the proxy's audit" if counts.audited else "",
+        f"{many(counts.archs, 'architecture')} in {many(counts.trainings, 'run')} ({counts.repeats:,} repeat seeds)",
+        f"{many(counts.audited, 'run')} to validate the short training" if counts.audited else "",
         f"{stopped:,} stopped early ({at})" if stopped else "none stopped early",
         counts.failures() or "none failed",
-        f"{counts.lost:,} lost with their worker and run again" if counts.lost else "",
+        f"{counts.lost:,} interrupted and repeated" if counts.lost else "",
         f"{counts.running:,} running" if counts.running else "",
     ]
     return "; ".join(part for part in parts if part)

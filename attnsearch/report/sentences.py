@@ -61,28 +61,28 @@ def best(report: Report) -> str:
         return "Nothing but the baseline has been trained to the end."
     sure = "" if row.p_front is None else f", P(front) {probability(row.p_front)}"
     return (
-        f"Least error of {compared_with(report, row)}: {row.title}, {_error(row)}, {_price(report, row)}; "
-        f"status {row.status}{sure}."
+        f"Lowest mean error of {compared_with(report, row)}: A{row.number} {row.title}, {_error(row)}, "
+        f"{_price(report, row)}; status {row.status}{sure}."
     )
 
 
 def compared_with(report: Report, row: ArchResult) -> str:
     others = [o for o in report.rows if not o.baseline and not o.control and o.fresh == row.fresh]
     if row.fresh:
-        return f"the {many(len(others), 'arch')} that ran again on fresh seeds"
-    return f"{many(len(others), 'arch')}, each by its search value"
+        return f"the {many(len(others), 'architecture')} repeated on independent seeds"
+    return f"{many(len(others), 'architecture')}, each by the seed that selected it"
 
 
 def compared(report: Report) -> str:
     """The chosen arch against the baseline, and what the interval allows to say."""
     row, plain = chosen(report), report.baseline
     if plain is None:
-        return "The baseline has no finished trial, so nothing can be said of gains."
+        return "The baseline has no finished trial, so no difference can be stated."
     said = f"Baseline: {plain.label}, {_error(plain)}, {_price(report, plain)}."
     if row is None or report.final is not None:  # then the verdict has said it
         return said
     if row.difference is None:
-        return f"{said} The two share no seed, so their difference is not stated."
+        return f"{said} The two have no seed in common, so no difference is stated."
     return f"{said} {difference(row)}"
 
 
@@ -90,15 +90,14 @@ def difference(row: ArchResult) -> str:
     """The difference on shared seeds and what it allows to say."""
     given = row.difference
     assert given is not None
-    which = "better" if given.mean > 0 else "worse"
-    shared = "the one seed" if given.n == 1 else f"the {given.n} seeds"
-    said = f"On {shared} that both had, the arch is {abs(given.mean):.2f} points {which}"
+    shared = "the one shared seed" if given.n == 1 else f"the {given.n} shared seeds"
+    said = f"On {shared}: {number(given.mean, 2, True)} percentage points of accuracy"
     if given.low is None or given.high is None:
-        return f"{said}; one seed has no interval, so nothing is claimed."
-    interval = f"{said} (95 % interval {number(given.low, 2, True)} to {number(given.high, 2, True)})"
+        return f"{said}; one seed gives no interval."
+    interval = f"{said} (95 % CI {number(given.low, 2, True)} to {number(given.high, 2, True)})"
     if given.low <= 0 <= given.high:
-        return f"{interval}: that takes in zero, so there is no evidence of a gain or a harm."
-    return f"{interval}: that leaves out zero, but this arch was picked out of many, so no gain is claimed."
+        return f"{interval}. The CI includes zero: no significant difference."
+    return f"{interval}. The CI excludes zero, but the architecture was selected out of many: exploratory, no verdict."
 
 
 def front_sentence(report: Report) -> str:
@@ -107,9 +106,9 @@ def front_sentence(report: Report) -> str:
         for word in (Status.CONFIRMED, Status.UNDECIDED)
     }
     return (
-        f"On the front of error against {cost_name(report.cost)}, beside the baseline: "
+        f"Pareto front of error against {cost_name(report.cost)}, without the baseline: "
         f"{said[Status.CONFIRMED]} confirmed, {said[Status.UNDECIDED]} undecided, "
-        f"of {many(len(report.rows), 'arch')} trained to the end."
+        f"of {many(len(report.rows), 'architecture')}."
     )
 
 
@@ -125,9 +124,9 @@ def undecided(report: Report) -> str:
     wanted = sorted((row for row in report.rows if row.next_seeds), key=lambda row: -row.next_seeds)
     if not wanted:
         return ""
-    said = ", ".join(f"no. {row.number} ({many(row.next_seeds, 'seed')})" for row in wanted)
+    said = ", ".join(f"A{row.number} ({many(row.next_seeds, 'seed')})" for row in wanted)
     total = sum(row.next_seeds for row in wanted)
-    return f"What is undecided, the next {total} trainings would best decide so: {said}."
+    return f"Suggested next {total} runs, where they would decide most: {said}."
 
 
 def optimism(report: Report) -> str:
@@ -136,17 +135,20 @@ def optimism(report: Report) -> str:
     if not found:
         return ""
     mean = sum(found) / len(found)
-    word = "flattered" if mean > 0 else "undersold"
-    return f"The search {word} the {many(len(found), 'arch')} that ran again by {abs(mean):.2f} points on average."
+    word = "lower" if mean > 0 else "higher"
+    return (
+        f"Selection bias: errors in the search were {abs(mean):.2f} percentage points {word} than on independent seeds "
+        f"(mean over {many(len(found), 'architecture')})."
+    )
 
 
 def noise(report: Report) -> str:
     sd = report.assessed.sd
     if sd is None:
-        return "No arch has two seeds: the noise between seeds is not known, and no interval is given."
+        return "No architecture has two seeds: the noise between seeds is unknown, so there are no intervals."
     return (
-        f"Noise: runs of one arch that differ in the seed only have a standard deviation of {sd:.2f} points "
-        f"(pooled, {report.assessed.degrees} degrees of freedom)."
+        f"Standard deviation between seeds: {sd:.2f} percentage points (pooled, "
+        f"{many(report.assessed.degrees, 'degree')} of freedom)."
     )
 
 
@@ -154,8 +156,8 @@ def proxy(report: Report) -> str:
     data = report.info.images
     where = f" of {data.name}" if data.name else ""
     return (
-        f"Every number is from a short proxy: {proxy_length(report)}{where}, {report.audit}. "
-        "Blocks that start slowly (sigmoid gates begin near 0.5) may rank otherwise after a longer training."
+        f"Trained for {proxy_length(report)}{where}: {report.audit}. "
+        "Slowly converging blocks may rank higher after full training."
     )
 
 
@@ -167,32 +169,33 @@ def audited(info: StudyInfo) -> str:
     low, high = audit["partial_interval"]
     alone = " It does not beat ranking by cost alone." if low <= 0 else ""
     return (
-        f"Audit on {audit['archs']} archs trained long: rank correlation given cost {audit['partial_tau']:.2f} "
-        f"(95 % interval {low:.2f} to {high:.2f}); the best of the proxy's top three within a band of like cost "
-        f"loses {audit['regret_3']:.2f} points.{alone}"
+        f"Validation on {audit['archs']} architectures trained in full: rank correlation given cost "
+        f"{audit['partial_tau']:.2f} (95 % interval {low:.2f} to {high:.2f}); the best of the short training's"
+        f" top three of similar cost "
+        f"loses {audit['regret_3']:.2f} percentage points.{alone}"
     )
 
 
 def caveats(report: Report) -> tuple[str, ...]:
     """What the study cannot tell."""
     lines = [
-        "Another data set, image size, host or recipe may order the archs otherwise.",
-        f"A proxy of {many(report.epochs, 'epoch')} says who learns fast; who is best in the end is another question."
+        "Another data set, image size, backbone or recipe may rank the architectures differently.",
+        f"Training for {many(report.epochs, 'epoch')} favours what converges fast over what is best in the end."
         + (" `attnsearch validate` compares the two." if report.audit == NOT_AUDITED else ""),
-        "Counted costs are not time: equal MACs may differ in latency; `attnsearch latency` measures it.",
+        "Counted costs are not time: latency differs at equal MACs. `attnsearch latency` measures it.",
     ]
     if any(not row.fresh and not row.baseline for row in report.rows):
         lines.append(
-            "Rows marked `search` rest on the seeds that chose them; the best of them flatter themselves."
+            "Rows marked `selection` rest on the seeds used for selection and are optimistically biased."
         )
     if not warnings.wide_by_images(report):  # else it stands before the answer
         lines += [line for line in [warnings.images(report)] if line]
     for what, said in (("device", provenance.devices(report)), ("version", provenance.versions(report))):
         if len(said) > 1:
-            lines.append(f"Trials were not all run alike, more than one {what}: {'; '.join(said)}.")
+            lines.append(f"Trials ran on more than one {what}: {'; '.join(said)}.")
     if report.counts.running:
         lines.append(
-            f"The study is not over: {many(report.counts.running, 'trial')} still ran when this was written."
+            f"The study is not finished: {many(report.counts.running, 'trial')} running when this was written."
         )
     return tuple(lines)
 
@@ -213,4 +216,8 @@ def which_seeds(row: ArchResult) -> str:
 
 def _price(report: Report, row: ArchResult) -> str:
     price = f"{quantity(row.costs[0])} {cost_name(report.cost)}"
-    return price if row.ratio is None or row.baseline else f"{price}, {row.ratio:.3f} x the baseline's"
+    return (
+        price
+        if row.ratio is None or row.baseline
+        else f"{price} ({100 * (row.ratio - 1):+.1f} % against the baseline)"
+    )

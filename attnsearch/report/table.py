@@ -8,7 +8,7 @@ from typing import Literal
 
 from attnsearch.core.estimate import Estimate
 
-Kind = Literal["text", "integer", "number", "estimate", "probability", "quantity"]
+Kind = Literal["text", "integer", "number", "estimate", "probability", "quantity", "arch"]
 
 
 Value = str | int | float | bool | Estimate | None
@@ -21,7 +21,8 @@ class Column:
     Args:
         name: for machines, with the unit in it (`error_pct`).
         title: for people, with the unit in it (`error (%)`).
-        kind: text, integer, number (`digits` after the point), estimate (`1.20 ± 0.30`), probability (two
+        kind: text, arch (`A3`, the short name everywhere), integer, number (`digits` after the point), estimate
+            (`1.20 ± 0.30`), probability (two
             digits, never 0 or 1), quantity (four significant digits with k, M, G).
         signed: write a plus sign before positive numbers, for differences.
         wide: left out where space is short; CSV and JSON always have it.
@@ -127,6 +128,8 @@ def text(value: Value, column: Column) -> str:
         return number(value.mean, column.digits, column.signed) + half
     if isinstance(value, str):
         return value
+    if column.kind == "arch":
+        return f"A{value}"
     if column.kind == "probability":
         return probability(value)
     if column.kind == "quantity":

@@ -44,23 +44,28 @@ if TYPE_CHECKING:
 
 
 SEEDS = (
-    "`fresh` ones ran after the arch had been chosen, `design` ones in whole blocks as planned; `search` "
-    "ones helped to choose the arch, so they flatter it"
+    "`independent` seeds ran after the architecture had been selected, `planned` ones as the ablation lays down; "
+    "`selection` seeds selected it, hence optimistically biased"
 )
 ERROR = (
-    "mean over the row's seeds, in percent of the validation images, ± half its 95 % t interval (standard "
-    "deviation between seeds pooled over all repeated archs)"
+    "validation error, mean over the row's seeds, ± half its 95 % confidence interval (standard deviation between "
+    "seeds pooled over all repeated architectures)"
 )
-OVER_TITLE = "over baseline (points)"
-OVER = "accuracy over the baseline's on the seeds that both had, positive is better, ± half the 95 % interval"
-OVER_SEARCH = f"{OVER} (each for itself; none for a single seed)"
-OVER_DESIGN = f"{OVER} that holds for all variants together"
+OVER_TITLE = "Δ vs baseline (pp)"
+OVER = (
+    "difference from the baseline in percentage points of accuracy on shared seeds, positive is better, "
+    "± half the 95 % CI"
+)
+OVER_SEARCH = f"{OVER} (unadjusted; none for a single seed)"
+OVER_DESIGN = f"{OVER} (simultaneous over all variants)"
 P_FRONT = (
-    "probability, given the noise between seeds, that no arch of no more cost has less error; it ranks one "
-    "arch at a time and is no verdict"
+    "probability, given the noise between seeds, that no architecture of equal or lower cost has a lower error; not "
+    "adjusted for multiplicity"
 )
-OPTIMISM = "mean over fresh seeds minus search value; positive where the search flattered"
-TIED = "error not told from the least one (95 %)"
+OPTIMISM = (
+    "error on independent seeds minus error on the selection seed; positive where selection was optimistic"
+)
+TIED = "error not significantly different from the lowest (95 %)"
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,7 @@ def build(record: StudyRecord) -> Report:
         rows=rows,
         counts=counts,
         front=_design_table(rows, record, axes[0]) if design else _front_table(rows, record, axes[0]),
-        archs=_arch_table("archs", "All archs trained to the end", rows, record, axes[0], design),
+        archs=_arch_table("archs", "All architectures", rows, record, axes[0], design),
         trials=trial_table(record),
         failures=_failure_table(record),
         judged=judged,
@@ -187,22 +192,20 @@ def _arch_table(
     others = _other_costs(rows, cost)
     over_note = OVER_DESIGN if any(trial.role == "design" for trial in record.trials) else OVER_SEARCH
     columns = (
-        Column("number", "no.", "integer"),
+        Column("number", "arch no.", "arch", short="no."),
         Column("variant", "variant") if design else Column("arch", "arch"),
         *([Column("arch", "arch", wide=True)] if design else []),
         Column("seeds", "seeds", "integer"),
-        Column("seeds_kind", "which seeds", wide=design, note=SEEDS, short="which"),
+        Column("seeds_kind", "seeds used", wide=design, note=SEEDS, short="used"),
         Column("error_pct", "error (%)", "estimate", note=ERROR),
-        Column(
-            "over_baseline_points", OVER_TITLE, "estimate", signed=True, note=over_note, short="over base"
-        ),
+        Column("over_baseline_points", OVER_TITLE, "estimate", signed=True, note=over_note, short="Δ (pp)"),
         Column(cost, cost_title(cost, record.info), "quantity", short=cost_name(cost)),
-        Column("ratio", "x baseline", "number", 3, short="x base"),
+        Column("ratio", "ratio to baseline", "number", 3, short="ratio"),
         # Beside verdicts a second judgement of one arch at a time would only contradict them.
         Column("p_front", "P(front)", "probability", wide=design, note=P_FRONT),
         Column("status", "verdict" if design else "status"),
-        Column("search_error_pct", "search value (%)", "number", wide=True),
-        Column("optimism_points", "optimism (points)", "number", signed=True, wide=True, note=OPTIMISM),
+        Column("search_error_pct", "selection error (%)", "number", wide=True),
+        Column("optimism_points", "selection bias (pp)", "number", signed=True, wide=True, note=OPTIMISM),
         *(Column(other, cost_title(other, record.info), "quantity", wide=True) for other in others),
         Column("accuracy_pct", "accuracy (%)", "number", wide=True),
         Column("key", "key", wide=True),
@@ -215,11 +218,12 @@ def _arch_table(
 
 def _front_table(rows: Sequence[ArchResult], record: StudyRecord, cost: str) -> Table:
     listed = tuple(row for row in rows if is_listed(row))
-    table = _arch_table("front", "The front and its nearest rivals", listed, record, cost)
+    table = _arch_table("front", "Pareto front and close candidates", listed, record, cost)
     remarks = list(_contradictions(listed))
     if rest := sum(is_shown(row) and not is_listed(row) for row in rows):
         remarks.append(
-            f"not listed: {many(rest, 'arch')} with some chance left (P(front) 0.05 to 0.50); archs.csv has them"
+            f"not listed: {many(rest, 'architecture')} that may still be on the front (P(front) 0.05 to 0.50); "
+            "archs.csv has them"
         )
     return replace(table, remarks=tuple(remarks))
 
@@ -237,8 +241,8 @@ def _contradictions(rows: Sequence[ArchResult]) -> Iterator[str]:
         if better:
             least = min(better, key=lambda other: other.mean)
             yield (
-                f"no. {row.number} has a higher mean here than no. {least.number}, which costs no more: P(front) rests "
-                "on all runs, the means on those that had no say in the choice where there are any"
+                f"A{row.number} has a higher mean here than A{least.number} of equal or lower cost: P(front) uses "
+                "all runs, the means use independent seeds where there are any"
             )
 
 
@@ -340,12 +344,14 @@ def _stop_table(record: StudyRecord) -> Table | None:
         Column("stopped", "stopped", "integer"),
         Column(
             "audited",
-            "let run",
+            "checked",
             "integer",
-            note="would-be stops that were let run to the end, drawn by chance",
+            note="early stops that were trained to the end instead, chosen at random",
         ),
-        Column("false", "proved false", "integer", note="ended on the front or within one run's sd of it"),
-        Column("rate", "false-stop rate", "number", note="share of those let run; exact 95 % interval"),
+        Column("false", "false", "integer", note="ended on the front or within one standard deviation of it"),
+        Column(
+            "rate", "false-stop rate", "number", note="share of those checked; exact 95 % confidence interval"
+        ),
         Column("rate_low", "from", "number"),
         Column("rate_high", "to", "number"),
     )
@@ -355,4 +361,4 @@ def _stop_table(record: StudyRecord) -> Table | None:
         for option, tally in tallies.items()
         if tally.audited
     )
-    return Table("stops", "Stops that were let run", columns, rows)
+    return Table("stops", "False early stops", columns, rows)

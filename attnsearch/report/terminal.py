@@ -57,7 +57,7 @@ def lines(report: Report, width: int) -> Iterator[tuple[str, str]]:
                 told.add(note)
     yield "", ""
     yield from _wrapped(provenance.where_trials_went(report.counts) + ".", prose)
-    yield from _wrapped(f"Why it ended: {provenance.ended(report)}.", prose)
+    yield from _wrapped(f"Stopped because: {provenance.ended(report)}.", prose)
 
 
 def table_lines(table: Table, width: int) -> Iterator[tuple[str, str]]:

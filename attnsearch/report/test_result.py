@@ -15,10 +15,10 @@ from attnsearch.statistics.dunnett import t_critical
 from attnsearch.statistics.front import pooled_sd
 
 ERROR = (
-    "mean over fresh seeds, ± half a 95 % interval that takes in the noise between seeds (pooled over the archs) and "
-    "that of drawing so many images"
+    "mean over independent seeds, ± half a 95 % confidence interval for the noise between seeds (pooled) and "
+    "the sampling of the images"
 )
-GAP = "validation minus test error of the same trainings; negative where validation flattered"
+GAP = "validation minus test error of the same runs; negative where validation was optimistic"
 
 
 def final_table(entries: Sequence[TestResult]) -> Table | None:
@@ -36,7 +36,7 @@ def final_table(entries: Sequence[TestResult]) -> Table | None:
     )
     rows = tuple((entry.archs[key], len(entry.seeds), *_estimates(entry, key)) for key in entry.errors)
     times = len(entries)
-    often = "once" if times == 1 else f"{times} times: the later an opening, the less of a test"
+    often = "once" if times == 1 else f"{times} times; each further use makes it less independent"
     remark = f"the test split was opened {often}; frozen archs {entry.digest}, {entry.test_images:,} images"
     return Table("test", "On the test split", columns, rows, (remark,))
 

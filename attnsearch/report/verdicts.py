@@ -33,29 +33,29 @@ from attnsearch.statistics import Table as Blocks
 from attnsearch.statistics.front import ArchResult, ArchRuns, Front
 
 WORDS = {
-    "gain": "the simultaneous 95 % interval of the difference lies above zero",
+    "gain": "the simultaneous 95 % confidence interval of the difference lies above zero",
     "harm": "it lies below zero",
-    "equivalent": "two one-sided tests at 5 % place it within the margin, and the design could see that much",
-    "identical": "the same result as the baseline in every seed block: both are one network, no margin needed",
-    "no evidence": "neither; an effect smaller than the smallest one visible may still be there",
+    "equivalent": "two one-sided tests at 5 % place it within the margin, and the study had the power for it",
+    "identical": "the same result as the baseline on every seed: both are one network",
+    "no evidence": "neither; an effect below the minimum detectable one may exist",
 }
 
 
 PRICES = ("params", "bytes_moved", "latency_ms")  # told beside the cost axis where they are known
 OVER = (
-    "difference in points of accuracy on shared seeds, positive is better, ± half the 95 % interval that "
-    "holds for all variants together (Dunnett)"
+    "difference in percentage points of accuracy on shared seeds, positive is better, ± half the simultaneous 95 % CI "
+    "(Dunnett)"
 )
-ALONE = "± half the 95 % interval for this pair alone, not for all together"
-VISIBLE = "a true effect so large is found with 80 % power; smaller ones may exist unseen"
+ALONE = "± half the unadjusted 95 % CI"
+VISIBLE = "minimum detectable effect: found with 80 % power; smaller ones may be missed"
 NEXT = (
-    "seed blocks in all that would show, with 80 % power, an effect as large as the margin; without a margin one as "
-    "large as the estimate, which is then taken for the truth"
+    "seeds in all that detect, with 80 % power, an effect of the margin's size; without a margin one of the observed "
+    "size, assuming that it is true"
 )
-FOUND = "found at this length of training"  # a longer one may say otherwise
+FOUND = "decided at this training length"  # a longer one may say otherwise
 MAIN = (
     "mean accuracy at a site's second option less that at its first, over all settings of the other sites; "
-    "an interaction is half of what one site changes in the effect of the other; ± half the 95 % interval"
+    "an interaction is half of what one site changes in the effect of the other; ± half the 95 % CI"
 )
 
 
@@ -270,8 +270,8 @@ def verdict_table(judged: Judged, cost: str) -> Table:
     priced = [c for c in dict.fromkeys((cost, *PRICES)) if _has(judged, c)]
     named = any(row.label not in name for name, row in judged.rows.items())
     beside = (
-        ("over_matched_points", "over width-matched (points)", "over wider", judged.over_matched),
-        ("over_frozen_points", "over its frozen gate (points)", "over frozen", judged.over_frozen),
+        ("over_matched_points", "vs wider baseline (pp)", "vs wider", judged.over_matched),
+        ("over_frozen_points", "vs frozen block (pp)", "vs frozen", judged.over_frozen),
     )
     asked = [entry for entry in beside if any(entry[3](verdict) for verdict in ordered)]
     own = [
@@ -291,28 +291,24 @@ def _verdict_columns(
     analysis = judged.analysis
     alike = len({verdict.n for verdict in analysis.verdicts}) == 1  # then the remark on seed blocks says it
     return (
-        Column("number", "no.", "integer"),
+        Column("number", "arch no.", "arch", short="no."),
         Column("variant", "variant"),
         *([Column("arch", "arch", wide=True)] if named else []),
         Column("control", "control", wide=not judged.controls),
         Column("verdict", "verdict"),
-        Column(
-            "over_baseline_points", f"over {analysis.baseline} (points)", "estimate", signed=True, note=OVER
-        ),
+        Column("over_baseline_points", f"Δ vs {analysis.baseline} (pp)", "estimate", signed=True, note=OVER),
         *own,
         Column("seeds", "seeds", "integer", wide=alike),
-        Column("visible_points", "smallest visible effect (points)", "number", note=VISIBLE, short="visible"),
-        Column("p", "p, adjusted", "number", 3, wide=True, note="for all variants together (Dunnett)"),
+        Column("visible_points", "minimum detectable effect (pp)", "number", note=VISIBLE, short="MDE (pp)"),
+        Column("p", "p, adjusted", "number", 3, wide=True, note="Dunnett"),
         *(
             Column(
                 f"{name}_ratio", f"x {cost_name(name)}", "number", 3, note="" if i else "times the baseline's"
             )
             for i, name in enumerate(priced)
         ),
-        Column(
-            "alone_points", "over baseline, interval of its own (points)", "estimate", signed=True, wide=True
-        ),
-        Column("next", "what would decide it", note=NEXT),
+        Column("alone_points", "Δ vs baseline, unadjusted CI (pp)", "estimate", signed=True, wide=True),
+        Column("next", "seeds needed", note=NEXT),
     )
 
 
@@ -364,7 +360,7 @@ def outcome(analysis: Analysis, verdict: Verdict) -> str:
     if verdict.outcome == "equivalent" and verdict.margin is not None:
         said[0] = f"equivalent within ±{verdict.margin:g}"
     if verdict.capacity:
-        said.append("not shown over the width-matched host: capacity")
+        said.append("not shown against the wider baseline: capacity")
     if verdict.within_margin and verdict.outcome in ("gain", "harm"):
         said.append(f"within ±{verdict.margin:g}")
     if verdict.same_as:
@@ -377,12 +373,12 @@ def more(analysis: Analysis, verdict: Verdict) -> str:
     if verdict.outcome in ("gain", "harm", "equivalent"):
         return FOUND
     if not math.isfinite(verdict.mde) or not analysis.sd > 0:
-        return "2 seed blocks, to know the noise"
+        return "2 seeds, to estimate the noise"
     if wanted(verdict) < 0.005:
-        return "name a margin, to test for equivalence"
+        return "set --margin, to test for equivalence"
     needed = blocks_wanted(analysis, verdict)
     count = "over 10,000" if needed is None else f"{needed:,}"
-    return f"{count} seed blocks, to see {wanted(verdict):.2f} points"
+    return f"{count} seeds, to detect {wanted(verdict):.2f} pp"
 
 
 def wanted(verdict: Verdict) -> float:
@@ -408,12 +404,15 @@ def blocks_wanted(analysis: Analysis, verdict: Verdict) -> int | None:
 def _remarks(analysis: Analysis) -> tuple[str, ...]:
     noise = ""
     if analysis.degrees and math.isfinite(analysis.sd):
-        noise = f"residual sd of a run {analysis.sd:.2f} points ({analysis.degrees} degrees of freedom)"
+        noise = (
+            f"residual standard deviation {analysis.sd:.2f} percentage points "
+            f"({many(analysis.degrees, 'degree')} of freedom)"
+        )
     pairing = ""
     if math.isfinite(analysis.rho):
         low, high = analysis.rho_interval
         pairing = (
-            f"seed blocks made runs correlate by {analysis.rho:.2f} (95 % interval {low:.2f} to {high:.2f})"
+            f"correlation between variants across seeds {analysis.rho:.2f} (95 % CI {low:.2f} to {high:.2f})"
         )
     spread = ""
     if analysis.sd_ratio is not None and analysis.p_equal_noise is not None:
@@ -422,7 +421,7 @@ def _remarks(analysis: Analysis) -> tuple[str, ...]:
             f"{analysis.p_equal_noise:.2f}, Brown and Forsythe)"
         )
     parts = (noise, spread, pairing)
-    seen = many(analysis.blocks, "seed block") + "".join(f"; {part}" for part in parts if part)
+    seen = many(analysis.blocks, "seed") + "".join(f"; {part}" for part in parts if part)
     return (seen, *(note.rstrip(".") for note in analysis.notes))
 
 
@@ -431,11 +430,11 @@ def effect_table(judged: Judged) -> Table | None:
     if not judged.effects:
         return None
     columns = (
-        Column("effect", "site, or sites"),
-        Column("points", "effect (points)", "estimate", signed=True, note=MAIN),
+        Column("effect", "stage, or stages"),
+        Column("points", "effect (pp)", "estimate", signed=True, note=MAIN),
         Column("p", "p", "number", 3),
         Column("p_holm", "p, Holm", "number", 3),
-        Column("aliases", "cannot be told from"),
+        Column("aliases", "aliased with"),
     )
     rows = tuple(
         (e.name, estimate(e.estimate, e.interval, 0), e.p, e.p_holm, ", ".join(e.aliases))

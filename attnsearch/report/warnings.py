@@ -19,7 +19,9 @@ def warnings(report: Report) -> tuple[str, ...]:
     found = [
         chance(report),
         unfinished(report),
-        "An audit found that this short proxy does not rank like the long training." if untrusted else "",
+        "Validation: the short training does not rank architectures like the full training."
+        if untrusted
+        else "",
         images(report) if wide_by_images(report) else "",
         *(design.warnings(report.judged) if isinstance(report.judged, Judged) else ()),
     ]
@@ -32,8 +34,8 @@ def chance(report: Report) -> str:
     if plain is None or count < 2 or plain.mean < 0.9 * (100 - 100 / count):
         return ""
     return (
-        f"The baseline errs on {plain.mean:.1f} % where guessing among {count} classes errs on "
-        f"{100 - 100 / count:.1f} %: the proxy is too short to have taught much, and comparisons mean little."
+        f"Baseline near chance level: error {plain.mean:.1f} %, guessing among {count} classes "
+        f"{100 - 100 / count:.1f} %. Do not interpret the differences; train longer."
     )
 
 
@@ -50,9 +52,10 @@ def unfinished(report: Report) -> str:
     if fall <= most:
         return ""
     return (
-        f"The baseline's error still fell by {fall:.1f} points in the last epoch (from {curve[-2]:.1f} to "
-        f"{curve[-1]:.1f} %, median over seeds), more than any {than} ({most:.2f} at most): a gain may be no more "
-        "than an earlier start, a harm no more than a later one. Train longer, or `attnsearch validate`."
+        f"Not converged: the baseline's error fell by {fall:.1f} percentage points in the last epoch "
+        f"(from {curve[-2]:.1f} to "
+        f"{curve[-1]:.1f} %, median over seeds), more than any {than} ({most:.2f} at most). Differences "
+        "may only reflect convergence speed. Train longer, or run `attnsearch validate`."
     )
 
 
@@ -71,14 +74,14 @@ def images(report: Report) -> str:
     count, half = report.info.images.val, _image_limit(report)
     if half is not None:
         return (
-            f"All runs are judged on the same {count:,} validation images. For images not among them the baseline's "
-            f"error is known to ±{half:.1f} points (95 %) and a difference between two archs to at most "
-            f"±{half * math.sqrt(2):.1f}, less the more they err on the same images; more seeds do not lessen that."
+            f"Validation set of {count:,} images: sampling error ±{half:.1f} percentage points (95 %), "
+            "of a difference at "
+            f"most ±{half * math.sqrt(2):.1f}; more seeds do not reduce it."
         )
     if isinstance(count, int) and count > 0 and report.baseline and _resplit(report):
         return (
             f"Each seed has its own {count:,} validation images, drawn from the same pool, so that the intervals "
-            "take in most of what the choice of images does; all blocks share that pool, so not the whole of it."
+            "include most of the sampling error of the images; the seeds share one pool, so not all of it."
         )
     return ""
 
