@@ -104,6 +104,43 @@ def test_weights_of_another_host_are_named(run: Run) -> None:
     assert "The host that fits it: host: {name: resnet8, width: 8, shortcut: pad}" in run.err
 
 
+def spoiled(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key: value * torch.nan if value.is_floating_point() else value for key, value in state.items()}
+
+
+BAD_WEIGHTS = {
+    "truncated": (lambda path, model: path.write_bytes(path.read_bytes()[:5000]), "damaged"),
+    "code": (lambda path, model: torch.save(model, path), "save its weights anew"),
+    "NaN": (lambda path, model: torch.save(spoiled(model.state_dict()), path), "NaN or infinity in"),
+    "no match": (
+        lambda path, model: torch.save({"a.b": torch.zeros(2)}, path),
+        "No tensor of the checkpoint fits",
+    ),
+    "channels": (
+        lambda path, model: torch.save(build(read_arch({"host": HOST}), in_channels=1).state_dict(), path),
+        "takes images of 1 channels",
+    ),
+    "classes": (
+        lambda path, model: torch.save(build(read_arch({"host": HOST}), classes=7).state_dict(), path),
+        "it is for 7 classes, here there are 3",
+    ),
+    "gone": (lambda path, model: path.unlink(), "Checkpoint not found"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_WEIGHTS)
+def test_weights_that_cannot_be_used_end_with_2_and_a_sentence(
+    case: str, folder: Path, run: Run, tmp_path: Path
+) -> None:
+    spoil, message = BAD_WEIGHTS[case]
+    path = tmp_path / "w.pth"
+    path.write_bytes((folder / "w.pth").read_bytes())
+    spoil(path, build(read_arch({"host": HOST}), classes=3))
+    assert run("--weights", str(path)) == 2
+    assert message in run.err
+    assert "Traceback" not in run.err
+
+
 def test_conventions() -> None:
     assert convention("imagenet") == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert convention("0.5/0.25", 1) == ((0.5,), (0.25,))

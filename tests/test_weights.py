@@ -360,3 +360,30 @@ def test_option_a_by_hand() -> None:
     wanted = torch.zeros(1, 4, 2, 2)
     wanted[0, 1] = torch.tensor([[0.0, 2.0], [6.0, 8.0]])
     torch.testing.assert_close(out, wanted, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["resnet8", "resnet18"])
+def test_option_a_is_exported_and_counted(name: str, tmp_path: Path) -> None:
+    """The file without attnsearch computes the same, and the shortcut costs no multiply-add and no parameter."""
+    from attnsearch import measure
+    from attnsearch.blocks.plugin import import_file
+    from attnsearch.export.source import source
+
+    arch = read_arch(
+        {
+            "host": {"name": name, "width": 8, "stem": "cifar", "shortcut": "pad"},
+            "stages": [{"attention": "se"}],
+        }
+    )
+    model = build(arch, seed=0).eval()
+    (tmp_path / "net.py").write_text(source(arch))
+    copy = import_file("exported_option_a", tmp_path / "net.py").Network().eval()
+    copy.load_state_dict(model.state_dict())
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(copy(x), model(x), atol=1e-6, rtol=0)
+    conv = build(read_arch({**arch.to_dict(), "host": {"name": name, "width": 8, "stem": "cifar"}}))
+    pad, full = measure(model, (3, 32, 32)), measure(conv, (3, 32, 32))
+    stages = range(1, len(arch.stages))
+    widths = [(8 << (i - 1), 8 << i, 32 >> i) for i in stages]  # channels in and out, side of the map
+    assert full.params - pad.params == sum(a * b + 2 * b for a, b, _ in widths)
+    assert full.macs - pad.macs == sum(a * b * side * side for a, b, side in widths)
