@@ -526,6 +526,28 @@ def test_faulty_blocks_fail_each_with_its_reason(place):
     assert_sound(db(place))
 
 
+@pytest.mark.slow
+def test_thirty_signals_leave_nothing_running(tmp_path):
+    """The first ends the run in order, the next ones at once, wherever they meet it; a resume puts all in order."""
+    question(tmp_path)
+    began = start(tmp_path, "--trials", "3", "--workers", "2", "--epochs", "30")
+    await_rows(db(tmp_path), "RUNNING", 2)
+    for _ in range(30):
+        if began.poll() is not None:
+            break
+        began.send_signal(signal.SIGTERM)
+        time.sleep(0.01)
+    began.communicate(timeout=60)
+    assert began.returncode in (143, -signal.SIGTERM)
+    again = start(tmp_path, "--trials", "3", "--workers", "2", "--epochs", "30", "--resume")
+    assert (again.communicate(timeout=300), again.returncode)[1] == 0
+    states = [state for _, state in rows(db(tmp_path))]
+    assert "RUNNING" not in states
+    assert states.count("COMPLETE") == 3
+    assert_sound(db(tmp_path))
+
+
+
 def test_a_suspended_worker_is_given_up(tmp_path):
     pool = LocalPool(DataSource("digits"), workers=1, devices=["cpu"], heartbeat_timeout=8.0)
     try:
