@@ -29,7 +29,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from attnsearch.core.trial import TrialResult
-from attnsearch.sample.ehvi import hypervolume
+from attnsearch.statistics.pareto import hypervolume
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]

@@ -547,7 +547,6 @@ def test_thirty_signals_leave_nothing_running(tmp_path):
     assert_sound(db(tmp_path))
 
 
-
 def test_a_suspended_worker_is_given_up(tmp_path):
     pool = LocalPool(DataSource("digits"), workers=1, devices=["cpu"], heartbeat_timeout=8.0)
     try:

@@ -26,7 +26,12 @@ def cache_folder(folder: Path, **variables: str) -> str:
     for name in {"ATTNSEARCH_CACHE", "NUMBA_CACHE_DIR"} - set(variables):
         environment.pop(name, None)
     done = subprocess.run(
-        [sys.executable, "-c", HOMELESS], cwd=folder, env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", HOMELESS],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert list(folder.iterdir()) == []
     return done.stdout.strip()
