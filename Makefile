@@ -16,7 +16,7 @@ test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 bench: $(VENV)/installed-dev
-	$(BIN)/python -m benchmarks.throughput $(ARGS)
+	$(BIN)/python -m benchmarks.speed.throughput $(ARGS)
 
 simulate: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.statistics.simulate $(ARGS)

@@ -320,7 +320,7 @@ def test_a_product_waits_only_in_blocks_of_the_package(ours: bool, monkeypatch: 
     x, gate = feature_map(3, 6, 5, 4), Halving()
     with Fast() as fast_mode:
         y = ops.gated(gate, x)
-        waiting = [not product.filled for product in fast_mode._products.values()]
+        waiting = [not product.materialized for product in fast_mode._products.values()]
     assert waiting == [ours]
     torch.testing.assert_close(y, x * x.mean(1, keepdim=True))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.throughput import line
+from benchmarks.speed.throughput import line
 
 
 @pytest.mark.parametrize(

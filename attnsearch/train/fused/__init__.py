@@ -6,7 +6,7 @@ Whatever else a model does is left to torch, and so is all of it on other device
 written as their formulas; values agree with torch's to rounding.
 
     mode    what is taken over, and when
-    gates   pools and products of one map: what waits, and what is owed backward
+    gates   pools and products of one map: deferred products, and gradient terms that are summed in one pass
     passes  norms, additions, convolutions: autograd functions, one for each pass
     arrays  maps as the kernels see them
     kernels the loops, compiled by Numba

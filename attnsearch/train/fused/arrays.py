@@ -43,7 +43,7 @@ def lines(x: Tensor) -> Any:
 
 
 def both(gradients: tuple[Tensor | None, ...]) -> tuple[Tensor, Tensor | None]:
-    """Gradients of a map and of its twin, of which one may be missing, in the maps' own order."""
+    """Gradients of a map and of its shortcut view, of which one may be missing, in the maps' own order."""
     g, *more = (g.contiguous(memory_format=torch.channels_last) for g in gradients if g is not None)
     return g, more[0] if more else None
 

@@ -28,10 +28,10 @@ class Fast(TorchFunctionMode):
         super().__init__()
         self._after: _After | None = None  # what waits behind the norm that is about to be computed
         self._depth = 0  # of entries: a method enters again to see what a module calls
-        self._patient = False  # whether products may wait
+        self._deferring = False  # whether products may be deferred
         self._shared: Shared | None = None  # the map that was pooled or gated last
-        self._products: MutableMapping[Tensor, Product] = WeakIdKeyDictionary()  # by the hollow tensor
-        self._twins: dict[int, _Twin] = {}  # of the activated maps, by their id
+        self._products: MutableMapping[Tensor, Product] = WeakIdKeyDictionary()  # by the unallocated tensor
+        self._shortcut_views: dict[int, _ShortcutView] = {}  # of the activated maps, by their id
 
     def __torch_function__(
         self,
@@ -42,12 +42,12 @@ class Fast(TorchFunctionMode):
     ) -> Any:
         method = _HANDLED.get(func)
         if func not in _WAITING:
-            self._fill((args, kwargs or ()))
+            self._materialize((args, kwargs or ()))
         if method is not None:
             done = method(self, *args, **(kwargs or {}))
             if done is not None:
                 return done
-            self._fill((args, kwargs or ()))
+            self._materialize((args, kwargs or ()))
         return func(*args, **(kwargs or {}))
 
     def __enter__(self) -> Fast:
@@ -60,39 +60,39 @@ class Fast(TorchFunctionMode):
         self._depth -= 1
         if not self._depth:
             for y, product in self._products.items():  # such as what the model gives out
-                product.fill(y)
+                product.materialize(y)
 
-    def _fill(self, values: Any) -> None:
+    def _materialize(self, values: Any) -> None:
         """Compute the products among these, and those of a map or gate among these: it might be changed in place."""
         if not self._products:
             return
         if isinstance(values, Tensor):
             for y, product in self._products.items():
                 if values is y or product.computed_from(values):
-                    product.fill(y)
+                    product.materialize(y)
         elif isinstance(values, Mapping):
-            self._fill(tuple(values.values()))
+            self._materialize(tuple(values.values()))
         elif isinstance(values, tuple | list):
             for value in values:
-                self._fill(value)
+                self._materialize(value)
 
-    def _fill_hollow(self, x: Tensor) -> None:
+    def _materialize_one(self, x: Tensor) -> None:
         """Compute what this tensor stands for, if it is one that waits."""
         product = self._products.get(x)
         if product is not None:
-            product.fill(x)
+            product.materialize(x)
 
     def gated(self, gate: nn.Module, x: Tensor) -> Tensor:
-        """Let products wait inside a block whose every operation is seen here.
+        """Defer products inside a block whose every operation is seen here.
 
-        One from elsewhere may call what torch cannot override, such as a scripted function, on a hollow tensor.
+        One from elsewhere may call what torch cannot override, such as a scripted function, on an unallocated tensor.
         """
-        self._patient = all(type(part).__module__.startswith(OURS) for part in gate.modules())
+        self._deferring = all(type(part).__module__.startswith(OURS) for part in gate.modules())
         try:
             with self:
                 return gate(x)  # type: ignore[no-any-return]
         finally:
-            self._patient = False
+            self._deferring = False
 
     def norm_relu(self, norm: nn.Module, x: Tensor) -> Tensor | None:
         return self._normed(norm, x, _After(None))
@@ -136,17 +136,17 @@ class Fast(TorchFunctionMode):
         if x.shape[0] * x.shape[2] * x.shape[3] < 2:
             return None
         self._after = None
-        y, twin = Norm.apply(
+        y, view = Norm.apply(
             x, weight, bias, (running_mean, running_var), momentum, eps, after.relu, after.other
         )  # type: ignore[no-untyped-call]
         if after.relu:
-            self._twins[id(y)] = _Twin(y, twin)
+            self._shortcut_views[id(y)] = _ShortcutView(y, view)
         return y  # type: ignore[no-any-return]
 
     def add_relu(self, x: Tensor, other: Tensor) -> Tensor | None:
-        self._fill_hollow(other)
+        self._materialize_one(other)
         product = self._products.get(x)
-        if product is not None and not product.filled and _alike(x, other):
+        if product is not None and not product.materialized and _alike(x, other):
             return self._activated(*product.add_relu(self._other(other)))
         if type(x) is Tensor and x.dim() == 4 and _suits(other):
             x = x.contiguous(memory_format=torch.channels_last)  # a gate may have left it in another order
@@ -154,15 +154,15 @@ class Fast(TorchFunctionMode):
             return None
         return self._activated(*AddRelu.apply(x, self._other(other)))  # type: ignore[no-untyped-call]
 
-    def _activated(self, y: Tensor, twin: Tensor) -> Tensor:
+    def _activated(self, y: Tensor, view: Tensor) -> Tensor:
         if y.requires_grad:
-            self._twins[id(y)] = _Twin(y, twin)
+            self._shortcut_views[id(y)] = _ShortcutView(y, view)
         return y
 
     def _other(self, x: Tensor) -> Tensor:
-        """A shortcut's map: its twin, if it has one and was not changed in place since."""
-        twin = self._twins.get(id(x))
-        return twin.second if twin is not None and x._version == twin.version else x
+        """A shortcut's map: the shortcut view, if it has one and was not changed in place since."""
+        view = self._shortcut_views.get(id(x))
+        return view.second if view is not None and x._version == view.version else x
 
     def mean(self, x: Tensor, dim: Any = None, keepdim: bool = False, **rest: Any) -> Tensor | None:
         return None if rest else self._pool(x, dim, keepdim, 0)
@@ -188,16 +188,16 @@ class Fast(TorchFunctionMode):
             gates = Gates(x, by_place=gate)
         else:
             return None
-        self._fill_hollow(gate)
+        self._materialize_one(gate)
         waiting = self._products.get(x)
         product = waiting.times(gates) if waiting is not None else None
         if product is None:
-            self._fill_hollow(x)
+            self._materialize_one(x)
             product = Product(self._share(x), gates)
-        y = product.hollow()
+        y = product.unallocated()
         self._products[y] = product
-        if not self._patient:
-            product.fill(y)
+        if not self._deferring:
+            product.materialize(y)
         return y
 
     def _share(self, x: Tensor) -> Shared:
@@ -292,7 +292,7 @@ class Fast(TorchFunctionMode):
         product = self._products.get(x)
         pools = product.channel_pools() if product is not None and dims == (1,) else None
         if pools is None:
-            self._fill_hollow(x)
+            self._materialize_one(x)
             pools = self._share(x).pooled(dims)
         return pools[which] if keepdim else pools[which].squeeze(dims)
 
@@ -305,7 +305,7 @@ class _After:
     relu: bool = True
 
 
-class _Twin:
+class _ShortcutView:
     """A residual unit's input, twice: its gradients by the branch and by the shortcut meet in one loop."""
 
     def __init__(self, first: Tensor, second: Tensor) -> None:

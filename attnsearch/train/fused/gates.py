@@ -3,10 +3,10 @@
 A gate pools a map x, computes weights w from the pools and multiplies. Written out, each of these steps reads the whole
 map, most write one, and backward all do so again. Here
 
-- x * w is a `Product`: a tensor without memory, computed only if somebody asks for its values. Another gate's pools are
+- x * w is a `Product`: an unallocated tensor, computed only if its values are read. Another gate's pools are
   taken of x and w as they are read; a residual addition multiplies, adds and activates in one pass;
-- backward, a map's readers give it no gradient each. They note in `Owed` what would make one, all of it small but the
-  gradient of the product, and one pass computes the sum.
+- backward, a map's readers give it no gradient each. They note their terms of it in `PendingTerms`, all of them small
+  but the gradient of the product, and one pass computes the sum.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ class Shared:
     """A map that is read several times, handed `through` what collects its gradient; the pools taken so far."""
 
     def __init__(self, x: Tensor) -> None:
-        self.of, self.owed = x, Owed()
-        self.through: Tensor = _Settled.apply(x, self.owed)  # type: ignore[no-untyped-call]
+        self.of, self.pending = x, PendingTerms()
+        self.through: Tensor = _Accumulated.apply(x, self.pending)  # type: ignore[no-untyped-call]
         self.pools: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
 
     def pooled(self, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Means and maxima over places (2, 3), over channels (1,), or over lines (2,) or (3,)."""
         if dims not in self.pools:
             if dims == (1,):
-                made = _ChannelPools.apply(self.through, None, Gates(self.of), self.owed)  # type: ignore[no-untyped-call]
+                made = _ChannelPools.apply(self.through, None, Gates(self.of), self.pending)  # type: ignore[no-untyped-call]
             elif dims == (2, 3):
-                made = _PlacePools.apply(self.through, self.owed)  # type: ignore[no-untyped-call]
+                made = _PlacePools.apply(self.through, self.pending)  # type: ignore[no-untyped-call]
             else:
                 self.through, *made = LinePools.apply(self.through, *dims)  # type: ignore[no-untyped-call]
             self.pools[dims] = made[0], made[1]
@@ -85,23 +85,23 @@ class Product:
     """A map times its gates, not computed yet."""
 
     def __init__(self, shared: Shared, gates: Gates) -> None:
-        self.shared, self.gates, self.filled = shared, gates, False
+        self.shared, self.gates, self.materialized = shared, gates, False
         self._pools: tuple[Tensor, Tensor] | None = None
 
-    def hollow(self) -> Tensor:
-        """A tensor of its shape, at its place in the graph, without memory before `fill`."""
+    def unallocated(self) -> Tensor:
+        """A tensor of its shape, at its place in the graph, without memory before `materialize`."""
         gates = self.gates
-        return _Product.apply(self.shared.through, *gates.tensors, gates, self.shared.owed)  # type: ignore[no-any-return, no-untyped-call]
+        return _Product.apply(self.shared.through, *gates.tensors, gates, self.shared.pending)  # type: ignore[no-any-return, no-untyped-call]
 
-    def fill(self, y: Tensor) -> None:
-        """Compute what stands in the hollow tensor."""
+    def materialize(self, y: Tensor) -> None:
+        """Compute what stands in the unallocated tensor."""
         from attnsearch.train.fused import kernels
 
-        if not self.filled:
+        if not self.materialized:
             y = y.detach()
             y.untyped_storage().resize_(y.numel() * y.element_size())
             kernels.scale(grid(self.shared.of), *self.gates.arrays, None, grid(y))
-            self.filled = True
+            self.materialized = True
 
     def computed_from(self, x: Tensor) -> bool:
         """Whether this tensor is the map or one of the gates."""
@@ -109,27 +109,27 @@ class Product:
 
     def times(self, gates: Gates) -> Product | None:
         """The product with a gate more, unless it has one of that kind."""
-        combined = None if self.filled else self.gates.joined(gates)
+        combined = None if self.materialized else self.gates.joined(gates)
         return Product(self.shared, combined) if combined else None
 
     def channel_pools(self) -> tuple[Tensor, Tensor] | None:
         """Means and maxima over channels, (B, 1, H, W), of a map that is weighed by channels."""
-        if self.filled or self.gates.by_place is not None:
+        if self.materialized or self.gates.by_place is not None:
             return None
         if self._pools is None:
             shared, gates = self.shared, self.gates
-            self._pools = _ChannelPools.apply(shared.through, gates.by_channel, gates, shared.owed)  # type: ignore[no-untyped-call]
+            self._pools = _ChannelPools.apply(shared.through, gates.by_channel, gates, shared.pending)  # type: ignore[no-untyped-call]
         return self._pools
 
     def add_relu(self, other: Tensor) -> tuple[Tensor, Tensor]:
         """relu(this + other), twice."""
         shared, gates = self.shared, self.gates
-        return _ProductAddRelu.apply(shared.through, *gates.tensors, other, gates, shared.owed)  # type: ignore[no-any-return, no-untyped-call]
+        return _ProductAddRelu.apply(shared.through, *gates.tensors, other, gates, shared.pending)  # type: ignore[no-any-return, no-untyped-call]
 
 
 @dataclass
-class Owed:
-    """What a map's gradient is still to be computed from, noted by its readers in the backward pass.
+class PendingTerms:
+    """Terms of a map's gradient that its readers note in the backward pass, before they are summed.
 
     products: gradient of a product (B, C, H, W) with its gates; places: of pools over places; channels: of pools over
     channels, with the gate before them. All but the first are float32 arrays (B, C) and (B, H, W). Each by its reader's
@@ -140,8 +140,8 @@ class Owed:
     places: dict[int, tuple[Any, Any, Any]] = field(default_factory=dict)
     channels: dict[int, tuple[Any, Any, Any, Any]] = field(default_factory=dict)
 
-    def settle(self, g: Tensor | None, x: Tensor) -> Tensor | None:
-        """The gradient by x: g and all that is owed, which is nothing then."""
+    def accumulate(self, g: Tensor | None, x: Tensor) -> Tensor | None:
+        """The gradient by x: g and all pending terms, of which none is left then."""
         from attnsearch.train.fused import kernels
 
         batch, channels, height, width = x.shape
@@ -153,20 +153,20 @@ class Owed:
                 part for note, gap in zip(notes, missing, strict=True) for part in note or gap
             ]
             d, out = small.pop(0), torch.empty_like(x)
-            kernels.settle(*[optional_grid(g), grid(x), optional_grid(d), *small, grid(out)])
+            kernels.accumulate(*[optional_grid(g), grid(x), optional_grid(d), *small, grid(out)])
             g = out
         for noted in (self.products, self.places, self.channels):
             noted.clear()
         return g
 
 
-class _Settled(torch.autograd.Function):
-    """X itself; its gradient is what its readers owe."""
+class _Accumulated(torch.autograd.Function):
+    """The identity; its gradient is the sum of the terms that the readers of x noted."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, owed: Owed) -> Tensor:
+    def forward(ctx: Any, x: Tensor, pending: PendingTerms) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.owed = owed
+        ctx.pending = pending
         ctx.set_materialize_grads(False)
         return x.view_as(x)
 
@@ -175,20 +175,20 @@ class _Settled(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor | None) -> tuple[Tensor | None, None]:
         (x,) = ctx.saved_tensors
         g = None if g is None else g.contiguous(memory_format=torch.channels_last)
-        return ctx.owed.settle(g, x), None
+        return ctx.pending.accumulate(g, x), None
 
 
 class _PlacePools(torch.autograd.Function):
     """Means and maxima over the places of each channel, (B, C, 1, 1)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, owed: Owed) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, x: Tensor, pending: PendingTerms) -> tuple[Tensor, Tensor]:
         from attnsearch.train.fused import kernels
 
         mean, largest, ties = (torch.empty(x.shape[:2]) for _ in range(3))
         kernels.place_pools(grid(x), mean.numpy(), largest.numpy(), ties.numpy())
         ctx.save_for_backward(x)
-        ctx.largest, ctx.ties, ctx.owed = largest.numpy(), ties.numpy(), owed
+        ctx.largest, ctx.ties, ctx.pending = largest.numpy(), ties.numpy(), pending
         ctx.set_materialize_grads(False)
         return mean[:, :, None, None].to(x.dtype), largest[:, :, None, None].to(x.dtype, copy=True)
 
@@ -198,7 +198,7 @@ class _PlacePools(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         every, share = (_array(g, *x.shape[:2], missing=0.0) for g in (g_mean, g_largest))
         share = share / np.maximum(ctx.ties, F32(1))
-        ctx.owed.places[id(ctx)] = every / F32(x[0, 0].numel()), share, ctx.largest
+        ctx.pending.places[id(ctx)] = every / F32(x[0, 0].numel()), share, ctx.largest
         return None, None
 
 
@@ -206,13 +206,15 @@ class _ChannelPools(torch.autograd.Function):
     """Means and maxima over the channels of each place of a map times its gate by channels, (B, 1, H, W)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gate: Tensor | None, gates: Gates, owed: Owed) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, x: Tensor, gate: Tensor | None, gates: Gates, pending: PendingTerms
+    ) -> tuple[Tensor, Tensor]:
         from attnsearch.train.fused import kernels
 
         mean, largest = (torch.empty(len(x), *x.shape[2:]) for _ in range(2))
         kernels.channel_pools(grid(x), gates.arrays[0], mean.numpy(), largest.numpy())
         ctx.save_for_backward(*_tensors(x, gate))
-        ctx.gates, ctx.largest, ctx.owed = gates, largest.numpy(), owed
+        ctx.gates, ctx.largest, ctx.pending = gates, largest.numpy(), pending
         ctx.set_materialize_grads(False)
         return mean[:, None].to(x.dtype), largest[:, None].to(x.dtype, copy=True)
 
@@ -226,7 +228,7 @@ class _ChannelPools(torch.autograd.Function):
         g_mean, g_largest = (_array(g, *places, missing=0.0) for g in pools)
         share = torch.empty(places).numpy()
         kernels.channel_pools_back(grid(x), gate, ctx.largest, g_mean, g_largest, share, small.numpy())
-        ctx.owed.channels[id(ctx)] = gate, g_mean / F32(x.shape[1]), share, ctx.largest
+        ctx.pending.channels[id(ctx)] = gate, g_mean / F32(x.shape[1]), share, ctx.largest
         return None, ctx.gates.gradients(small, small)[0], None, None
 
 
@@ -235,10 +237,15 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, by_channel: Tensor | None, by_place: Tensor | None, gates: Gates, owed: Owed
+        ctx: Any,
+        x: Tensor,
+        by_channel: Tensor | None,
+        by_place: Tensor | None,
+        gates: Gates,
+        pending: PendingTerms,
     ) -> Tensor:
         ctx.save_for_backward(*_tensors(x, by_channel, by_place))
-        ctx.gates, ctx.owed = gates, owed
+        ctx.gates, ctx.pending = gates, pending
         y = torch.empty_like(x)
         y.untyped_storage().resize_(0)
         return y
@@ -261,14 +268,14 @@ class _ProductAddRelu(torch.autograd.Function):
         by_place: Tensor | None,
         other: Tensor,
         gates: Gates,
-        owed: Owed,
+        pending: PendingTerms,
     ) -> tuple[Tensor, Tensor]:
         from attnsearch.train.fused import kernels
 
         y = torch.empty_like(x)
         kernels.scale(grid(x), *gates.arrays, grid(other), grid(y))
         ctx.save_for_backward(*_tensors(x, y, by_channel, by_place))
-        ctx.gates, ctx.owed = gates, owed
+        ctx.gates, ctx.pending = gates, pending
         ctx.set_materialize_grads(False)
         return y, y.view_as(y)
 
@@ -283,7 +290,7 @@ class _ProductAddRelu(torch.autograd.Function):
 def _gate_gradients(
     ctx: Any, g: Tensor, more: Tensor | None, y: Tensor | None, d: Tensor | None
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Of both gates; the map's own is owed."""
+    """Gradients of both gates; the map's own is noted as a pending term."""
     from attnsearch.train.fused import kernels
 
     x = ctx.saved_tensors[0]
@@ -291,7 +298,7 @@ def _gate_gradients(
     gates, sums = ctx.gates.arrays, (by_channel.numpy(), by_place.numpy())
     maps = rows(g), optional_rows(more), optional_rows(y), grid(x)
     kernels.scale_back(*maps, gates[0], gates[1], optional_rows(d), *sums)
-    ctx.owed.products[id(ctx)] = (g if d is None else d, *gates)
+    ctx.pending.products[id(ctx)] = (g if d is None else d, *gates)
     return ctx.gates.gradients(by_channel, by_place)  # type: ignore[no-any-return]
 
 

@@ -422,7 +422,7 @@ def _passed(g: Any, more: Any, y: Any, i: int, out: Any) -> None:
 
 
 @compiled
-def settle(
+def accumulate(
     g: Any,
     x: Any,
     d: Any,

@@ -1,6 +1,6 @@
 """How many trials an hour, against the script that one would write instead, and where the time goes.
 
-    python -m benchmarks.throughput [--parts side,busy,accuracy,step,gates,shares,workers,stacked,...]
+    python -m benchmarks.speed.throughput [--parts side,busy,accuracy,step,gates,fused,shares,workers,...]
                                     [--data NAME] [--host resnet20] [--rounds 3] [--images N] [--json FILE]
 
 Both sides train the same archs on the same images by the same schedule, in turns (script, attnsearch, script, ...),
@@ -21,8 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import steps, trials, upkeep
-from benchmarks.trials import Figures, in_process
+from benchmarks.speed import steps, trials, upkeep
+from benchmarks.speed.trials import Figures, in_process
 
 PARTS: dict[str, Callable[[argparse.Namespace], Figures]] = {
     "side": trials.side,
@@ -31,13 +31,14 @@ PARTS: dict[str, Callable[[argparse.Namespace], Figures]] = {
     "workers": trials.workers,
     "step": steps.step,
     "gates": steps.gates,
+    "fused": steps.fused,
     "shares": steps.shares,
     "stacked": steps.stacked,
     "overhead": upkeep.overhead,
     "startup": upkeep.startup,
     "memory": upkeep.memory,
 }
-ALONE = ("step", "gates", "shares", "stacked")  # measured in one process that has a worker's memory
+ALONE = ("step", "gates", "fused", "shares", "stacked")  # measured in one process that has a worker's memory
 
 # Part, beginning of a figure's name, comparison, bound, and what keeps it from the bound where it is missed.
 Target = tuple[str, str, str, float, str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -101,6 +101,32 @@ def gates(args: argparse.Namespace) -> dict[str, list[float]]:
         times = in_turn({"none": plain, name: stepper(GATED, name, "auto", args.batch)}, 5)
         macs = measure(build(arch_of(GATED, name)), image=(3, 32, 32)).macs / base
         found[f"{name} (MACs x {macs:.2f})"] = ratios(times[name], times["none"])
+    return found
+
+
+def fused(args: argparse.Namespace) -> dict[str, list[float]]:
+    """A ResNet-8's training step by torch alone over the step with the fused kernels, turn by turn.
+
+    `ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16` stands in for a processor without AMX.
+    """
+    import torch
+
+    from attnsearch.train import fit
+
+    def without_kernels(step: Callable[[], None]) -> None:
+        kernels, fit._fused = fit._fused, lambda device: nullcontext()
+        try:
+            step()
+        finally:
+            fit._fused = kernels
+
+    torch.set_num_threads(1)
+    found: dict[str, list[float]] = {}
+    for dtype in ("bfloat16", "float32"):
+        for name in ("none", "se", "cbam"):
+            step = stepper(GATED, name, dtype, args.batch)
+            times = in_turn({"torch": lambda step=step: without_kernels(step), "fused": step}, 7)
+            found[f"{name}, {dtype}: torch / fused"] = ratios(times["torch"], times["fused"])
     return found
 
 

@@ -21,7 +21,7 @@ import psutil
 from attnsearch.core.jobs import DataSource, Job, Outcome
 from attnsearch.core.trial import Recipe
 from attnsearch.train.pool import MEMORY, LocalPool, environment
-from benchmarks.steps import BLOCKS, arch_of, recipe_of
+from benchmarks.speed.steps import BLOCKS, arch_of, recipe_of
 
 MEGABYTE = 1e6
 Figures = dict[str, list[float]]
@@ -108,7 +108,7 @@ def _script(args: argparse.Namespace, recipe: Recipe, seed: int, seeds: int = 1)
     import torch
 
     from attnsearch.data import open_data, subset
-    from benchmarks import plain
+    from benchmarks.speed import plain
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))  # torch's own default, whatever OMP_NUM_THREADS says
     plain.HOST = args.host

@@ -14,8 +14,8 @@ import psutil
 
 from attnsearch.core.jobs import DataSource, Job, Outcome
 from attnsearch.core.trial import Recipe
-from benchmarks.steps import BLOCKS, arch_of
-from benchmarks.trials import MEGABYTE, Figures, in_process
+from benchmarks.speed.steps import BLOCKS, arch_of
+from benchmarks.speed.trials import MEGABYTE, Figures, in_process
 
 REPEATS = 5
 PROXY = 60.0  # seconds of the trial that the coordinator's time is compared with
