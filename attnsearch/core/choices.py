@@ -32,6 +32,7 @@ CONTROLS = {
     "width": "the plain host, widened to the MACs of a variant",
     "adapter": "pointwise convolutions without a gate, at the costliest gate's MACs; in place of width with weights",
     "frozen": "the gates as drawn, untrained",
+    "narrow": "the plain host with fewer channels: a harm that the study should be able to see",
     "none": "no controls",
 }
 FREEZE = {

@@ -205,7 +205,7 @@ class DesignOptions:
     Args:
         reference: option that a design adds to, or leaves out of, every site, or one for each site with bars between;
             the first that is not the baseline's when None.
-        controls: which of `choices.CONTROLS` run beside a design's variants.
+        controls: which of `choices.CONTROLS` run beside a design's variants; beside a search's finalists, `narrow`.
         seeds: of each variant, `AUTO_SEEDS` until each is decided; in a search, the most that a confirmed arch may get.
         effect: in points, that a design of `AUTO_SEEDS` must not miss; the margin where none is named.
     """
@@ -221,10 +221,10 @@ class DesignOptions:
     controls: Annotated[
         str,
         Flag(
-            f"Beside a design, by comma: {listed(choices.CONTROLS)}.",
+            f"Beside the variants, by comma: {listed(choices.CONTROLS)}.",
             check=_each_of("control", choices.CONTROLS),
         ),
-    ] = "null,width"
+    ] = "null,width,narrow"
     seeds: Annotated[
         int | None, Flag("Seeds of each variant, or auto; most fresh seeds of one arch.", "N", seeds)
     ] = None

@@ -68,8 +68,8 @@ class StudyInfo:
 
     @property
     def controls(self) -> Mapping[str, str]:
-        """The controls of the design by key, with what each is."""
-        return self.design.controls if self.design else {}
+        """The controls of the design or the search by key, with what each is."""
+        return self.design.controls if self.design else self.search.controls or {}
 
     @classmethod
     def from_attrs(cls, attrs: Attrs) -> StudyInfo:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
+from attnsearch.core.convergence import Convergence
 from attnsearch.core.trial import Recipe
 
 Attrs = Mapping[str, Any]
@@ -88,6 +89,7 @@ class SearchInfo(_Part):
         selected: keys of the archs that the last seeds judge, empty once they have; report_repeats: these seeds.
         confirmed_on: "new splits" or "other half", the images that they are judged on; empty: those of the search.
         false_stops: {"all" or an option: tally of stops}.
+        controls: {key: "narrow host"}, the positive control that is trained with the finalists.
     """
 
     sampler: str | None = stored()
@@ -96,6 +98,7 @@ class SearchInfo(_Part):
     report_repeats: tuple[int, ...] = stored("report_blocks", (), tuple)
     confirmed_on: str = stored("", "")
     false_stops: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    controls: Mapping[str, str] | None = stored()
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,7 @@ class DesignInfo:
 
     Args:
         kind: loo, add, swap or factorial. variants: names by key, the controls among them.
-        controls: {key: "null gate" | "width-matched" | "adapter" | "frozen gate"}.
+        controls: {key: "null gate" | "width-matched" | "adapter" | "frozen gate" | "narrow host"}.
         seeds: of each variant, at most. effect: in points, of a design that goes on until it is decided; else None.
         aliases: effects that the design cannot tell apart.
     """
@@ -152,7 +155,7 @@ class DesignInfo:
 
     @classmethod
     def from_attrs(cls, attrs: Attrs) -> DesignInfo | None:
-        if not any(attrs.get(name) for name in ("design", "variants", "controls")):
+        if not any(attrs.get(name) for name in ("design", "variants")):
             return None
         design = attrs.get("design") or {}
         return cls(
@@ -309,6 +312,7 @@ class RunInfo(_Part):
     """How the study trains and how that went.
 
     Args:
+        convergence: what was measured of the recipe on this data set, if anything.
         seed: of the study. margin: a difference in points below which nothing would matter.
         trials_wanted: trainings in all. ended: why. command, device, machine, versions: of the latest run.
     """
@@ -316,6 +320,9 @@ class RunInfo(_Part):
     seed: int = stored("", 0)
     recipe: Recipe | None = field(default=None, metadata={"read": Recipe.from_dict})
     margin: float | None = stored()
+    convergence: Convergence | None = field(
+        default=None, metadata={"read": Convergence.from_attrs}
+    )
     trials_wanted: int | None = stored()
     ended: str | None = stored()
     started: str | None = stored()
@@ -329,6 +336,8 @@ def plain(value: Any) -> Any:
     """As JSON gives it back: tuples are lists, mappings dictionaries."""
     if isinstance(value, Recipe):
         return value.to_dict()
+    if isinstance(value, Convergence):
+        return value.to_attrs()
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -51,6 +51,7 @@ _CONTROLS = {
         "a control: two narrow pointwise convolutions in the same places, without any gating, at the MACs of the "
         "costliest gate; what a few more trained parameters do"
     ),
+    "narrow host": "the positive control: the plain host with fewer channels, a harm that the study should see",
     "frozen gate": "a control: the same gates with their parameters left as drawn; what training them adds",
 }
 

@@ -10,8 +10,9 @@ from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.text import many
 from attnsearch.report.table import number
 from attnsearch.statistics import Analysis, Verdict
-from attnsearch.statistics.finalists import LEAST, judge_finalists
+from attnsearch.statistics.finalists import LEAST, judge_control, judge_finalists
 
+NARROW = "narrow host"  # what a study's controls call the positive one
 IMAGES = {
     "new splits": "each seed with a training and validation split of its own",
     "other half": "on the half of the validation images that the search did not see",
@@ -24,7 +25,58 @@ def last_block(record: StudyRecord, epochs: int) -> Analysis | None:
     seeds = [trial_seed(seed, repeat) for repeat in record.info.search.report_repeats]
     trials = [trial for trial in record.trials if trial.epochs == epochs]
     baseline, margin = str(record.info.space.baseline), record.info.run.margin
-    return judge_finalists(trials, baseline, seeds, margin=margin)
+    return judge_finalists(trials, baseline, seeds, margin=margin, control=control_key(record))
+
+
+def control_key(record: StudyRecord) -> str:
+    """The key of the study's positive control; empty where it has none."""
+    return next((key for key, kind in record.info.controls.items() if kind == NARROW), "")
+
+
+def positive_control(record: StudyRecord, epochs: int) -> Verdict | None:
+    """The positive control against the baseline, in the seeds that the verdicts rest on; None where it was not run."""
+    info = record.info
+    latest = {trial_seed(info.run.seed, repeat) for repeat in info.search.report_repeats}
+    trials = [
+        trial
+        for trial in record.trials
+        if trial.epochs == epochs
+        and (trial.role == "design" if info.design else trial.role == "report" and trial.seed in latest)
+    ]
+    key = control_key(record)
+    return judge_control(trials, str(info.space.baseline), key) if key else None
+
+
+def control_sentence(record: StudyRecord, epochs: int) -> str:
+    """Whether the study saw a harm that is known beforehand: what its "equivalent" and "no evidence" are worth."""
+    verdict = positive_control(record, epochs)
+    if verdict is None:
+        return (
+            "No positive control was trained in these seeds, so the study has not shown that it could see a "
+            'difference: take no "equivalent" and no "no evidence" from it.'
+        )
+    trial = next(trial for trial in record.trials if trial.key == control_key(record))
+    low, high = verdict.interval
+    known = math.isfinite(low) and math.isfinite(high)
+    interval = (
+        f"95 % interval {number(low, 2, True)} to {number(high, 2, True)}" if known else "noise not known"
+    )
+    which = "better" if verdict.estimate > 0 else "worse"
+    measured = (
+        f"the positive control, {trial.arch}, is {abs(verdict.estimate):.2f} points {which} than the baseline "
+        f"({interval}, {many(verdict.n, 'seed')})"
+    )
+    if is_seen(verdict):
+        return f"This study can see a small harm: {measured}."
+    return (
+        f"This study did not see a harm that is known to be there: {measured}. "
+        'Take no "equivalent" and no "no evidence" from it.'
+    )
+
+
+def is_seen(verdict: Verdict) -> bool:
+    """Whether a positive control was seen to be worse: its whole interval lies below 0."""
+    return verdict.interval[1] < 0
 
 
 def headline(analysis: Analysis) -> Verdict:
@@ -37,7 +89,9 @@ def leading(verdicts: Sequence[Verdict]) -> Verdict:
     return max(verdicts, key=lambda v: (v.outcome == "gain", v.estimate))
 
 
-def sentences(analysis: Analysis | None, labels: dict[str, str], record: StudyRecord) -> list[str]:
+def sentences(
+    analysis: Analysis | None, labels: dict[str, str], record: StudyRecord, epochs: int
+) -> list[str]:
     """The verdicts, the one that leads first, each with its interval, and what they rest on; or why there is none."""
     if analysis is None:
         return [MISSING]
@@ -46,6 +100,7 @@ def sentences(analysis: Analysis | None, labels: dict[str, str], record: StudyRe
     return [
         *(verdict_sentence(v, labels.get(v.variant, v.variant)) for v in ordered),
         basis(analysis, record),
+        control_sentence(record, epochs),
     ]
 
 

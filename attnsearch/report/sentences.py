@@ -5,6 +5,7 @@ No sentence says more than the tables' numbers do. A gain is claimed by a verdic
 
 from __future__ import annotations
 
+from attnsearch.core.convergence import NOT_MEASURED
 from attnsearch.core.estimate import Estimate
 from attnsearch.core.study_info import StudyInfo
 from attnsearch.core.text import many
@@ -22,8 +23,14 @@ def title(report: Report) -> str:
 
 def answer(report: Report) -> tuple[str, ...]:
     """The first things to know: arch and place, price, certainty, comparison, noise, length of the proxy."""
+    convergence = report.info.run.convergence
+    if convergence is not None and not convergence.reached:
+        return (convergence.sentence(), noise(report))
     if isinstance(report.judged, Judged):
-        found = design.lines(report, report.judged)
+        found = [
+            *design.lines(report, report.judged),
+            finalists.control_sentence(report.record, report.epochs),
+        ]
     else:
         found = [
             report.judged or "",
@@ -35,12 +42,14 @@ def answer(report: Report) -> tuple[str, ...]:
             undecided(report),
         ]
         found.append(noise(report))
-    return tuple(line for line in (*found, proxy(report), audited(report.info)) if line)
+    converged = convergence.sentence() if convergence else NOT_MEASURED
+    return tuple(line for line in (*found, proxy(report), converged, audited(report.info)) if line)
 
 
 def verdicts(report: Report) -> list[str]:
     """What the last block of seeds says of the finalists."""
-    return finalists.sentences(report.final, {row.key: row.label for row in report.rows}, report.record)
+    labels = {row.key: row.label for row in report.rows}
+    return finalists.sentences(report.final, labels, report.record, report.epochs)
 
 
 def chosen(report: Report) -> ArchResult | None:

@@ -8,10 +8,11 @@ simultaneous intervals take in. `benchmarks.statistics.searches` measures it on 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from attnsearch.core.errors import NoResultError
 from attnsearch.core.trial import TrialResult
-from attnsearch.statistics.compare import Analysis, compare
+from attnsearch.statistics.compare import Analysis, Verdict, compare
 from attnsearch.statistics.table import Table
 
 LEAST = 3  # seeds: with two, nothing smaller than 16 run sds would be seen
@@ -24,6 +25,7 @@ def judge_finalists(
     *,
     margin: float | None = None,
     names: Mapping[str, str] | None = None,
+    control: str = "",
 ) -> Analysis | None:
     """Verdicts on every arch of the last block but the baseline; None before it has three whole seeds.
 
@@ -33,8 +35,9 @@ def judge_finalists(
         seeds: of the last block. An earlier one, of a study that was resumed with more trials, chose the finalists.
         margin: points of accuracy below which a difference would not matter.
         names: what to call the archs, by key; the keys when None.
+        control: key of the positive control, which is no finalist; see `judge_control`.
     """
-    block = [trial for trial in trials if trial.role == "report" and trial.seed in set(seeds)]
+    block = [t for t in trials if t.role == "report" and t.seed in set(seeds) and t.key != control]
     table = Table.of_trials(block, names or {trial.key: trial.key for trial in block})
     called = (names or {}).get(baseline, baseline)
     if called not in table.variants or len(table.variants) < 2 or table.whole.shape[1] < LEAST:
@@ -43,3 +46,16 @@ def judge_finalists(
         return compare(table, called, margin=margin)
     except NoResultError:
         return None
+
+
+def judge_control(trials: Iterable[TrialResult], baseline: str, control: str) -> Verdict | None:
+    """What the runs say of the positive control against the baseline; None before the two share three seeds.
+
+    It is seen where its own 95 % interval lies below 0: one comparison, settled beforehand, with a known direction.
+
+    Args:
+        trials: those that the study's verdicts rest on.
+    """
+    pair = [replace(trial, role="report") for trial in trials if trial.key in (baseline, control)]
+    analysis = judge_finalists(pair, baseline, [trial.seed for trial in pair])
+    return analysis.verdicts[0] if analysis else None

@@ -5,6 +5,7 @@ adapter          a narrow pair of pointwise convolutions, without any gating, at
                  gate's MACs: what a few more trained parameters do. In place of the width-matched host where weights
                  are given, since nobody has weights of a wider one
 width-matched    the plain host, widened until it has the MACs of a variant: what the same price buys without a block
+narrow host      the plain host with fewer channels: a harm that a study which finds nothing should have seen
 frozen gate      the reference's gates with their parameters left as drawn: what training them adds
 """
 
@@ -29,6 +30,7 @@ from attnsearch.study.tasks import Task, counted
 BLOCKS = 6  # seed blocks by default: the least with which a sign test could reach p < 0.05 (2 / 2^6 = 0.031)
 MATCHES = 3  # width-matched hosts at most: one serves all variants within 5 % of its MACs
 NEAR = 0.05
+NARROW = "narrow host"  # the positive control
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def laid_out(
     design = replace(design, variants={name: design.variants[name] for name in variants})
     requested = [] if settings.controls == "none" else settings.controls.split(",")
     if space.weights:
-        requested = ["adapter" if word == "width" else word for word in requested]
+        requested = ["adapter" if word == "width" else word for word in requested if word != "narrow"]
     further = controls(list(variants.values()), design.baseline, requested, table)
     over |= _over(further, table, limits)
     variants |= {variant.name: variant for variant in further if variant.name not in over}
@@ -203,9 +205,20 @@ def controls(
     if most is not None and "adapter" in requested:
         costliest = max(gated, key=lambda v: table.of(v.arch, v.choice)["macs"])
         made.append(Variant("adapter", adapted(costliest.arch, table), None, "adapter"))
+    if "narrow" in requested:
+        arch = narrowed(table.space)
+        name = f"plain, widths {'-'.join(map(str, arch.host.widths or ()))}"
+        made.append(Variant(name, arch, None, NARROW))
     if "width" in requested:
         made += _width_matched(rivals, table)
     return made
+
+
+def narrowed(space: Space) -> Arch:
+    """The positive control: the plain host at the space's control widths, half of each stage's where it names none."""
+    host = space.host.filled()
+    half = tuple(max(1, host.planes(i) // 2) for i in range(len(host.units or ())))
+    return plain(replace(host, widths=space.control_widths or half))
 
 
 def controlled(arch: Arch, control: str) -> Arch:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from attnsearch.core.convergence import LEAST_SEEDS, LONGER, Convergence
 from attnsearch.core.errors import NoResultError, UsageError
 from attnsearch.core.machine import pick_devices, worker_count
 from attnsearch.core.seeds import Repeats, trial_seed
@@ -119,6 +120,8 @@ def validate(
         devices = pick_devices(options.device, options.engine)
         why = train_all(schedule, store, table, space.recipe, options, observer, devices, stop)
         store.set_attrs(_outcome(store.snapshot(), plan, space.recipe.epochs))
+        if measured := _convergence(store.snapshot(), plan, space):
+            store.set_attrs(replace(store.info.run, convergence=measured))
         if fault := write_report(store.snapshot(), out):
             observer.note(fault)
         observer.ended(why)
@@ -134,6 +137,16 @@ def _announce(observer: Observer, store: StudyStore, plan: Plan, total: int, set
         run=replace(info.run, recipe=replace(recipe, epochs=plan.epochs)),
     )
     observer.began(shown, total, worker_count(settings.workers, total))
+
+
+def _convergence(record: StudyRecord, plan: Plan, space: Space) -> Convergence | None:
+    """The baseline's errors in short and in long on the same images, where both have enough seeds and length."""
+    rows = [t for t in record.trials if t.key == space.baseline().key and t.role != "report"]
+    short = tuple(t.error for t in rows if t.epochs == space.recipe.epochs and t.error is not None)
+    long = tuple(t.error for t in rows if t.epochs == plan.epochs and t.error is not None)
+    if plan.epochs < LONGER * space.recipe.epochs or min(len(short), len(long)) < LEAST_SEEDS:
+        return None
+    return Convergence(space.recipe.epochs, short, plan.epochs, long)
 
 
 def _outcome(record: StudyRecord, plan: Plan, epochs: int) -> ProxyAudit:

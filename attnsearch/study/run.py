@@ -28,7 +28,7 @@ from attnsearch.space.space import Space, load_space, shipped_spaces
 from attnsearch.store import database
 from attnsearch.store.study_store import StudyStore, none_left_empty, read_record
 from attnsearch.study import pretrained
-from attnsearch.study.ablation import AblationSchedule
+from attnsearch.study.ablation import NARROW, AblationSchedule
 from attnsearch.study.coordinator import reasons, train_all, write_report
 from attnsearch.study.extend import replay
 from attnsearch.study.observer import Observer
@@ -170,6 +170,7 @@ class Run:
             seed=self.settings.seed,
             recipe=self.space.recipe,
             margin=self.settings.margin,
+            convergence=self.space.convergence,
             started=before.started or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             command=_command(self.space.name, self.settings),
             device=device,
@@ -219,7 +220,12 @@ class Run:
         sampler = f"{schedule.sampler_name}: {schedule.sampler_reason}"
         store.set_attrs(
             replace(store.info.costs, over_limits=over),
-            replace(store.info.search, sampler=sampler, pruner=self.settings.pruner),
+            replace(
+                store.info.search,
+                sampler=sampler,
+                pruner=self.settings.pruner,
+                controls={schedule.control.key: NARROW} if schedule.control else None,
+            ),
         )
         if schedule.feasible < 1:
             raise UsageError(_none_within(self.limits, table))

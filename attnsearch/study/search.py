@@ -21,6 +21,7 @@ from attnsearch.space.arch import Arch
 from attnsearch.space.space import Space
 from attnsearch.statistics import front
 from attnsearch.store.study_store import StudyStore
+from attnsearch.study.ablation import narrowed
 from attnsearch.study.tasks import Task, counted
 
 TRIALS = 32  # the baseline and 20 others or more; with the embedded data, four minutes on two cores
@@ -47,6 +48,8 @@ class SearchSchedule:
         self.space, self.table, self.store, self.settings = space, table, store, settings
         self.baseline = space.baseline()
         self.total = settings.trials or TRIALS
+        with_control = "narrow" in settings.controls.split(",") and settings.confirm and not space.weights
+        self.control = narrowed(space) if with_control else None  # nobody has weights of a narrower host
         self.feasible = feasible(table, limits)
         reserved = math.floor(settings.confirm * self.total)
         searching = self.total - (reserved if reserved >= 2 * REPORT_LEAST else 0)
@@ -143,7 +146,7 @@ class SearchSchedule:
         if self.store.info.search.selected:
             return None
         left = self._left()
-        return self._confirm() if left % (1 + len(self._finalists(left))) else None
+        return self._confirm() if left % len(self._block(left)) else None
 
     def _last_block(self) -> Task | None:
         """The frozen archs, each once in every seed of a block that had no say in choosing them."""
@@ -152,6 +155,8 @@ class SearchSchedule:
                 return self._ahead()  # what is running may still change the front
             self._freeze()
         specs = {row.key: row.spec for row in self.store.results.values()}
+        if self.control:
+            specs[self.control.key] = self.control.to_dict()
         for repeat in self.store.info.search.report_repeats:
             for key in self.store.info.search.selected:
                 if not self._has(key, repeat):
@@ -181,13 +186,20 @@ class SearchSchedule:
     def _freeze(self) -> None:
         """Settle on the finalists, and on seeds for them and the baseline that nothing has used."""
         left = self._left()
-        archs = [self.baseline.key, *self._finalists(left)]
+        archs = self._block(left)
         ahead = self.store.info.search.report_repeats
         fresh = Repeats.REPORT.take(left // len(archs) - len(ahead), {*self._used(), *ahead})
         self._select(tuple(archs), (*ahead, *fresh))
 
     def _select(self, keys: tuple[str, ...], repeats: tuple[int, ...]) -> None:
         self.store.set_attrs(replace(self.store.info.search, selected=keys, report_repeats=repeats))
+
+    def _block(self, trials: int) -> list[str]:
+        """The archs of the last block: baseline, finalists, and the positive control where the trials go round."""
+        archs = [self.baseline.key, *self._finalists(trials)]
+        if self.control and trials >= REPORT_LEAST * (len(archs) + 1):
+            archs.append(self.control.key)
+        return archs
 
     def _finalists(self, trials: int) -> list[str]:
         """The arch of least error, then the likeliest on the front: at least one, as many as get `REPORT_SEEDS` seeds.
@@ -205,7 +217,8 @@ class SearchSchedule:
 
     def _standing(self) -> front.Front:
         """Every arch's place by the trainings that are done."""
-        done = [row for row in counted(self.store) if row.finished]
+        apart = self.control.key if self.control else ""  # no rival; a study that is resumed has runs of it
+        done = [row for row in counted(self.store) if row.finished and row.key != apart]
         if self._assessed is None or self._assessed[0] != len(done):  # rows that are complete never change
             standing = front.assess(
                 front.gather(done, [self.settings.costs[0]]), baseline=self.baseline.key, draws=DRAWS

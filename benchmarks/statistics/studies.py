@@ -150,7 +150,7 @@ def search(setting: Setting, seed: int) -> Ended:
     space, table = _space(setting.space)
     random = np.random.default_rng([5, seed])
     settings = Settings(
-        trials=setting.trials, sampler=setting.sampler, confirm=setting.confirm, seed=seed
+        trials=setting.trials, sampler=setting.sampler, confirm=setting.confirm, seed=seed, controls="none"
     ).check()
     store = Store({site: tuple(options) for site, options in space.sites.items()})
     schedule = SearchSchedule(space, table, store, settings, ())  # type: ignore[arg-type]  # all that it uses
