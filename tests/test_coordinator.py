@@ -176,7 +176,9 @@ def test_more_trials_than_archs_is_said(question, tmp_path, monkeypatch, confirm
     tied = replace(question, tied=True, choices={"stages": question.choices["stage1"]})
     rows = go(tied, tmp_path, monkeypatch, trials=20, confirm=confirm).record.trials
     assert f"only 4 distinct architectures; {rest}" in noted
-    assert len({row.key for row in rows}) == 4
+    assert len({row.key for row in rows}) == 4 + bool(confirm), (
+        "and the positive control, where there is a last block"
+    )
 
 
 @pytest.mark.parametrize("sampler", ["pool", "tpe", "nsga2", "random"])
@@ -264,7 +266,12 @@ def test_a_design_leaves_out_what_a_limit_refuses(question, tmp_path, monkeypatc
     bound = 1.00015 * 77_754
     assert all(row.costs["params"] <= bound for row in found.record.trials)
     # 791 parameters more than the plain host for SE, 3 x 3 for ECA of 3 weights, 3 x 5 for ECA of 5
-    assert set(found.record.attrs["variants"].values()) == {"plain", "eca(kernel=3)", "null gate"}
+    assert set(found.record.attrs["variants"].values()) == {
+        "plain",
+        "eca(kernel=3)",
+        "null gate",
+        "plain, widths 8-16-32",
+    }
     assert found.record.info.costs.over_limits == 2
     with pytest.raises(UsageError, match=r"compares with what a limit refuses: 'reference' costs .* params"):
         go(

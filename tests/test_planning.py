@@ -125,4 +125,4 @@ def test_a_design_says_what_it_can_see_before_it_runs(space, tmp_path, monkeypat
     monkeypatch.setattr("attnsearch.report.write", lambda record, folder, pictures=True: [])
     watcher = Notes()
     attnsearch.run(space, data="digits", out=tmp_path, design="add", seeds=4, workers=1, observer=watcher)
-    assert any("3 variants x 4 seed blocks see, with 80 % power" in said for said in watcher.said)
+    assert any("4 variants x 4 seed blocks see, with 80 % power" in said for said in watcher.said)

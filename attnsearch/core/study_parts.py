@@ -320,9 +320,7 @@ class RunInfo(_Part):
     seed: int = stored("", 0)
     recipe: Recipe | None = field(default=None, metadata={"read": Recipe.from_dict})
     margin: float | None = stored()
-    convergence: Convergence | None = field(
-        default=None, metadata={"read": Convergence.from_attrs}
-    )
+    convergence: Convergence | None = field(default=None, metadata={"read": Convergence.from_attrs})
     trials_wanted: int | None = stored()
     ended: str | None = stored()
     started: str | None = stored()

@@ -213,7 +213,7 @@ class SearchSchedule:
         best = min(rows, key=lambda row: float(np.mean(row.errors)))
         likely = [row for row in rows if row is not best and (row.p_front or 0.0) > front.DOMINATED]
         likely.sort(key=lambda row: -(row.p_front or 0.0))
-        return [row.key for row in (best, *likely)][: max(1, trials // REPORT_SEEDS - 1)]
+        return [row.key for row in (best, *likely)][: max(1, trials // REPORT_SEEDS - 1 - bool(self.control))]
 
     def _standing(self) -> front.Front:
         """Every arch's place by the trainings that are done."""
