@@ -70,6 +70,7 @@ VARIANTS = [
     ("cbam", {"fusion": "serial_sc", "spatial": "lite"}, 678),
     ("cbam.article", {}, 5_418),  # 2Ch + 2h + 2C + 96*49 + 66
     ("cbam.article_serial", {}, 6_066),  # 2(2Ch + 2h + 2C) + 96*49 + 66
+    ("cbam.timm", {}, 612),  # 2Ch + 2*49 + 2
     ("cbam_lite.article_003", {}, 530),  # 2Ch + 2*9
     ("cbam_lite.article_004", {}, 1_122),  # 2Ch + 2*49, h = C/8
     ("channel_gate.article", {}, 1_296),  # 2(2Ch + 2h + 2C)

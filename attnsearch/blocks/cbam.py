@@ -6,7 +6,7 @@ Differs from the paper: batch norm in the spatial gate with a weight that starts
 code: the spatial gate is 0.5 everywhere at first. Presets:
     official        Jongchan/attention-module: as the defaults, but for the gradient of tied maxima (ties=one)
     paper           no norm in the spatial gate (spatial=lite)
-    timm            no bias in the MLP
+    timm            no bias in the MLP, hidden width to the nearest, [mean, max] and a norm that starts at 1
     article         last form of the article on improving CBAM: one MLP with batch norm, hidden width at least
                     4, deep spatial gate, He initialisation, x + Mc(x) x + Ms(x) x
     article_serial  its first two improvements: independent MLPs, deep spatial gate with residual
@@ -27,7 +27,7 @@ from attnsearch.blocks.spatial_gate import SpatialGate
 PRESETS = {
     "official": {"ties": "one"},
     "paper": {"spatial": "lite"},
-    "timm": {"bias": False},
+    "timm": {"bias": False, "spatial": "lite_norm", "rounding": "nearest"},
     "article": {
         "mlp": "shared_norm",
         "min_hidden": 4,
@@ -45,7 +45,7 @@ class CBAM(nn.Module):
 
     Args:
         channels: C.
-        ratio, min_hidden, mlp, bias: of the channel gate.
+        ratio, min_hidden, mlp, bias, rounding: of the channel gate.
         kernel, spatial: of the spatial gate.
         fusion: `serial` channel first, `serial_sc` spatial first; on one x: `parallel` x (1 + Mc + Ms),
             `parallel_mean` x (Mc + Ms) / 2, `product` x Mc Ms.
@@ -61,10 +61,11 @@ class CBAM(nn.Module):
         mlp: Literal["shared", "shared_norm", "independent"] = "shared",
         bias: bool = True,
         kernel: int = 7,
-        spatial: Literal["plain", "lite", "deep", "deep_residual"] = "plain",
+        spatial: Literal["plain", "lite", "lite_norm", "deep", "deep_residual"] = "plain",
         fusion: Literal["serial", "serial_sc", "parallel", "parallel_mean", "product"] = "serial",
         weights_init: Literal["default", "he"] = "default",
         ties: Literal["shared", "one"] = "shared",
+        rounding: Literal["down", "nearest"] = "down",
     ) -> None:
         super().__init__()
         self.fusion = fusion
@@ -76,6 +77,7 @@ class CBAM(nn.Module):
             bias=bias,
             weights_init=weights_init,
             ties=ties,
+            rounding=rounding,
         )
         self.spatial = SpatialGate(
             channels, kernel=kernel, spatial=spatial, weights_init=weights_init, ties=ties

@@ -43,6 +43,7 @@ class ChannelGate(nn.Module):
         bias: of the MLP; inert beside a norm.
         weights_init: `default` is torch's with zero biases, as the official code has it; `he`.
         ties: gradient of a maximum reached at several positions: `shared` among them, or to `one`.
+        rounding: of C / ratio, `down` or to the `nearest`, as timm.
     """
 
     def __init__(
@@ -55,9 +56,10 @@ class ChannelGate(nn.Module):
         bias: bool = True,
         weights_init: Literal["default", "he"] = "default",
         ties: Literal["shared", "one"] = "shared",
+        rounding: Literal["down", "nearest"] = "down",
     ) -> None:
         super().__init__()
-        hidden = hidden_width(channels, ratio, min_hidden)
+        hidden = mlp_width(channels, ratio, min_hidden, rounding)
         self.ties = ties
         normed = mlp != "shared"
         self.article = normed or not bias
@@ -92,9 +94,15 @@ class ChannelGate(nn.Module):
     @staticmethod
     def resolve(channels: int, options: dict[str, Any]) -> dict[str, Any]:
         """Ratio and floor matter only through the hidden width; a bias beside a norm not at all."""
-        hidden = hidden_width(channels, options["ratio"], options["min_hidden"])
+        hidden = mlp_width(channels, options["ratio"], options["min_hidden"], options["rounding"])
         bias = options["bias"] or options["mlp"] != "shared"
-        return {**options, **canonical_hidden(channels, hidden), "bias": bias}
+        return {**options, **canonical_hidden(channels, hidden), "bias": bias, "rounding": "down"}
+
+
+def mlp_width(channels: int, ratio: int, min_hidden: int, rounding: str) -> int:
+    """Hidden width: C / ratio rounded down or to the nearest whole number, at least `min_hidden`."""
+    down = hidden_width(channels, ratio, min_hidden)
+    return down if rounding == "down" else max((2 * channels + ratio) // (2 * ratio), min_hidden)
 
 
 def _mlp(channels: int, hidden: int, bias: bool) -> nn.Sequential:

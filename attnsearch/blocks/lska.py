@@ -3,6 +3,7 @@
 Lau et al., "Large Separable Kernel Attention", 2023, arXiv:2309.01439; `separable=False` is the LKA it
 starts from (Guo et al., "Visual Attention Network", 2022, arXiv:2202.09741). Differs from the paper: the
 gate alone, without the 1x1 projections and the shortcut that surround it there. The gate is not bounded.
+The preset `lka` is VAN's: a 5x5 and a 7x7 of dilation 3.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from attnsearch.blocks.registry import block
 
-PRESETS = {"paper": {}, "lka": {"separable": False}}
+PRESETS = {"paper": {}, "lka": {"kernel": 23, "separable": False}}
 
 
 @block("lska")

@@ -36,7 +36,8 @@ class SpatialGate(nn.Module):
         channels: C; no parameter depends on it.
         kernel: odd.
         spatial: `plain` is a convolution and batch norm over [max, mean] (2k^2 + 2 parameters); `lite` a
-            convolution over [mean, max] (2k^2); `deep` two with batch norm and 32 maps between (96k^2 + 66);
+            convolution over [mean, max] (2k^2); `lite_norm` the same with batch norm as torch starts it
+            (2k^2 + 2), timm's; `deep` two with batch norm and 32 maps between (96k^2 + 66);
             `deep_residual` adds (mean + max) / 2 before the sigmoid.
         weights_init: `default` is the official code's for plain (He, norm weight 0) and torch's for the
         others; `he`. ties: gradient of a maximum reached in several channels: `shared` among them, or to
@@ -48,7 +49,7 @@ class SpatialGate(nn.Module):
         channels: int,
         *,
         kernel: int = 7,
-        spatial: Literal["plain", "lite", "deep", "deep_residual"] = "plain",
+        spatial: Literal["plain", "lite", "lite_norm", "deep", "deep_residual"] = "plain",
         weights_init: Literal["default", "he"] = "default",
         ties: Literal["shared", "one"] = "shared",
     ) -> None:
@@ -80,6 +81,8 @@ def _body(kernel: int, spatial: str) -> nn.Sequential:
     pad = kernel // 2
     if spatial == "lite":
         return nn.Sequential(nn.Conv2d(2, 1, kernel, padding=pad, bias=False))
+    if spatial == "lite_norm":
+        return nn.Sequential(nn.Conv2d(2, 1, kernel, padding=pad, bias=False), BatchNorm(1))
     if spatial == "plain":
         return nn.Sequential(nn.Conv2d(2, 1, kernel, padding=pad, bias=False), BatchNorm(1, momentum=0.01))
     return nn.Sequential(
