@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnsearch.core.estimate import Estimate
-from attnsearch.report import cards, glossary, provenance, sentences, warnings
+from attnsearch.report import cards, glossary, placement, provenance, sentences, warnings
+from attnsearch.report.archs import cost_name
 from attnsearch.report.table import Table, Value
 from attnsearch.report.tables import Report
 
@@ -79,6 +80,8 @@ def render(report: Report, pictures: Sequence[Picture]) -> str:
         policy=policy(style, script),
         style=Markup(style),  # our own files, never a study's words
         script=Markup(script),
+        placement=placement.placement(report),
+        cost_name=cost_name(report.cost),
         warnings=warnings.warnings(report),
         cards=cards.cards(report),
         answer=[line for line in sentences.answer(report) if line != lead],

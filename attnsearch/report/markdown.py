@@ -16,9 +16,9 @@ def render(report: Report) -> str:
         *(f"**Warning.** {escape(line)}" for line in warnings.warnings(report)),
         "\n".join(f"- {escape(line)}" for line in sentences.answer(report)),
         *(table_of(table.narrow(), report.audit) for table in report.main()),
-        "## What this cannot tell",
+        "## Limitations",
         "\n".join(f"- {escape(line)}" for line in sentences.caveats(report)),
-        "## Facts",
+        "## Setup and reproducibility",
         "\n".join(f"- **{escape(name)}**: {escape(value)}" for name, value in provenance.facts(report)),
     ]
     return "\n\n".join(parts) + "\n"
