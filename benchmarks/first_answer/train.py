@@ -1,4 +1,4 @@
-"""One training of the embedded data by a recipe, as a line of JSON: `python -m benchmarks.first_answer.train --help`."""
+"""One training of the embedded data, as a line of JSON: `python -m benchmarks.first_answer.train --help`."""
 
 from __future__ import annotations
 
