@@ -82,7 +82,6 @@ def test_an_interrupted_search_goes_on(out, tmp_path):
         budget="params<=1.5x",
         workers=1,
         device="cpu",
-        allow_changed_data=True,  # images are prepared in another format since, and their fingerprint says so
     ).record
     complete = [trial for trial in after.trials if trial.state == "complete"]
     assert len(complete) == 8

@@ -101,7 +101,7 @@ def folder_source(name: str, folder: Path, cache: Path) -> Source | None:
         if len(present) == len(wanted):
             digest = content_digest("cifar", folder, present, cache)
             files = {path.name: path for path in present}
-            return Source(name, digest, partial(_from_files, layout, files))
+            return Source(name, digest, partial(_from_files, layout, files), version=1)
         if present and layout.label_bytes == 1:
             missing = next(file for file in wanted if not (folder / file).is_file())
             raise DataError(f"{folder}: CIFAR's {missing} is missing")
@@ -117,7 +117,7 @@ def archive_source(name: str, archive: Path, cache: Path) -> Source:
     """An archive of the binary version as its author packed it."""
     layout = LAYOUTS[name]
     digest = content_digest("cifar archive", archive, [archive], cache)
-    return Source(name, digest, lambda: _pool(layout, read_archive(archive, layout)))
+    return Source(name, digest, lambda: _pool(layout, read_archive(archive, layout)), version=1)
 
 
 def read_archive(archive: Path, layout: Layout) -> dict[str, bytes]:

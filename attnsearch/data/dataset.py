@@ -147,12 +147,15 @@ class Source:
         digest: stands for the content; equal digests mean equal images.
         open: reads labels and class names; everything slow is in here.
         augment: None lets class names and channels decide, see `safe_augmentations`.
+        version: of the rules that make arrays of these pictures; raise it when the arrays change. Part of the
+            fingerprint, so that studies of sets whose arrays have stayed the same go on.
     """
 
     name: str
     digest: str
     open: Callable[[], Pool]
     augment: tuple[str, ...] | None = None
+    version: int = 3
 
 
 def safe_augmentations(pool: Pool) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ CLASSES = tuple("0123456789")
 
 def digits_source(name: str) -> Source:
     """The 8×8 grey digits, split by us."""
-    return Source(name, "sklearn digits", _open_digits, augment=("crop",))
+    return Source(name, "sklearn digits", _open_digits, augment=("crop",), version=1)
 
 
 def _open_digits() -> Pool:
@@ -47,7 +47,7 @@ def _open_digits() -> Pool:
 def cluttered_source(name: str, *, images: int, side: int, seed: int) -> Source:
     """So many canvases of side × side pixels; digit images are split first, so none is in two splits."""
     digest = f"cluttered digits, recipe {RECIPE}, {images} images, {side} pixels, seed {seed}"
-    return Source(name, digest, lambda: _open_cluttered(images, side, seed), augment=("crop",))
+    return Source(name, digest, lambda: _open_cluttered(images, side, seed), augment=("crop",), version=1)
 
 
 def _open_cluttered(images: int, side: int, seed: int) -> Pool:

@@ -132,7 +132,7 @@ def _prepared(
     source = _find(name, options, follow_links, cache_folder(cache)[0])
     skip_bad = on_bad_image == "skip"
     decides = [value for field, value in vars(options).items() if (field, value) != ("resize", "crop")]
-    key = digest(FORMAT, source.digest, *decides)
+    fingerprint = digest(source.version, source.digest, *decides)
 
     def make(folder: Path | None) -> Prepared:
         pool = source.open()
@@ -140,10 +140,10 @@ def _prepared(
         augment = safe_augmentations(pool) if source.augment is None else source.augment
         return Prepared({**made.meta, "augment": augment}, made.folder, made.arrays)
 
-    prepared = fetch(key, make, cache)
+    prepared = fetch(digest(FORMAT, fingerprint), make, cache)
     if not skip_bad:
         raise_bad(prepared.meta["bad"], prepared.meta["images"])
-    return prepared, key
+    return prepared, fingerprint
 
 
 def _check(options: Options, on_bad_image: str) -> None:

@@ -24,7 +24,7 @@ PROBED = 512  # images whose headers decide the common size
 KEPT_AS_IS = 96  # sides up to this are kept where all images share one size
 SMALLEST, LARGEST = 32, 64  # of the side chosen for images of mixed or large size
 STRIDE = 32  # of an ImageNet ResNet; smaller images carry no detail for it
-FORMAT = 3  # raise it when prepared arrays change; part of every fingerprint
+FORMAT = 3  # of the files in the cache; raise it when they change
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,9 @@ def pack(data: Data) -> Shipment:
         "mean": list(data.mean),
         "std": list(data.std),
         "counts": {name: dict(data.counts[name]) for name in SPLITS},
+        "own_val": data.own_val,
+        "groups": data.groups
+        and {name: rows.tolist() for name, rows in data.groups.items() if name in SPLITS},
         "note": data.note,
         "warnings": list(data.warnings),
         "ignored": data.ignored,
