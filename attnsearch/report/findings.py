@@ -28,7 +28,10 @@ def finding(report: Report) -> Finding:
     if report.final is not None:
         verdict = finalists.headline(report.final)
         row = next((row for row in report.rows if row.key == verdict.variant), None)
-        return _with_control(_of(verdict, row), None)
+        seen = finalists.positive_control(report.record, report.epochs)
+        key = finalists.control_key(report.record)
+        narrow = next((row for row in report.rows if row.key == key), None)
+        return _with_control(_of(verdict, row), _of(seen, narrow) if seen else None)
     return _exploratory(sentences.chosen(report))
 
 
