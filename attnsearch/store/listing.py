@@ -9,7 +9,7 @@ import optuna
 
 from attnsearch.core.errors import UsageError, unknown
 from attnsearch.store import database
-from attnsearch.store.sqlite import CURVES, sqlite_path
+from attnsearch.store.sqlite import CURVES, OURS, not_ours, our_studies, sqlite_path
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,9 @@ def list_studies(url: str) -> list[StudyEntry]:
     storage = database.open_storage(url, create=False)
     with database.faults(url, reading=True):
         summaries = optuna.get_all_study_summaries(storage)
-    return [_entry(url, summary) for summary in summaries if not summary.study_name.endswith(CURVES)]
+    marked = {summary.study_name for summary in summaries if OURS in summary.user_attrs}
+    ours = set(our_studies([summary.study_name for summary in summaries], marked))
+    return [_entry(url, s, s.study_name in ours) for s in summaries if not s.study_name.endswith(CURVES)]
 
 
 def remove_study(url: str, name: str) -> None:
@@ -56,7 +58,7 @@ def remove_study(url: str, name: str) -> None:
     if name not in entries:
         raise UsageError(unknown("study", name, entries))
     if entries[name].state == "not attnsearch's":
-        raise UsageError(f"study '{name}' was not made by attnsearch and is left as it is")
+        raise not_ours(name)
     storage = database.open_storage(url, create=False)
     with database.owned(url, name), database.faults(url):
         names = {summary.study_name for summary in optuna.get_all_study_summaries(storage)}
@@ -65,12 +67,12 @@ def remove_study(url: str, name: str) -> None:
                 optuna.delete_study(study_name=part, storage=storage)
 
 
-def _entry(url: str, summary: optuna.study.StudySummary) -> StudyEntry:
+def _entry(url: str, summary: optuna.study.StudySummary, ours: bool) -> StudyEntry:
     attrs, began = summary.user_attrs, summary.datetime_start
     return StudyEntry(
         name=summary.study_name,
         question=str(attrs.get("question", "")),
-        state=_state(url, summary.study_name, attrs),
+        state=_state(url, summary.study_name, attrs) if ours else "not attnsearch's",
         trainings=summary.n_trials,
         began=began.isoformat(sep=" ", timespec="minutes") if began else "",
         ended=str(attrs.get("ended", "")),
@@ -78,8 +80,6 @@ def _entry(url: str, summary: optuna.study.StudySummary) -> StudyEntry:
 
 
 def _state(url: str, name: str, attrs: dict[str, Any]) -> str:
-    if "space" not in attrs:
-        return "not attnsearch's"
     # A database server is not asked who runs a study: what the study says of its end is what is known.
     if sqlite_path(url) is not None and database.is_owned(url, name):
         return "running"
