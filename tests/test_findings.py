@@ -135,3 +135,15 @@ def test_the_page_shows_which_block_stands_where():
     assert "<h2>Placement</h2>" in page
     assert "In every row: se: ratio 8." in page
     assert '<th scope="row">A2</th><td><span class="none" aria-label="nothing">·</span></td>' in page
+
+
+@pytest.mark.parametrize("study", [record, design])
+def test_nothing_is_named_where_the_recipe_is_far_from_converged(study):
+    """From 20 to 10 % with four times the epochs: half of the error goes, and 15 % may."""
+    far = {"epochs": 2, "errors": [20.0, 20.0], "long_epochs": 8, "long_errors": [10.0, 10.0]}
+    told = reports.as_json(reports.build(study(convergence=far)))
+    for finding in (told["finding"], *told.get("findings", ())):
+        assert finding["verdict"] == "none"
+        assert "far from converged" in finding["reason"]
+    near = {**far, "long_errors": [18.0, 18.0]}
+    assert "far from" not in reports.as_json(reports.build(study(convergence=near)))["finding"]["reason"]

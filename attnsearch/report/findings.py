@@ -18,6 +18,8 @@ POSITIVE = "narrow host"  # the control that is known to be worse
 
 def finding(report: Report) -> Finding:
     """The one answer: the verdict that the report leads with, or why there is none."""
+    if reason := _unconverged(report):
+        return _none(reason)
     if isinstance(report.judged, Judged):
         variants = report.judged.variants
         if not variants:
@@ -39,7 +41,15 @@ def findings(report: Report) -> list[Finding]:
     """One for every variant of an ablation, the best first; of a search none."""
     if not isinstance(report.judged, Judged):
         return []
-    return [_of_variant(report.judged, verdict) for verdict in report.judged.variants]
+    found = [_of_variant(report.judged, verdict) for verdict in report.judged.variants]
+    reason = _unconverged(report)
+    return [replace(each, verdict="none", reason=reason) for each in found] if reason else found
+
+
+def _unconverged(report: Report) -> str:
+    """Why nothing is named: the recipe was measured to be far from converged."""
+    convergence = report.info.run.convergence
+    return convergence.sentence() if convergence is not None and not convergence.reached else ""
 
 
 def _of_variant(judged: Judged, verdict: Verdict) -> Finding:
