@@ -7,7 +7,7 @@ TORCH := torch==2.13.0
 
 .PHONY: run test check bench simulate lock clean
 run: $(VENV)/installed
-	$(BIN)/attnsearch run --space cbam_variants $(ARGS)
+	$(BIN)/attnsearch run --space cbam_variants --trials 20 $(ARGS)
 
 test: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -159,7 +159,9 @@ class Table:
     @cached_property
     def whole(self) -> float:
         """Hypervolume of everything."""
-        return hypervolume(np.nanmean(self.errors, axis=1), np.log10(self.cost), self.reference)
+        return hypervolume(
+            np.column_stack([np.nanmean(self.errors, axis=1), np.log10(self.cost)]), self.reference
+        )
 
     @property
     def archs(self) -> int:
@@ -298,7 +300,9 @@ class Attn6:
         lowest = np.full(4098, np.inf, np.float32)
         np.minimum.at(lowest, bins, error)
         left = error < np.r_[np.inf, np.minimum.accumulate(lowest)][bins]
-        return hypervolume(error[left].astype(float), cost[left].astype(float), self.reference)
+        return hypervolume(
+            np.column_stack([error[left].astype(float), cost[left].astype(float)]), self.reference
+        )
 
     def _terms(self) -> Iterator[tuple[tuple[int, ...], Floats]]:
         """What gains add up from: (sites, table over their options)."""

@@ -44,7 +44,7 @@ def test_every_fault_is_listed_and_nothing_is_trained(
     assert any("resized to 64×64" in warning for warning in found["warnings"])
     assert main(["check", "--data", str(folder)]) == 3
     said = capsys.readouterr().out
-    assert "2 classes, 3×64×64" in said
+    assert "2 classes, 3×64×64" in " ".join(said.split())
     assert "Bad: not an image:" in " ".join(said.split())
 
 

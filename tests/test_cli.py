@@ -410,7 +410,7 @@ def test_init_writes_a_space_that_loads(say, folder):
     assert code == 0
     space = load_space(folder / "mine.yaml")
     assert space.size() == 11**3  # none; eca, two of se, two of cbam, each in all units or the last
-    assert space.on("cluttered-digits").size() == 6**3, "one unit a stage: all units or the last is the same"
+    assert space.on("cued-digits").size() == 6**3, "one unit a stage: all units or the last is the same"
 
 
 @pytest.mark.parametrize(
@@ -500,7 +500,9 @@ def test_a_network_file_system_is_known_and_refused(tmp_path, monkeypatch):
 
 def test_doctor_finds_trials_that_nobody_runs(folder):
     url = f"sqlite:///{folder / 'studies.db'}"
-    optuna.create_study(study_name="left", storage=url).ask()
+    study = optuna.create_study(study_name="left", storage=url)
+    study.set_user_attr("fingerprint", "of a space")  # as a study of ours has
+    study.ask()
     with open(folder / "studies.db.left.lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert "study left" not in {sign.name for sign in doctor.examine(folder, url)}, "somebody runs it"

@@ -267,7 +267,9 @@ def test_best_is_the_arch_with_the_least_mean_error():
     record = StudyRecord("s", {}, rows)
     assert export.choose(record, "best").number == 3
     assert export.choose(record, "1").number == 1
-    with pytest.raises(UsageError, match="No trial '9' in study 's': 0 to 4, or best"):
+    with pytest.raises(
+        UsageError, match="No trial '9' in study 's': 0 to 4, A1 and so on as in reports, or best"
+    ):
         export.choose(record, "9")
     with pytest.raises(NoResultError, match="no finished trial"):
         export.choose(StudyRecord("s", {}, rows[4:]), "best")

@@ -35,7 +35,7 @@ def images() -> Tensor:
 @pytest.mark.parametrize("gate", GATES)
 def test_every_gate_can_start_as_the_identity(gate: str) -> None:
     """The output at step 0 stays, no parameter is renamed, and a gradient reaches what was inserted."""
-    model = network(expansion=2)
+    model = network(expansion=2, width=32 if gate == "ela" else 8)  # ela takes whole groups of 32 channels
     before = {key: value.clone() for key, value in model.state_dict().items()}
     wanted = model(images())
     assert insert(model, gate, init="identity") is model
@@ -49,8 +49,9 @@ def test_every_gate_can_start_as_the_identity(gate: str) -> None:
 
 @pytest.mark.parametrize("gate", GATES)
 def test_in_our_own_host_too(gate: str) -> None:
-    plain = create_model({"host": "resnet8"}).eval()
-    ours = create_model({"host": "resnet8", "stages": [{"attention": gate, "init": "identity"}]}).eval()
+    host = {"name": "resnet8", "width": 32 if gate == "ela" else 16}
+    plain = create_model({"host": host}).eval()
+    ours = create_model({"host": host, "stages": [{"attention": gate, "init": "identity"}]}).eval()
     report = load_weights(ours, plain.state_dict())
     assert not report.unexpected
     assert all(".attention." in key for key in report.missing)

@@ -28,7 +28,7 @@ def check(
     ] = 64,
     json: Json = False,
 ) -> None:
-    """Audit a block of yours or a shipped one, or the images of --data.
+    """Audit a block, or the images of --data.
 
     Of a block: shapes, gradients, state, modes, precision, export, cost; exit code 2 if a property fails. Of images:
     bad files, classes, splits, copies across splits; exit code 3 if a file cannot be read.

@@ -13,7 +13,7 @@ def explain(
     term: Annotated[str | None, typer.Argument(help="A term; all of them when left out.")] = None,
     json: Json = False,
 ) -> None:
-    """Explain a term of the reports: P(front), selection bias, equivalent, ..."""
+    """Explain a term of the reports, such as P(front)."""
     from attnsearch.report import glossary
 
     terms = glossary.GLOSSARY if term is None else {term: glossary.explain(term)}
