@@ -357,7 +357,7 @@ def test_a_printed_row_that_another_betters_says_so():
         and any(o["macs"] <= row["macs"] and o["error_pct"] < row["error_pct"] for o in shown)
     ]
     assert bettered
-    assert all(any(f"no. {n} has a higher mean here" in remark for remark in table.remarks) for n in bettered)
+    assert all(any(f"A{n} has a higher mean here" in remark for remark in table.remarks) for n in bettered)
 
 
 def test_a_design_without_its_baseline_says_so():
