@@ -82,6 +82,7 @@ def pareto(report: Report) -> Picture:
         axes.xaxis.set_major_formatter(lambda value, _: quantity(value))
         means = [row.mean for row in report.rows]
         _frame_y(axes, [row.mean for row in report.rows if is_shown(row) or row.baseline], means)
+        _frame_x(axes, [row.costs[0] for row in report.rows if not row.control])
         _label(axes, report.rows)
         _key(figure, axes, [row for row in report.rows if is_listed(row)])
 
@@ -95,6 +96,19 @@ def pareto(report: Report) -> Picture:
         + (" The line is the Pareto front of the means." if report.verdicts is None else "")
     )
     return _picture("pareto", f"Error against cost ({report.audit})", alt, caption, paint)
+
+
+def _reach(row: ArchResult) -> tuple[float, float]:
+    """How far the interval of a mean goes down and up; it need not be symmetric, since errors lie in 0 to 100 %."""
+    low, high = row.error.low, row.error.high
+    return (math.nan, math.nan) if low is None or high is None else (row.mean - low, high - row.mean)
+
+
+def _frame_x(axes: Any, costs: Sequence[float]) -> None:
+    """Show the architectures that compete: a control of a fifth of the cost would squeeze them into a corner."""
+    if costs and max(costs) > min(costs):
+        margin = 0.06 * (max(costs) - min(costs))
+        axes.set_xlim(min(costs) - margin, max(costs) + margin)
 
 
 def curves(report: Report) -> Picture | None:
@@ -277,8 +291,8 @@ def _points(axes: Any, rows: Sequence[ArchResult], marker: str, colour: str, fil
     if not rows:
         return
     x, y = zip(*map(_position, rows), strict=True)
-    half = [row.error.half if row.error.half is not None and is_listed(row) else math.nan for row in rows]
-    axes.errorbar(x, y, yerr=half, fmt="none", ecolor=colour, elinewidth=1, capsize=2, alpha=0.8)
+    bars = np.array([_reach(row) if is_listed(row) else (math.nan, math.nan) for row in rows]).T
+    axes.errorbar(x, y, yerr=bars, fmt="none", ecolor=colour, elinewidth=1, capsize=2, alpha=0.8)
     axes.scatter(
         x,
         y,
