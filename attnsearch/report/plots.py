@@ -312,7 +312,7 @@ def _staircase(axes: Any, rows: Sequence[ArchResult]) -> None:
         "linewidth": 0.9,
         "linestyle": ":",
         "zorder": 2,
-        "label": "Pareto front of the means",
+        "label": "front of the means",
     }
     axes.step(*zip(*points, strict=True), where="post", **look)
 
