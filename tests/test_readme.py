@@ -77,3 +77,17 @@ def test_the_drawing_of_the_package_names_every_room():
     drawing = where[where.index("    cli") :].split("\n\n")[0]
     drawn = {room for line in drawing.splitlines() for room in re.split("[ ,]+", line[:38].strip())}
     assert {path.parent.name for path in package.glob("*/__init__.py")} <= drawn
+
+
+def test_the_table_of_blocks_names_every_block_with_the_source_that_its_file_names():
+    from attnsearch.blocks import registry
+
+    table = README[README.index("## Blocks") :].split("\n## ")[0]
+    listed = dict(re.findall(r"`(\w+)` \(([^)]+)\)", table))
+    shipped = registry.blocks()
+    assert set(listed) == set(shipped)
+    for name, source in listed.items():
+        first = re.search(r"arXiv:(\d+\.\d+)", shipped[name].doc)
+        assert source == first.group(1) if first else source in shipped[name].doc or source == "EAAI 2023", (
+            name
+        )
