@@ -637,7 +637,10 @@ def test_gradient_reaches_every_parameter_of_the_neck() -> None:
     neck = stir(attnsearch.create_neck("pmfs", [8, 16, 32], width=8))
     out = neck(neck_maps((16, 12), (8, 6), (4, 3)))
     (out * random_map(*out.shape).flip(0)).sum().backward()
-    assert not [key for key, parameter in neck.named_parameters() if not parameter.grad.any()]
+    # A constant before a softmax over positions changes nothing: its gradient is zero but for rounding.
+    without = {"channel_key.3.bias"}
+    missing = {key for key, parameter in neck.named_parameters() if not parameter.grad.any()}
+    assert missing <= without
 
 
 def test_neck_of_flat_volumes_is_the_neck_of_images() -> None:
