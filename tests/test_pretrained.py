@@ -339,3 +339,13 @@ def test_little_maps_are_warned_of() -> None:
     assert "--image-size 128" in small_map(host, (3, 64, 64))
     assert small_map(host, (3, 224, 224)) == ""
     assert small_map(read_arch({"host": "resnet20"}).host, (3, 32, 32)) == ""
+
+
+def test_weights_of_a_deeper_network_are_refused_with_its_name(tmp_path: Path) -> None:
+    """Every tensor of a ResNet-8 is in a ResNet-20's checkpoint, which computes something else."""
+    file = tmp_path / "deep.pt"
+    torch.save(build(read_arch("resnet20")).state_dict(), file)
+    with pytest.raises(
+        UsageError, match=r"deeper network than .*resnet8.*6 residual units .*host: .*resnet20"
+    ):
+        start(read_arch("resnet8"), identify(str(file)), classes=10, in_channels=3, seed=0)

@@ -30,8 +30,9 @@ def load_host(model: ResNet, checkpoint: Checkpoint, *, head: bool = False) -> L
         head: whether the head must be loaded too, for a network that is used as it is.
 
     Raises:
-        UsageError: less than 95 % of the host's own tensors are in the file, with the host that it would fit; images
-            of another number of channels; a head of another number of classes, where one is needed.
+        UsageError: less than 95 % of the host's own tensors are in the file, or residual units that the host lacks,
+            with the host that it would fit; images of another number of channels; a head of another number of
+            classes, where one is needed.
     """
     _check_channels(model, checkpoint)
     try:
@@ -46,6 +47,13 @@ def load_host(model: ResNet, checkpoint: Checkpoint, *, head: bool = False) -> L
         raise UsageError(
             f"{checkpoint.source}: {100 * share:.0f} % of the tensors of {_named(model.arch.host)} are in it, "
             f"{100 * LEAST_SHARE:.0f} % are needed ({_fault(own, report)}).{_advice(checkpoint)}"
+        )
+    # All of a shallow host's tensors are in a deeper one's checkpoint too; what they compute together is not.
+    deeper = [name for name in report.unexpected if name.endswith(".conv1.weight")]
+    if deeper:
+        raise UsageError(
+            f"{checkpoint.source}: it is of a deeper network than {_named(model.arch.host)}: {len(deeper)} residual "
+            f"units would be left out, as that of {deeper[0]}.{_advice(checkpoint)}"
         )
     if head and not {"fc.weight", "fc.bias"} <= loaded:
         why = next((note for note in report.notes if "head" in note), "the file has no head")
