@@ -179,7 +179,7 @@ def judge(record: StudyRecord, rows: Sequence[ArchResult], epochs: int) -> Judge
     blocks = Blocks.of_trials(trials, names)
     margin, matched, frozen = record.info.run.margin, _matched(rows, names), _frozen(rows, names)
     try:
-        analysis = _analysis(record, blocks, names[plain.key], margin, matched)
+        analysis = _by_losses(_analysis(record, blocks, names[plain.key], margin, matched), trials, names)
     except (NoResultError, UsageError) as error:
         return f"There is no verdict yet: {error}."
     by_name = {names[row.key]: row for row in rows}
@@ -190,6 +190,37 @@ def judge(record: StudyRecord, rows: Sequence[ArchResult], epochs: int) -> Judge
         if v.over_matched is not None and v.variant in matched
     }
     return Judged(analysis, _effects(record, blocks, trials, names), by_name, matched, frozen, over)
+
+
+def _by_losses(analysis: Analysis, trials: Sequence[TrialResult], names: Mapping[str, str]) -> Analysis:
+    """Take back that two variants are one network where only their errors are equal.
+
+    Networks that guess one class each have the same errors in every seed, and other losses: nothing follows from them.
+    """
+    losses = {(names[t.key], t.seed): t.curve[-1].val_loss for t in trials if t.finished and t.curve}
+
+    def differs(name: str, of: str) -> bool:
+        return any(
+            loss != losses[of, seed]
+            for (who, seed), loss in losses.items()
+            if who == name and (of, seed) in losses
+        )
+
+    apart = {v.variant: v.same_as for v in analysis.verdicts if v.same_as and differs(v.variant, v.same_as)}
+    if not apart:
+        return analysis
+    verdicts = tuple(
+        Verdict(v.variant, "no evidence", v.estimate, v.n, margin=v.margin) if v.variant in apart else v
+        for v in analysis.verdicts
+    )
+    kept = [
+        note for note in analysis.notes if not any(note.startswith(f"{name} gave the same") for name in apart)
+    ]
+    alike = [
+        f"{name} had the errors of {of} in every seed, but other losses: both may guess."
+        for name, of in apart.items()
+    ]
+    return replace(analysis, verdicts=verdicts, notes=(*kept, *alike))
 
 
 def _analysis(
