@@ -153,7 +153,7 @@ def _curve(job: Job, epochs: int) -> tuple[Epoch, ...]:
 @contextmanager
 def _clocked(spent: dict[str, list[float]]) -> Iterator[None]:
     """Count the CPU seconds of the coordinator's two sides: giving out a job, hearing a message."""
-    sides = {"ask": "_dispatch_next", "hear": "_handle"}
+    sides = {"dispatch": "_dispatch_next", "handle": "_handle"}
     originals = {name: getattr(Coordinator, method) for name, method in sides.items()}
 
     def clocked(name: str) -> Any:
@@ -180,7 +180,7 @@ def simulate(
 ) -> dict[str, Any]:
     """One simulated study; shares in percent, times in milliseconds of CPU unless they say otherwise."""
     fleet = Fleet(workers, seconds)
-    spent: dict[str, list[float]] = {"ask": [], "hear": []}
+    spent: dict[str, list[float]] = {"dispatch": [], "handle": []}
     with tempfile.TemporaryDirectory() as folder:
         options = {"data": "digits", "out": Path(folder), "device": "cpu", "epochs": EPOCHS, **settings}
         run = Run(load_space(space), Settings(trials=trials, workers=workers, **options).check(), Observer())
@@ -189,7 +189,7 @@ def simulate(
         engine = patch("attnsearch.train.pool.LocalPool", lambda *_, **__: fleet)
         with quiet, quiet_too, engine, _clocked(spent):
             run.execute()
-    asked = sorted(spent["ask"])
+    dispatched = sorted(spent["dispatch"])
     return {
         "workers": workers,
         "trials": fleet.finished,
@@ -199,9 +199,9 @@ def simulate(
         "idle_pct": round(100 * fleet.idle(), 1),
         "idle_with_the_end_pct": round(100 * (1 - fleet.busy / (workers * fleet.now)), 1),
         "at_rungs_pct": round(100 * fleet.at_rungs / (workers * fleet.now), 2),
-        "ask_median_ms": round(1e3 * statistics.median(asked), 1),
-        "ask_p95_ms": round(1e3 * asked[int(0.95 * len(asked))], 1),
-        "cpu_ms_per_trial": round(1e3 * (sum(asked) + sum(spent["hear"])) / max(1, fleet.finished), 1),
+        "dispatch_median_ms": round(1e3 * statistics.median(dispatched), 1),
+        "dispatch_p95_ms": round(1e3 * dispatched[int(0.95 * len(dispatched))], 1),
+        "cpu_ms_per_trial": round(1e3 * (sum(dispatched) + sum(spent["handle"])) / max(1, fleet.finished), 1),
     }
 
 
