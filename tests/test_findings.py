@@ -13,7 +13,7 @@ from attnsearch.core.errors import UsageError
 from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.trial import Epoch
 from attnsearch.export.package import choose
-from attnsearch.report import glossary, html
+from attnsearch.report import cards, glossary, html
 from attnsearch.report.placement import shared_options, short
 from attnsearch.statistics.front import Status
 
@@ -143,6 +143,8 @@ def test_nothing_is_named_where_the_recipe_is_far_from_converged(study):
     """From 20 to 10 % with four times the epochs: half of the error goes, and 15 % may."""
     far = {"epochs": 2, "errors": [20.0, 20.0], "long_epochs": 8, "long_errors": [10.0, 10.0]}
     told = reports.as_json(reports.build(study(convergence=far)))
+    shown = [card.name for card in cards.cards(reports.build(study(convergence=far)))]
+    assert shown == ["training length", "data and training"]
     for finding in (told["finding"], *told.get("findings", ())):
         assert finding["verdict"] == "none"
         assert "far from converged" in finding["reason"]
