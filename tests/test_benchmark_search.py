@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from attnsearch.core.trial import Epoch, TrialResult
-from benchmarks import fresh
-from benchmarks.replay import SAMPLERS, Curve, Search
-from benchmarks.search import Claim
-from benchmarks.tables import Attn6, Table, nas_bench_macro, pack
+from benchmarks.search import held_out_seeds
+from benchmarks.search.hypervolume import Claim
+from benchmarks.search.replay import SAMPLERS, Curve, Search
+from benchmarks.search.tables import Attn6, Table, nas_bench_macro, pack
 
 PACKED = """site:a,site:b,key,cost,seed,rung:0.1,error
 x,p,k1,10,0,50,30
@@ -117,17 +117,17 @@ def test_a_front_is_judged_on_seeds_that_it_was_not_found_on(tmp_path):
     path = tmp_path / "curves.csv"
     path.write_text(CURVES)
     table = Table.read(path)
-    assert fresh.usable(table)
-    assert (fresh.epochs(table), table.rungs[0.3333].shape) == (3, (4, 2))
-    found = dict(fresh.searches(table, 2, units=4))
+    assert held_out_seeds.usable(table)
+    assert (held_out_seeds.epochs(table), table.rungs[0.3333].shape) == (3, (4, 2))
+    found = dict(held_out_seeds.searches(table, 2, units=4))
     q, r = 3.75 * np.log10(30 / 20), 5.75 * np.log10(40 / 30)
     assert [trace.volume[-1] for trace in found["random"]] == pytest.approx([r / (q + r), 1.0])
     # of 6 pairs 5 and 4 agree with the end
-    assert fresh.ranking(table.of_seeds([0])).tolist() == pytest.approx([2 / 3, 1 / 3])
+    assert held_out_seeds.ranking(table.of_seeds([0])).tolist() == pytest.approx([2 / 3, 1 / 3])
 
 
 def test_a_seed_that_not_all_archs_had_judges_but_is_not_searched_on(tmp_path):
     path = tmp_path / "curves.csv"
     path.write_text("\n".join(CURVES.splitlines()[:-1]) + "\n")  # s was not trained with seed 1
-    found = dict(fresh.searches(Table.read(path), 2, units=4))
+    found = dict(held_out_seeds.searches(Table.read(path), 2, units=4))
     assert len({trace.volume[-1] for trace in found["random"]}) == 1

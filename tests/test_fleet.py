@@ -6,7 +6,7 @@ import pytest
 
 from attnsearch.core.jobs import Job, Outcome
 from attnsearch.core.trial import Recipe
-from benchmarks.fleet import Fleet, simulate
+from benchmarks.speed.fleet import Fleet, simulate
 
 
 def test_a_simulated_study_finishes_all_its_trials():

@@ -40,12 +40,12 @@ def test_a_real_difference_among_the_ten_would_have_been_found():
 def test_the_planted_effect_is_found_with_the_power_that_was_planned():
     planted = verdicts.read("planted")
     found = {v.variant: v for v in compare(planted, "plain").verdicts}
-    assert found["steady"].outcome == "gain"
+    assert found["exposure_norm"].outcome == "gain"
     assert found["eca"].outcome == "no evidence"
     for blocks in (3, 4):  # of 20: larger samples are too much alike to tell a rate
-        kept = verdicts.power_kept(planted, "steady", blocks, 400)
+        kept = verdicts.power_kept(planted, "exposure_norm", blocks, 400)
         assert abs(kept.share - kept.expected) <= 0.10
-    assert verdicts.power_kept(planted, "steady", 6, 400).share >= 0.5
+    assert verdicts.power_kept(planted, "exposure_norm", 6, 400).share >= 0.5
 
 
 def test_blocks_of_the_program_pair_their_runs():

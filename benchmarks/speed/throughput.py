@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed import steps, trials, upkeep
+from benchmarks.speed import overhead, steps, trials
 from benchmarks.speed.trials import Figures, in_process
 
 PARTS: dict[str, Callable[[argparse.Namespace], Figures]] = {
@@ -34,9 +34,9 @@ PARTS: dict[str, Callable[[argparse.Namespace], Figures]] = {
     "fused": steps.fused,
     "shares": steps.shares,
     "stacked": steps.stacked,
-    "overhead": upkeep.overhead,
-    "startup": upkeep.startup,
-    "memory": upkeep.memory,
+    "overhead": overhead.overhead,
+    "startup": overhead.startup,
+    "memory": overhead.memory,
 }
 ALONE = ("step", "gates", "fused", "shares", "stacked")  # measured in one process that has a worker's memory
 

@@ -108,16 +108,18 @@ def _script(args: argparse.Namespace, recipe: Recipe, seed: int, seeds: int = 1)
     import torch
 
     from attnsearch.data import open_data, subset
-    from benchmarks.speed import plain
+    from benchmarks.speed import loader_script
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))  # torch's own default, whatever OMP_NUM_THREADS says
-    plain.HOST = args.host
+    loader_script.HOST = args.host
     data = open_data(args.data)
     data = replace(data, train=subset(data.train, recipe.train_images))
     found = {}
     for block in BLOCKS:
         with measured() as used:
-            rows = [row for i in range(seeds) for row in plain.search(data, recipe, [block], seed + i)]
+            rows = [
+                row for i in range(seeds) for row in loader_script.search(data, recipe, [block], seed + i)
+            ]
         accuracies = [row["accuracy"] for row in rows]
         found[block] = {**_each(used, seeds), "images": _images(recipe), "accuracies": accuracies}
     return found

@@ -9,7 +9,7 @@ aa         the plain host under ten names. Within a seed block all ten share the
            difference is real, so gains and harms must be as rare as stated: 5 in 100 tables have one or more. The
            judge itself gives 5.8 where the noise is normal and equal (`attnsearch.statistics.noise.pooled_variance`).
 planted    handwritten digits under a noise that dims with the image: each image's exposure is divided by 1 to 32,
-           signal and noise alike, so that it tells nothing of the class. `benchmarks/steady.py` divides it out
+           signal and noise alike, so that it tells nothing of the class. `exposure_norm.py` divides it out
            again. ECA stands beside it. Studies of few blocks drawn from the many runs must find the gain
            as often as `power.power_of` says.
 
@@ -44,7 +44,7 @@ SPACE = """\
 question: Is a block that undoes a nuisance found, beside one that does not?
 host: {name: resnet8, width: 8}
 stages:
-  - {attention: [none, steady, eca]}
+  - {attention: [none, exposure_norm, eca]}
   - {}
   - {}
 recipe: {epochs: 8, lr: 0.1, batch_size: 64}
@@ -143,7 +143,7 @@ def planted_runs() -> Iterator[tuple[str, int, float]]:
     import attnsearch
     from attnsearch.blocks import registry
 
-    registry.add_plugin(Path(__file__).with_name("steady.py"))
+    registry.add_plugin(Path(__file__).with_name("exposure_norm.py"))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         np.savez(out / "dimmed.npz", **dimmed_digits())
@@ -211,7 +211,7 @@ def show(draws: int = 1000) -> None:
         low, high = v.simultaneous
         print(f"  {v.variant}: {v.outcome}, {v.estimate:+.2f} points ({low:+.2f} to {high:+.2f}), n = {v.n}")
     for blocks in (3, 4, 5, 6):
-        kept = power_kept(planted, "steady", blocks, draws)
+        kept = power_kept(planted, "exposure_norm", blocks, draws)
         print(
             f"  {blocks} blocks: gain found in {kept.share:.2f} of {draws} studies; planned {kept.expected:.2f}"
         )

@@ -1,6 +1,6 @@
 """Half the budget, for real: fronts of `--sampler pool --pruner par` against random search, by the command line.
 
-    python -m benchmarks.halved --data cifar10/ [--space cbam_variants] [--out DIR]
+    python -m benchmarks.search.half_budget --data cifar10/ [--space cbam_variants] [--out DIR]
 
 Each repetition has a seed, that of both its searches: random search trains `--trials` archs to the end, PoolEHVI with
 PAR spends half as many epochs, those of stopped trainings counted; what stops save it trains more archs with. The front
@@ -9,7 +9,7 @@ points x log10(cost), up to the highest cost of the space and (a) the median err
 (b) the baseline's error on the fresh seeds: improvement on doing nothing. Intervals are 95 % t intervals over
 repetitions, which share the fresh seeds. All is trained on the first `--images` of train.parquet, of which the tool
 holds out 15 % each for validation and for a test that nobody takes. Begun again with the same --out, it goes on where
-it stood. Writes halved.json.
+it stood. Writes half_budget.json.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from attnsearch import open_study
 from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.trial import TrialResult
 from attnsearch.statistics.pareto import hypervolume, pareto
-from benchmarks.search import _interval
+from benchmarks.search.hypervolume import _interval
 
 POOL = ("--sampler", "pool", "--pruner", "par")
 RANDOM = ("--sampler", "random", "--pruner", "none")
@@ -192,7 +192,7 @@ def report(found: Sequence[Found], fresh: Sequence[TrialResult], options: argpar
         print(f"reference {name} ({error:.2f} %): pool + par at half {_interval(by['pool'])}, ", end="")
         print(f"random {_interval(by['random'])}, ratio {ratio:.3f}, difference {_interval(paired)}")
     facts["fresh"] = {arch: {"error": e, "log10 cost": c} for arch, (e, c) in known.items()}
-    (options.out / "halved.json").write_text(json.dumps(facts, indent=1))
+    (options.out / "half_budget.json").write_text(json.dumps(facts, indent=1))
 
 
 def _parse() -> argparse.Namespace:
@@ -214,7 +214,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--lr", type=float, default=0.15)
     parser.add_argument("--at-once", type=int, default=2, help="studies side by side, each with one worker")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/out/halved"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/out/half_budget"))
     return parser.parse_args()
 
 

@@ -1,13 +1,13 @@
 """Search benchmark: hypervolume against trainings, without training anything. Minutes on one core.
 
-    python -m benchmarks.search [--nas-bench-macro nas_bench_macro.json] [--table table.csv ...] [--out DIR]
+    python -m benchmarks.search.hypervolume [--nas-bench-macro nas_bench_macro.json] [--table table.csv ...] [--out DIR]
 
 Problems: Attn6 (synthetic, seeds 0 and 1), NAS-Bench-Macro and packed tables where their path is given
-(format: `benchmarks/tables.py`). Hypervolume is that of the true values (mean over seeds) of what was
+(format: `benchmarks/search/tables.py`). Hypervolume is that of the true values (mean over seeds) of what was
 trained to the end, in (error, log10 cost), up to (median error, highest cost), as a share of the whole
 space's. Intervals are 95 % t intervals over repetitions. Tables without learning curves get synthetic ones
 of Kendall's tau 0.6 (`--tau`). A table of whole curves of several seeds is also searched on one seed and
-judged on the others (`benchmarks/fresh.py`).
+judged on the others (`benchmarks/search/held_out_seeds.py`).
 
 Writes search.json, search.md, search.png and pruning.png, and prints a line for each claim: bound, measured, kept or
 missed.
@@ -29,9 +29,10 @@ from attnsearch.sample.mo_asha import MoAsha
 from attnsearch.sample.pareto_at_rung import ParetoAtRung
 from attnsearch.sample.pruner_base import NeverStop, Pruner
 from attnsearch.statistics.false_stops import audit
-from benchmarks import fresh, overhead
-from benchmarks.replay import SAMPLERS, Curve, Problem, Search, Trace
-from benchmarks.tables import Attn6, Floats, Table, nas_bench_macro
+from benchmarks.search import held_out_seeds
+from benchmarks.search.replay import SAMPLERS, Curve, Problem, Search, Trace
+from benchmarks.search.tables import Attn6, Floats, Table, nas_bench_macro
+from benchmarks.speed import proposals
 
 SHARES = (0.06, 0.25)  # of a training, spent when a trial is stopped at the rung
 UNITS = 40
@@ -145,10 +146,11 @@ def gain_claim(stopped: Results) -> Claim:
 def on_fresh_seeds(table: Table, repetitions: int) -> tuple[dict[str, list[Trace]], list[Claim]]:
     """Fronts found on one seed of a real table, measured on the others; `UNITS` trainings each."""
     _say(
-        f"{table.name}: tau of each epoch with the last " + " ".join(f"{t:.2f}" for t in fresh.ranking(table))
+        f"{table.name}: tau of each epoch with the last "
+        + " ".join(f"{t:.2f}" for t in held_out_seeds.ranking(table))
     )
     found = {}
-    for name, traces in fresh.searches(table, repetitions, UNITS):
+    for name, traces in held_out_seeds.searches(table, repetitions, UNITS):
         found[name] = traces
         stopped = np.mean([np.mean([run.stopped for run in trace.runs]) for trace in traces])
         false = np.mean([_false_rate(trace, table.noise) for trace in traces])
@@ -202,17 +204,17 @@ def _false_rate(trace: Trace, sd: float) -> float:
 
 
 def overhead_claims() -> list[Claim]:
-    repeats, taken = overhead.proposals()
-    ask, loaded = overhead.large_study()
-    storm = overhead.concurrent_repeats(Attn6(0))
+    repeats, taken = proposals.proposals()
+    ask, loaded = proposals.large_study()
+    storm = proposals.concurrent_repeats(Attn6(0))
     attn, sqlite = "Attn6-s0", "SQLite WAL"
     return [
         Claim("S4", attn, repeats, 0, False, "repeats in 500 trials, one process"),
         Claim("S4", attn, storm, 0.01, False, "share of repeats, 8 askers without a coordinator"),
-        Claim("C1", attn, overhead.costing(), 1e5, note="archs costed per second"),
+        Claim("C1", attn, proposals.costing(), 1e5, note="archs costed per second"),
         Claim("O1", attn, 1e3 * taken[200], 300, False, "ms, ask + tell, 200 finished, pool of 5,000"),
         Claim("O1", attn, 1e3 * taken[500], 1500, False, "ms, ask + tell, 500 finished"),
-        Claim("O2", sqlite, 1e3 * overhead.bookkeeping(), 25, False, "ms per rung report, 1,000 trials"),
+        Claim("O2", sqlite, 1e3 * proposals.bookkeeping(), 25, False, "ms per rung report, 1,000 trials"),
         Claim("O2", sqlite, 1e3 * ask, 150, False, "ms, random ask + tell, 10,000 trials"),
         Claim("O2", sqlite, loaded, 6, False, "s to load 10,000 trials cold"),
         Claim("O3", attn, taken[200] / 60, 0.02, False, "share of a 60 s trial, 200 finished"),
@@ -311,7 +313,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if stopped:
         claims.append(gain_claim(stopped))
     for table in tables:
-        if "fresh" in options.parts and fresh.usable(table):
+        if "fresh" in options.parts and held_out_seeds.usable(table):
             judged[f"{table.name}, fresh seeds"], more = on_fresh_seeds(table, options.repetitions)
             claims += more
     if "overhead" in options.parts:
@@ -354,7 +356,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out"))
     parser.add_argument("--parts", nargs="+", default=["search", "pruning", "fresh", "overhead"])
     parser.add_argument("--repetitions", type=int, default=10)
-    parser.add_argument("--first-seed", type=int, default=0, help="of the repetitions; fresh.py has its own")
+    parser.add_argument(
+        "--first-seed", type=int, default=0, help="of the repetitions; held_out_seeds.py has its own"
+    )
     parser.add_argument(
         "--gp-repetitions", type=int, default=2, help="of Optuna's GPSampler (slow); 0 leaves it out"
     )

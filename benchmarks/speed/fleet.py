@@ -1,7 +1,7 @@
 """How far one coordinator carries: the real coordinator, schedule, sampler and store, with simulated workers.
 
-    python -m benchmarks.fleet                       the table of targets
-    python -m benchmarks.fleet --workers 100 --trials 500 --sampler random --confirm 0
+    python -m benchmarks.speed.fleet                       the table of targets
+    python -m benchmarks.speed.fleet --workers 100 --trials 500 --sampler random --confirm 0
 
 Time is virtual: it advances by the CPU time that the coordinator itself takes, and jumps to the next event while the
 coordinator waits. A simulated training takes `--seconds`, give or take a tenth an epoch; its error follows from arch

@@ -1,6 +1,6 @@
 """What a gate does to a trained network before it has learned anything: accuracy with it, at both of its starts.
 
-    python -m benchmarks.inserted WEIGHTS --host resnet20 --data cifar10/ --out results/pretrained
+    python -m benchmarks.pretrained.inserted WEIGHTS --host resnet20 --data cifar10/ --out results/pretrained
 
 Every gate in every residual unit, at every position, nothing trained. With `init: identity` no image may be classified
 otherwise than by the plain network; with `init: default` the table says what is left. Files: start.json and start.md.

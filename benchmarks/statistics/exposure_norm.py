@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from attnsearch.blocks.registry import block
 
 
-@block("steady")
-class Steady(nn.Module):
+@block("exposure_norm")
+class ExposureNorm(nn.Module):
     """Every image of the batch brought to one strength: (B, C, H, W) -> the same shape, no parameters.
 
     Each channel is freed of its mean over H and W, then the whole image divided by its root mean square, so

@@ -12,7 +12,7 @@ A packed table is a CSV file with one row per (architecture, seed):
 Combinations that are not listed do not exist (over budget, say). `Table.read` reads such a file, `pack` writes one from
 the trials of a study:
 
-    python -m benchmarks.tables STUDY [STUDY ...] table.csv [--storage URL] [--cost macs]
+    python -m benchmarks.search.tables STUDY [STUDY ...] table.csv [--storage URL] [--cost macs]
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from optuna.trial import create_trial
 from attnsearch.sample import Domain, PoolEHVI, Uniform
 from attnsearch.sample.pareto_at_rung import ParetoAtRung
 from attnsearch.statistics.false_stops import Run
-from benchmarks.replay import SAMPLERS, Problem, Search
-from benchmarks.tables import Attn6
+from benchmarks.search.replay import SAMPLERS, Problem, Search
+from benchmarks.search.tables import Attn6
 
 
 def proposals(trials: int = 500) -> tuple[int, dict[int, float]]:

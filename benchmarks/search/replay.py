@@ -19,7 +19,7 @@ from attnsearch.sample import Dedup, Domain, PoolEHVI, Uniform
 from attnsearch.sample.pruner_base import NeverStop, Pruner
 from attnsearch.statistics.false_stops import Run
 from attnsearch.statistics.pareto import hypervolume
-from benchmarks.tables import Codes, Floats, Sites
+from benchmarks.search.tables import Codes, Floats, Sites
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

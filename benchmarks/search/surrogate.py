@@ -1,11 +1,11 @@
 """Own Gaussian process against scikit-learn's: rank correlation on unseen archs, seconds, hypervolume.
 
-    python -m benchmarks.surrogate [--nas-bench-macro nas_bench_macro.json]
+    python -m benchmarks.search.surrogate [--nas-bench-macro nas_bench_macro.json]
 
 scikit-learn's regressor gets the same ingredients as far as its kernels express them: RBF on one-hot codes (which is
 the isotropic Hamming product), DotProduct on them (additive effects) and white noise. The known cost stands among the
 columns; a separate curve over cost, effects shared by sites and factors need a kernel class of one's own, which is
-most of `attnsearch/samplers/gp.py`.
+most of `attnsearch/sample/gp.py`.
 
 Measured (5 repetitions, one busy core; Spearman on 1,000 unseen archs, and fit + predict): at 100 trainings Attn6-s0
 0.79 in 0.24 s (own) against 0.77 in 1.13 s, Attn6-s1 0.75 in 0.23 s against 0.74 in 1.13 s, NAS-Bench-Macro 0.98 in
@@ -28,8 +28,8 @@ from scipy.stats import spearmanr
 
 from attnsearch.sample import Domain, PoolEHVI, gp
 from attnsearch.sample.pool import Surrogate
-from benchmarks.replay import Problem, Search
-from benchmarks.tables import Attn6, Codes, Floats, nas_bench_macro
+from benchmarks.search.replay import Problem, Search
+from benchmarks.search.tables import Attn6, Codes, Floats, nas_bench_macro
 
 
 class Sklearn:

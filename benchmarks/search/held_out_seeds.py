@@ -17,8 +17,8 @@ from attnsearch.sample.mo_asha import MoAsha
 from attnsearch.sample.pareto_at_rung import ParetoAtRung
 from attnsearch.sample.pruner_base import NeverStop, Pruner
 from attnsearch.statistics.pareto import hypervolume, pareto
-from benchmarks.replay import SAMPLERS, Curve, Search, Trace
-from benchmarks.tables import Floats, Table
+from benchmarks.search.replay import SAMPLERS, Curve, Search, Trace
+from benchmarks.search.tables import Floats, Table
 
 METHODS: dict[str, tuple[str, Callable[[int], Pruner]]] = {
     "random": ("random", lambda seed: NeverStop()),

@@ -1,0 +1,1 @@
+"""What do gates do to a network that is trained already?"""

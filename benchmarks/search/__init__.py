@@ -1,0 +1,1 @@
+"""Do searches find good archs with fewer trainings? Replays on tables, and whole searches by the command line."""
