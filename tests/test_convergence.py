@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from attnsearch.core.controls import NARROW
 from attnsearch.core.convergence import Convergence
 from attnsearch.core.errors import SpaceError
 from attnsearch.core.study_info import StudyInfo, StudyRecord
 from attnsearch.core.study_parts import RunInfo
 from attnsearch.core.trial import TrialResult
-from attnsearch.report.finalists import NARROW, control_sentence, is_seen, positive_control
+from attnsearch.report.finalists import control_sentence, is_seen, positive_control
 from attnsearch.space.space import load_space, read_space
 from attnsearch.study.ablation import narrowed
 

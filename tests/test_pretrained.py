@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,17 @@ from attnsearch.core.settings import Settings
 from attnsearch.core.trial import Recipe, Weights
 from attnsearch.cost.cost_table import CostTable, small_map
 from attnsearch.data import open_data
+from attnsearch.data.batches import normalise
 from attnsearch.export import choose, pack
+from attnsearch.report import finalists
 from attnsearch.space.arch import Arch
 from attnsearch.space.presets import read_arch
 from attnsearch.space.space import Space, load_space, read_space
-from attnsearch.study.ablation import adapted, laid_out
+from attnsearch.study.ablation import adapted, laid_out, positive, positive_control
 from attnsearch.study.pretrained import prepared
 from attnsearch.study.study import open_study, space_of
 from attnsearch.train import finetune
-from attnsearch.train.fit import device_data, fit, make_optimizer
+from attnsearch.train.fit import device_data, fit, make_optimizer, resplit, with_half_of_train
 from attnsearch.train.worker import Worker
 
 HOST = {"name": "resnet8", "width": 4, "shortcut": "pad"}
@@ -228,13 +231,16 @@ def test_photos_are_normalised_as_imagenets_weights_want_it() -> None:
 def test_a_study_from_weights_end_to_end(
     space_file: Path, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = study(space_file, tmp_path / "out", monkeypatch, study="s")
+    record = study(space_file, tmp_path / "out", monkeypatch, study="s", seeds=3)
     assert {trial.state for trial in record.trials} == {"complete"}, [t.reason for t in record.trials]
     kept = record.info.weights
     assert (kept.path, kept.sha256) == (str(weights), identify(str(weights)).sha256)
     assert (kept.missing, kept.loaded) == ((), len(network().state_dict()))
     assert record.attrs["weights"]["sha256"] == kept.sha256
-    assert set(record.info.controls.values()) == {"null gate", "adapter"}
+    assert set(record.info.controls.values()) == {"null gate", "adapter", "half of the images"}
+    told = finalists.control_sentence(record, 1)
+    assert "the positive control, plain (half of the images), is" in told
+    assert "3 seeds" in told
     # The plain host's error is that of the given weights, trained by the recipe.
     plain = next(trial for trial in record.trials if trial.key == record.info.space.baseline)
     recipe = record.info.recipe
@@ -349,3 +355,40 @@ def test_weights_of_a_deeper_network_are_refused_with_its_name(tmp_path: Path) -
         UsageError, match=r"deeper network than .*resnet8.*6 residual units .*host: .*resnet20"
     ):
         start(read_arch("resnet8"), identify(str(file)), classes=10, in_channels=3, seed=0)
+
+
+def test_half_of_the_images_takes_as_many_steps_on_each_class_and_stays_out_of_validation() -> None:
+    data = device_data(open_data("digits"), Recipe(), "cpu")
+    half = with_half_of_train(data)
+    assert len(half.train_labels) == len(data.train_labels)
+    rows = half.train_images.flatten(1)
+    distinct, counts = torch.unique(rows, dim=0, return_counts=True)
+    before = torch.unique(data.train_images.flatten(1), dim=0)
+    assert abs(len(distinct) - len(before) / 2) <= 1
+    assert counts.float().mean() == pytest.approx(2, abs=0.01)
+    spread = half.train_labels.bincount() / data.train_labels.bincount()
+    torch.testing.assert_close(spread, torch.ones(10), atol=0.02, rtol=0)
+    # Re-split first, then halved: no image that is judged is one that was learnt.
+    model, recipe = network(), Recipe(epochs=1, batch_size=64, resplit=True, train_images=256, augment=())
+    seen: list[torch.Tensor] = []
+    model.conv1.register_forward_pre_hook(
+        lambda module, args: seen.append(args[0].flatten(1)) if model.training else None
+    )
+    data = device_data(open_data("digits"), recipe, "cpu")
+    fit(model, replace(data, half=True), recipe, seed=3)
+    assert len(torch.unique(torch.cat(seen), dim=0)) <= 128
+    judged = normalise(resplit(data, 3).val_images, data.mean, data.std).flatten(1)
+    both = torch.cat([torch.unique(torch.cat(seen).float(), dim=0), torch.unique(judged, dim=0)])
+    assert len(torch.unique(both, dim=0)) == len(both)
+
+
+def test_the_positive_control_of_given_weights_is_the_plain_host_on_half_of_the_images() -> None:
+    text = "host: resnet8\nstages: {attention: [none, se]}\ntied: true\ndesign: add\n"
+    given, without = read(text, "w.pth"), read(text)
+    assert (positive(given), positive(without)) == ("half of the images", "narrow host")
+    arch = positive_control(given)
+    assert (str(arch), arch.images, arch.host) == ("plain (half of the images)", "half", given.host)
+    assert arch.key != given.baseline().key
+    assert Arch.from_dict(arch.to_dict()) == arch
+    assert given.choice(arch) is None
+    assert positive_control(without).host.widths == (8, 16, 32)

@@ -32,7 +32,8 @@ CONTROLS = {
     "width": "the plain host, widened to the MACs of a variant",
     "adapter": "pointwise convolutions without a gate, at the costliest gate's MACs; in place of width with weights",
     "frozen": "the gates as drawn, untrained",
-    "narrow": "the plain host with fewer channels: a harm that the study should be able to see",
+    "narrow": "the plain host with fewer channels, or on half of the images where it cannot have fewer: a harm that "
+    "the study should be able to see",
     "none": "no controls",
 }
 FREEZE = {

@@ -89,7 +89,7 @@ class SearchInfo(_Part):
         selected: keys of the archs that the last seeds judge, empty once they have; report_repeats: these seeds.
         confirmed_on: "new splits" or "other half", the images that they are judged on; empty: those of the search.
         false_stops: {"all" or an option: tally of stops}.
-        controls: {key: "narrow host"}, the positive control that is trained with the finalists.
+        controls: {key: one of `controls.POSITIVE`}, the positive control that is trained with the finalists.
     """
 
     sampler: str | None = stored()
@@ -141,7 +141,7 @@ class DesignInfo:
 
     Args:
         kind: loo, add, swap or factorial. variants: names by key, the controls among them.
-        controls: {key: "null gate" | "width-matched" | "adapter" | "frozen gate" | "narrow host"}.
+        controls: {key: "null gate" | "width-matched" | "adapter" | "frozen gate" | one of `controls.POSITIVE`}.
         seeds: of each variant, at most. effect: in points, of a design that goes on until it is decided; else None.
         aliases: effects that the design cannot tell apart.
     """

@@ -273,7 +273,8 @@ def _repeat(
         return True
 
     device = "cuda" if row.device.startswith("cuda") else "cpu"
-    history = fit(network, device_data(data, recipe, device), recipe, seed=row.seed, on_epoch=told)
+    images = replace(device_data(data, recipe, device), half=row.spec.get("images") == "half")
+    history = fit(network, images, recipe, seed=row.seed, on_epoch=told)
     return history[-1].val_error
 
 

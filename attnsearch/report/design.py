@@ -52,6 +52,10 @@ _CONTROLS = {
         "costliest gate; what a few more trained parameters do"
     ),
     "narrow host": "the positive control: the plain host with fewer channels, a harm that the study should see",
+    "half of the images": (
+        "the positive control: the plain host trained on half of the images for as many steps, a harm that the study "
+        "should see"
+    ),
     "frozen gate": "a control: the same gates with their parameters left as drawn; what training them adds",
 }
 

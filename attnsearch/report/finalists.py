@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from attnsearch.core.controls import POSITIVE
 from attnsearch.core.seeds import trial_seed
 from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.text import many
@@ -12,7 +13,6 @@ from attnsearch.report.table import number
 from attnsearch.statistics import Analysis, Verdict
 from attnsearch.statistics.finalists import LEAST, judge_control, judge_finalists
 
-NARROW = "narrow host"  # what a study's controls call the positive one
 IMAGES = {
     "new splits": "each seed with a training and validation split of its own",
     "other half": "on the half of the validation images that the search did not see",
@@ -30,7 +30,7 @@ def last_block(record: StudyRecord, epochs: int) -> Analysis | None:
 
 def control_key(record: StudyRecord) -> str:
     """The key of the study's positive control; empty where it has none."""
-    return next((key for key, kind in record.info.controls.items() if kind == NARROW), "")
+    return next((key for key, kind in record.info.controls.items() if kind in POSITIVE), "")
 
 
 def positive_control(record: StudyRecord, epochs: int) -> Verdict | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from attnsearch.core.controls import POSITIVE
 from attnsearch.core.finding import Finding
 from attnsearch.report import finalists, sentences
 from attnsearch.report.tables import Report
@@ -13,7 +14,6 @@ from attnsearch.statistics import Verdict
 from attnsearch.statistics.front import ArchResult
 
 NO_CONTROL = "No positive control was trained, so the study has not shown that it could see a harm."
-POSITIVE = "narrow host"  # the control that is known to be worse
 
 
 def finding(report: Report) -> Finding:
@@ -32,8 +32,8 @@ def finding(report: Report) -> Finding:
         row = next((row for row in report.rows if row.key == verdict.variant), None)
         seen = finalists.positive_control(report.record, report.epochs)
         key = finalists.control_key(report.record)
-        narrow = next((row for row in report.rows if row.key == key), None)
-        return _with_control(_of(verdict, row), _of(seen, narrow) if seen else None)
+        control = next((row for row in report.rows if row.key == key), None)
+        return _with_control(_of(verdict, row), _of(seen, control) if seen else None)
     return _exploratory(sentences.chosen(report))
 
 
@@ -53,7 +53,7 @@ def _unconverged(report: Report) -> str:
 
 
 def _of_variant(judged: Judged, verdict: Verdict) -> Finding:
-    controls = [v for v in judged.controls if judged.rows[v.variant].control == POSITIVE]
+    controls = [v for v in judged.controls if judged.rows[v.variant].control in POSITIVE]
     control = _of(controls[0], judged.rows[controls[0].variant]) if controls else None
     return _with_control(_of(verdict, judged.rows[verdict.variant]), control)
 

@@ -34,6 +34,7 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "unit": ("basic", "bottleneck", "single"),
     "shortcut": ("conv", "pool", "pad"),
     "downsample": ("conv", "pool", "pool_first"),
+    "images": ("all", "half"),
 }
 _NUMBERS = ("width", "stem_width", "expansion", "base_width", "cardinality")
 # Beyond them a number is a slip, and building the network would take all memory before anybody sees why.
@@ -242,11 +243,16 @@ class Stage:
 
 @dataclass(frozen=True)
 class Arch:
-    """A host, what stands in each of its stages, and the neck. `str()` is for people, `key` for identity."""
+    """A host, what stands in each of its stages, and the neck. `str()` is for people, `key` for identity.
+
+    Args:
+        images: of the training images, those that it learns from: `half` for a control, which takes as many steps.
+    """
 
     host: Host = field(default_factory=Host)
     stages: tuple[Stage, ...] = ()
     neck: Block = NONE
+    images: Literal["all", "half"] = "all"
 
     @property
     def key(self) -> str:
@@ -260,12 +266,15 @@ class Arch:
             "host": _said(self.host, Host()) | {"name": self.host.name},
             "stages": [_said(stage, Stage()) for stage in self.stages],
             "neck": self.neck.to_dict(),
+            **({} if self.images == "all" else {"images": self.images}),
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Arch:
         """Read `{"host": ..., "stages": [...], "neck": ...}`; raises `UsageError` with the nearest right word."""
-        _check_keys(values, ("host", "stages", "neck"), "an arch")
+        _check_keys(values, [item.name for item in fields(cls)], "an arch")
+        images = values.get("images", "all")
+        _check_value("images", images, "images", of_host=False)
         named = values.get("host", "resnet20")
         host = Host(**_values(Host, {"name": named} if isinstance(named, str) else named, "host")).filled()
         count = len(host.units or ())
@@ -276,7 +285,7 @@ class Arch:
         if len(entries) not in (0, 1, count):
             raise UsageError(f"{host.name} has {count} stages, the arch lists {len(entries)}")
         stages = tuple(entries) * count if len(entries) == 1 else tuple(entries) or (Stage(),) * count
-        return cls(host=host, stages=stages, neck=Block.parse(values.get("neck", "none")))
+        return cls(host, stages, Block.parse(values.get("neck", "none")), images)
 
     def __str__(self) -> str:
         if len(set(self.stages)) == 1:
@@ -286,6 +295,7 @@ class Arch:
             text = " | ".join(str(stage) for stage in self.stages)
         if self.host.widths:
             text += f" (widths {format_value(self.host.widths)})"
+        text += " (half of the images)" if self.images == "half" else ""
         return f"{text} > {self.neck}" if self.neck else text
 
 

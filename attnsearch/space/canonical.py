@@ -19,6 +19,7 @@ def canonical(arch: Arch) -> Arch:
         host=host,
         stages=tuple(canonical_stage(host, i, stage) for i, stage in enumerate(stages)),
         neck=canonical_block(arch.neck, host.channels(len(stages) - 1)),
+        images=arch.images,
     )
 
 

@@ -125,7 +125,7 @@ class Space:
     def choice(self, arch: Arch) -> dict[str, str] | None:
         """The options that make an arch, or None where it lies outside the space."""
         arch = canonical(arch)
-        if arch.host != self.host:
+        if arch.host != self.host or arch.images != "all":
             return None
         required: dict[str, tuple[Stage, ...] | Block] = {"stages": arch.stages, "neck": arch.neck}
         required.update({f"stage{i + 1}": (stage,) for i, stage in enumerate(arch.stages)})

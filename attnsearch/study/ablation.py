@@ -5,7 +5,8 @@ adapter          a narrow pair of pointwise convolutions, without any gating, at
                  gate's MACs: what a few more trained parameters do. In place of the width-matched host where weights
                  are given, since nobody has weights of a wider one
 width-matched    the plain host, widened until it has the MACs of a variant: what the same price buys without a block
-narrow host      the plain host with fewer channels: a harm that a study which finds nothing should have seen
+narrow host      the plain host with fewer channels: a harm that a study which finds nothing should have seen. Where
+                 weights are given it is the plain host trained on half of the images, for as many steps
 frozen gate      the reference's gates with their parameters left as drawn: what training them adds
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from attnsearch.core.controls import HALF_IMAGES, NARROW
 from attnsearch.core.costs import Limit
 from attnsearch.core.errors import UsageError
 from attnsearch.core.seeds import trial_seed
@@ -30,7 +32,6 @@ from attnsearch.study.tasks import Task, counted
 BLOCKS = 6  # seed blocks by default: the least with which a sign test could reach p < 0.05 (2 / 2^6 = 0.031)
 MATCHES = 3  # width-matched hosts at most: one serves all variants within 5 % of its MACs
 NEAR = 0.05
-NARROW = "narrow host"  # the positive control
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,8 @@ def laid_out(
     variants = {name: variant for name, variant in variants.items() if name not in over}
     design = replace(design, variants={name: design.variants[name] for name in variants})
     requested = [] if settings.controls == "none" else settings.controls.split(",")
-    if space.weights:
-        requested = ["adapter" if word == "width" else word for word in requested if word != "narrow"]
+    if not can_be_resized(space):
+        requested = ["adapter" if word == "width" else word for word in requested]
     further = controls(list(variants.values()), design.baseline, requested, table)
     over |= _over(further, table, limits)
     variants |= {variant.name: variant for variant in further if variant.name not in over}
@@ -206,16 +207,35 @@ def controls(
         costliest = max(gated, key=lambda v: table.of(v.arch, v.choice)["macs"])
         made.append(Variant("adapter", adapted(costliest.arch, table), None, "adapter"))
     if "narrow" in requested:
-        arch = narrowed(table.space)
-        name = f"plain, widths {'-'.join(map(str, arch.host.widths or ()))}"
-        made.append(Variant(name, arch, None, NARROW))
+        made.append(_positive_variant(table.space))
     if "width" in requested:
         made += _width_matched(rivals, table)
     return made
 
 
+def can_be_resized(space: Space) -> bool:
+    """Whether the host may have more or fewer channels: nobody has weights of such a one."""
+    return not space.weights
+
+
+def positive(space: Space) -> str:
+    """Which of `core.controls.POSITIVE` the positive control of a space is."""
+    return NARROW if can_be_resized(space) else HALF_IMAGES
+
+
+def positive_control(space: Space) -> Arch:
+    """The plain host with fewer channels or, where it cannot have fewer, on half of the images."""
+    return narrowed(space) if can_be_resized(space) else replace(plain(space.host), images="half")
+
+
+def _positive_variant(space: Space) -> Variant:
+    arch = positive_control(space)
+    words = f"widths {'-'.join(map(str, arch.host.widths or ()))}" if arch.images == "all" else HALF_IMAGES
+    return Variant(f"plain, {words}", arch, None, positive(space))
+
+
 def narrowed(space: Space) -> Arch:
-    """The positive control: the plain host at the space's control widths, half of each stage's where it names none."""
+    """The narrow host: the plain host at the space's control widths, half of each stage's where it names none."""
     host = space.host.filled()
     half = tuple(max(1, host.planes(i) // 2) for i in range(len(host.units or ())))
     return plain(replace(host, widths=space.control_widths or half))

@@ -28,7 +28,7 @@ from attnsearch.space.space import Space, load_space, shipped_spaces
 from attnsearch.store import database
 from attnsearch.store.study_store import StudyStore, none_left_empty, read_record
 from attnsearch.study import pretrained
-from attnsearch.study.ablation import NARROW, AblationSchedule
+from attnsearch.study.ablation import AblationSchedule, positive
 from attnsearch.study.coordinator import reasons, train_all, write_report
 from attnsearch.study.extend import replay
 from attnsearch.study.observer import Observer
@@ -224,7 +224,7 @@ class Run:
                 store.info.search,
                 sampler=sampler,
                 pruner=self.settings.pruner,
-                controls={schedule.control.key: NARROW} if schedule.control else None,
+                controls={schedule.control.key: positive(self.space)} if schedule.control else None,
             ),
         )
         if schedule.feasible < 1:

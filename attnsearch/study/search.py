@@ -21,7 +21,7 @@ from attnsearch.space.arch import Arch
 from attnsearch.space.space import Space
 from attnsearch.statistics import front
 from attnsearch.store.study_store import StudyStore
-from attnsearch.study.ablation import narrowed
+from attnsearch.study.ablation import positive_control
 from attnsearch.study.tasks import Task, counted
 
 TRIALS = 32  # the baseline and 20 others or more; with the embedded data, four minutes on two cores
@@ -48,8 +48,8 @@ class SearchSchedule:
         self.space, self.table, self.store, self.settings = space, table, store, settings
         self.baseline = space.baseline()
         self.total = settings.trials or TRIALS
-        with_control = "narrow" in settings.controls.split(",") and settings.confirm and not space.weights
-        self.control = narrowed(space) if with_control else None  # nobody has weights of a narrower host
+        with_control = "narrow" in settings.controls.split(",") and settings.confirm
+        self.control = positive_control(space) if with_control else None
         self.feasible = feasible(table, limits)
         reserved = math.floor(settings.confirm * self.total)
         searching = self.total - (reserved if reserved >= 2 * REPORT_LEAST else 0)

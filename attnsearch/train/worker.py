@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,7 @@ class Worker:
                 data = with_half_of_val(data, job.val_half)
             classes, channels = len(self.data.classes), self.data.image[0]
             arch = Arch.from_dict(job.spec)
+            data = replace(data, half=arch.images == "half")
             model = start(arch, job.weights, classes=classes, in_channels=channels, seed=job.seed)
             fit(model, data, job.recipe, seed=job.seed, on_epoch=on_epoch)
         except Stopped:
