@@ -33,7 +33,10 @@ from attnsearch.train.precision import best
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-EVAL_BATCH = 500  # large enough to fill a core, small enough for its cache
+EVAL_BATCH = 500  # images, at most: large enough to fill a core
+EVAL_PIXELS = (
+    EVAL_BATCH * 64 * 64
+)  # of a batch, at most: photos of 224 pixels in so large a batch take gigabytes
 
 
 class Diverged(AttnsearchError):
@@ -76,29 +79,90 @@ def fit(
         Diverged: a loss is NaN or infinite.
         Stopped: `on_epoch` returned False.
     """
-    data = resplit(data, seed) if recipe.resplit else data
-    data = with_half_of_train(data) if data.half else data
-    device = data.train_images.device
-    dtype = precision(recipe, device)
-    torch.manual_seed(derive(seed, "network"))
-    model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    finetune.freeze(model, recipe)
-    optimizer = make_optimizer(model, recipe)
-    batches = _Batches(data, recipe, seed, dtype)
-    schedule = _one_cycle(recipe, steps=recipe.epochs * len(batches))
-    averaged = _Averaged(model, recipe.ema) if recipe.ema else None
+    training = Training(model, data, recipe, seed=seed)
     history: list[Epoch] = []
-    began = time.monotonic()
-    for epoch in range(1, recipe.epochs + 1):
-        loss = _train_epoch(model, optimizer, batches, schedule, recipe, dtype, averaged)
-        with averaged.applied() if averaged else nullcontext():
-            val_loss, val_error = evaluate(model, data.val_images, data.val_labels, data, dtype)
-        if not (math.isfinite(loss) and math.isfinite(val_loss)):
-            raise Diverged(f"diverged in epoch {epoch}: training loss {loss:g}, validation loss {val_loss:g}")
-        history.append(Epoch(epoch, loss, val_loss, val_error, time.monotonic() - began))
+    while training.epoch < recipe.epochs:
+        history.append(training.run_epoch())
         if not on_epoch(history[-1]):
             raise Stopped
     return tuple(history)
+
+
+class Training:
+    """One training, epoch by epoch: the network with its optimizer, schedule and generators.
+
+    Args:
+        model: trained in place, on the device that holds the data.
+        parts: in which a batch goes through the network one after the other, gradients added up; batch norm then sees
+            the images of a part.
+    """
+
+    def __init__(
+        self, model: nn.Module, data: DeviceData, recipe: Recipe, *, seed: int, parts: int = 1
+    ) -> None:
+        self.model, self.recipe, self.parts = model, recipe, parts
+        data = resplit(data, seed) if recipe.resplit else data
+        self.data = with_half_of_train(data) if data.half else data
+        device = data.train_images.device
+        self.dtype = precision(recipe, device)
+        torch.manual_seed(derive(seed, "network"))
+        model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        finetune.freeze(model, recipe)
+        self.optimizer = make_optimizer(model, recipe)
+        self.batches = _Batches(self.data, recipe, seed, self.dtype)
+        self.schedule = _one_cycle(recipe, steps=recipe.epochs * len(self.batches))
+        self.averaged = _Averaged(model, recipe.ema) if recipe.ema else None
+        self.epoch = 0  # epochs that have ended
+        self.began = time.monotonic()
+
+    def run_epoch(self) -> Epoch:
+        """Train for an epoch, then validate.
+
+        Raises:
+            Diverged: a loss is NaN or infinite.
+        """
+        loss = self.train_epoch()
+        val_loss, val_error = self.validate()
+        self.epoch += 1
+        if not (math.isfinite(loss) and math.isfinite(val_loss)):
+            raise Diverged(
+                f"diverged in epoch {self.epoch}: training loss {loss:g}, validation loss {val_loss:g}"
+            )
+        return Epoch(self.epoch, loss, val_loss, val_error, time.monotonic() - self.began)
+
+    def train_epoch(self) -> float:
+        """Every step of an epoch; the mean loss of its batches."""
+        finetune.train_mode(self.model, self.recipe)
+        total = torch.zeros(
+            (), device=self.batches.device
+        )  # read once per epoch: no step waits for the device
+        for x, y in self.batches:
+            total += self.step(x, y)
+        return float(total) / len(self.batches)
+
+    def step(self, x: Tensor, y: Tensor) -> Tensor:
+        """One step of the optimizer on a batch; its loss."""
+        lr = next(self.schedule)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr * group["scale"]
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=x.device)
+        for part_x, part_y in zip(x.chunk(self.parts), y.chunk(self.parts), strict=True):
+            with _autocast(x.device, self.dtype), _fused(x.device):
+                logits = self.model(part_x)
+            loss = F.cross_entropy(logits.float(), part_y, label_smoothing=self.recipe.label_smoothing)
+            loss = loss * (len(part_y) / len(y))  # by 1, which changes no bit, where the batch is in one part
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        self.optimizer.step()
+        if self.averaged:
+            self.averaged.update()
+        return total
+
+    def validate(self) -> tuple[float, float]:
+        """Loss in nats and error in percent on the validation images, by the averaged weights if there are any."""
+        with self.averaged.applied() if self.averaged else nullcontext():
+            return evaluate(self.model, self.data.val_images, self.data.val_labels, self.data, self.dtype)
 
 
 def evaluate(
@@ -109,14 +173,20 @@ def evaluate(
     loss = torch.zeros((), dtype=torch.float64, device=images.device)
     wrong = torch.zeros((), dtype=torch.int64, device=images.device)
     with torch.inference_mode():
-        for start in range(0, len(images), EVAL_BATCH):
-            x = normalise(images[start : start + EVAL_BATCH], data.mean, data.std, dtype)
-            y = labels[start : start + EVAL_BATCH]
+        size = eval_batch(images)
+        for start in range(0, len(images), size):
+            x = normalise(images[start : start + size], data.mean, data.std, dtype)
+            y = labels[start : start + size]
             with _autocast(images.device, dtype), _fused(images.device):
                 logits = model(x).float()
             loss += F.cross_entropy(logits, y, reduction="sum")
             wrong += (logits.argmax(1) != y).sum()
     return float(loss) / len(images), 100.0 * float(wrong) / len(images)
+
+
+def eval_batch(images: Tensor) -> int:
+    """How many images (N, C, H, W) are evaluated at once."""
+    return max(1, min(EVAL_BATCH, EVAL_PIXELS // (images.shape[2] * images.shape[3])))
 
 
 def device_data(data: Data, recipe: Recipe, device: torch.device | str) -> DeviceData:
@@ -204,33 +274,6 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     return torch.optim.SGD(
         groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, foreach=True
     )
-
-
-def _train_epoch(
-    model: nn.Module,
-    optimizer: Optimizer,
-    batches: _Batches,
-    schedule: Iterator[float],
-    recipe: Recipe,
-    dtype: torch.dtype,
-    averaged: _Averaged | None,
-) -> float:
-    finetune.train_mode(model, recipe)
-    total = torch.zeros((), device=batches.device)  # read once per epoch: no step waits for the device
-    for x, y in batches:
-        lr = next(schedule)
-        for group in optimizer.param_groups:
-            group["lr"] = lr * group["scale"]
-        with _autocast(batches.device, dtype), _fused(batches.device):
-            logits = model(x)
-        loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        total += loss.detach()
-        if averaged:
-            averaged.update()
-    return float(total) / len(batches)
 
 
 class _Batches:

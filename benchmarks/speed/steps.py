@@ -144,11 +144,8 @@ def stepper(host: str, block: str, dtype: str, batch: int) -> Callable[[], None]
     data = fit.DeviceData(*halves, mean=(0.5,) * 3, std=(0.25,) * 3, augment=("flip", "crop"))
     recipe = Recipe(epochs=10**6, batch_size=batch, precision=dtype, lr=1e-4)  # type: ignore[arg-type]
     model = build(arch_of(host, block), seed=0)
-    precision = fit.precision(recipe, torch.device("cpu"))
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer, batches = fit.make_optimizer(model, recipe), fit._Batches(data, recipe, 0, precision)
-    rates: Iterator[float] = iter(lambda: 1e-4, None)
-    return lambda: float(fit._train_epoch(model, optimizer, batches, rates, recipe, precision, None)) and None
+    training = fit.Training(model, data, recipe, seed=0)
+    return lambda: float(training.train_epoch()) and None
 
 
 def in_turn(runs: dict[str, Callable[[], Any]], repeats: int = STEPS) -> dict[str, list[float]]:
