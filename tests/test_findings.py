@@ -29,6 +29,8 @@ FIELDS = {
     "n",
     "cost_ratio",
     "positive_control",
+    "metric",
+    "unit",
 }
 
 

@@ -56,10 +56,11 @@ class Lines(Observer):
     """One line per event, for logs and pipes."""
 
     def __init__(self) -> None:
-        self.clock = Clock()
+        self.clock, self.error = Clock(), "error"
 
     def began(self, info: StudyInfo, total: int, workers: int, done: Sequence[TrialResult] = ()) -> None:
         self.clock.start(total, len(done))
+        self.error = info.metric.error
         data = info.data or DataInfo("unknown data")
         self.say(f"{info.space.question}")
         resumed = f" ({len(done)} done before)" if done else ""
@@ -73,7 +74,8 @@ class Lines(Observer):
     def trial_ended(self, row: TrialResult) -> None:
         self.clock.done += not row.lost
         self.say(
-            f"[{self.clock.done}/{self.clock.total}] {ending(row)}  {row.seconds:.0f} s, left {self.clock.left()}"
+            f"[{self.clock.done}/{self.clock.total}] {ending(row, self.error)}  "
+            f"{row.seconds:.0f} s, left {self.clock.left()}"
         )
 
     def note(self, message: str) -> None:
@@ -152,10 +154,11 @@ class Screen(Observer):
         from rich.text import Text
 
         rows: list[RenderableType] = []
+        short = "acc" if self.info.metric.name == "error" else self.info.metric.title
         for row, progress in self.running.values():
             state = "starting" if progress is None else f"epoch {progress.epoch.epoch}/{row.epochs}"
-            accuracy = "" if progress is None else f" acc {100 - progress.epoch.val_error:.1f} %"
-            rows.append(Text(f"  {state:>12}{accuracy:>12}  {row.arch}", overflow="ellipsis", no_wrap=True))
+            score = "" if progress is None else f" {short} {100 - progress.epoch.val_error:.1f} %"
+            rows.append(Text(f"  {state:>12}{score:>12}  {row.arch}", overflow="ellipsis", no_wrap=True))
         return rows
 
     def _front(self) -> RenderableType:
@@ -169,7 +172,7 @@ class Screen(Observer):
         complete = [row for row in self.finished.values() if row.finished and row.key not in controls]
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         table.add_column("front so far", overflow="ellipsis", no_wrap=True, ratio=1)
-        table.add_column("error %", justify="right")
+        table.add_column(f"{self.info.metric.error} %", justify="right")
         table.add_column(cost, justify="right")
         table.add_column("seeds", justify="right")
         if complete:
@@ -179,9 +182,9 @@ class Screen(Observer):
         return table
 
 
-def ending(row: TrialResult) -> str:
+def ending(row: TrialResult, error: str = "error") -> str:
     """`error 12.3 %  all stages cbam (seed 0)`, or why there is no error."""
-    result = f"error {row.error:5.2f} %" if row.error is not None else f"{row.state}: {row.reason}"
+    result = f"{error} {row.error:5.2f} %" if row.error is not None else f"{row.state}: {row.reason}"
     return f"{result}  {row.arch}  seed {row.seed}"
 
 

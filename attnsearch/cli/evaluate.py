@@ -38,7 +38,7 @@ def evaluate(
 ) -> None:
     """Test a checkpoint on images, without training.
 
-    Accuracy, and the recall of each class, in float32 and eval mode.
+    Accuracy, balanced accuracy, macro-F1, top-5 and the recall of each class, in float32 and eval mode.
     """
     from attnsearch.core.checks import check_data
     from attnsearch.core.normalisation import convention
@@ -71,7 +71,12 @@ def evaluate(
     images = f"{found.n:,} images" if split == "all" else f"{found.n:,} {split} images"
     right = f"{found.accuracy:.2f} % of {images} right"
     show_text(f"{right}, error {100 - found.accuracy:.2f} %", "bold")
-    show_text(f"Mean recall of the classes (balanced accuracy): {found.balanced_accuracy():.2f} %.")
+    scores = found.counts.scores()
+    top5 = f", top-5 accuracy {scores['top5']:.2f} %" if "top5" in scores else ""
+    show_text(
+        f"Mean recall of the classes (balanced accuracy): {scores['balanced_accuracy']:.2f} %, "
+        f"macro-F1 {scores['macro_f1']:.2f} %{top5}."
+    )
     show_text(f"Images normalised by {found.note}. No training, float32, eval mode.")
     show_text()
     show_table(_table(found))
@@ -80,8 +85,7 @@ def evaluate(
 def _table(found: Evaluation) -> Table:
     from attnsearch.report.table import Column, Table
 
-    sizes = found.confusion.sum(axis=1).tolist()
-    rows = tuple(zip(found.classes, sizes, found.recalls(), strict=True))
+    rows = tuple(zip(found.classes, found.counts.images, found.counts.recalls(), strict=True))
     columns = (
         Column("class", "class"),
         Column("n", "images", "number", 0),

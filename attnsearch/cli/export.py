@@ -64,7 +64,8 @@ def export(
     for kind, file in package.files.items():
         show_text(f"{file}: output within {package.differences[kind]:.1g} of the network's", hanging=2)
     if package.error is not None and row.error is not None:
-        show_text(f"Trained again: validation error {package.error:.2f} %, in the study {row.error:.2f} %.")
+        error = info.metric.error
+        show_text(f"Trained again: validation {error} {package.error:.2f} %, in the study {row.error:.2f} %.")
     if not train:
         what = "only the host's own weights are trained" if package.started else "the weights are untrained"
         note(f"{what}; --train repeats the trial's training first")

@@ -5,6 +5,8 @@ What each word makes stands in the room that makes it, under the same names (`sa
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 SAMPLERS = {
     "auto": "by the size of the space and the number of trials",
     "exhaustive": "every arch once, in random order",
@@ -41,6 +43,10 @@ FREEZE = {
     "stem": "leave the stem as it is",
     "host": "train blocks and head alone",
 }
+CLASS_WEIGHTS = {
+    "none": "every image counts alike",
+    "balanced": "every class counts alike",
+}
 ENGINES = {"local": "processes of this machine", "ray": "the nodes of a Ray cluster"}
 RESIZES = {
     "crop": "the shorter side to the size, then the centre",
@@ -50,7 +56,7 @@ RESIZES = {
 BAD_IMAGES = {"fail": "refuse the data set", "skip": "leave them out and count them"}
 
 
-def listed(words: dict[str, str]) -> str:
+def listed(words: Iterable[str]) -> str:
     """`auto, exhaustive or random`."""
     *first, last = words
     return f"{', '.join(first)} or {last}"

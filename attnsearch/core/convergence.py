@@ -46,10 +46,10 @@ class Convergence:
     def from_attrs(cls, attrs: Mapping[str, Any]) -> Convergence:
         return cls(attrs["epochs"], tuple(attrs["errors"]), attrs["long_epochs"], tuple(attrs["long_errors"]))
 
-    def sentence(self) -> str:
-        """What was measured, and what follows."""
+    def sentence(self, error: str = "error") -> str:
+        """What was measured, and what follows; `error` is what the study calls it."""
         measured = (
-            f"trained {self.long_epochs / self.epochs:g} times as long, the baseline's error goes from "
+            f"trained {self.long_epochs / self.epochs:g} times as long, the baseline's {error} goes from "
             f"{fmean(self.errors):.1f} to {fmean(self.long_errors):.1f} % "
             f"(means of {len(self.errors)} and {len(self.long_errors)} seeds)"
         )

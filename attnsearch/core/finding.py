@@ -20,6 +20,7 @@ class Finding:
             the interval at `confidence`, None where the noise is not known.
         n: seeds that both had.
         cost_ratio: its first cost over the baseline's.
+        metric: whose error the difference is of, a name of `core.metrics.METRICS`; unit: of the difference.
         positive_control: the same of a variant known to be worse, which the study should see.
     """
 
@@ -34,6 +35,8 @@ class Finding:
     n: int = 0
     cost_ratio: float | None = None
     positive_control: Finding | None = None
+    metric: str = "error"
+    unit: str = "percentage points"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; the positive control's own control, which there is none of, is left out."""

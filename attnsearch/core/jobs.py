@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from attnsearch.core.metrics import ClassCounts
 from attnsearch.core.trial import Epoch, Recipe, State, Weights
 
 ValHalf = Literal["first", "second"]  # of the validation images: one to choose by, one to confirm by
@@ -68,6 +69,7 @@ class Outcome:
     Args:
         lost: its worker died and nothing is known of the training.
         blameless: lost by a fault of the place where it ran, which does not count against the job's retries.
+        counts: answers on the validation images after the last epoch of the curve.
     """
 
     number: int
@@ -78,6 +80,7 @@ class Outcome:
     device: str = ""
     lost: bool = False
     blameless: bool = False
+    counts: ClassCounts | None = None
 
 
 @dataclass(frozen=True)

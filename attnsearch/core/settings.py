@@ -28,6 +28,7 @@ from attnsearch.core.checks import (
 from attnsearch.core.choices import listed
 from attnsearch.core.costs import LIMITED, parse_limits
 from attnsearch.core.errors import UsageError
+from attnsearch.core.metrics import METRICS, check_metric
 
 
 @dataclass(frozen=True)
@@ -161,10 +162,15 @@ class TrainOptions:
     ] = None
     train_images: Annotated[int | None, Flag("At most so many, a fixed stratified part.", "N", whole)] = None
     resplit: Annotated[bool, Flag("Re-split train/val per seed.")] = False
+    metric: Annotated[str | None, Flag(f"What is minimised: {listed(METRICS)}.", None, check_metric)] = None
+    class_weights: Annotated[
+        Literal["none", "balanced"] | None,
+        Flag(f"{listed(choices.CLASS_WEIGHTS)}.", None, _one_of("class weights", choices.CLASS_WEIGHTS)),
+    ] = None
 
     def recipe(self) -> dict[str, Any]:
         """The fields of the recipe that change."""
-        names = ("epochs", "batch_size", "lr", "train_images", "freeze")
+        names = ("epochs", "batch_size", "lr", "train_images", "freeze", "metric", "class_weights")
         changed = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return changed | ({"resplit": True} if self.resplit else {})
 

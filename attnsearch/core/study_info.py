@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from attnsearch.core.metrics import METRICS, Metric
 from attnsearch.core.study_parts import (
     Attrs,
     AuditPlan,
@@ -45,6 +46,11 @@ class StudyInfo:
     def recipe(self) -> Recipe:
         """How the study trains; the default recipe where it does not say."""
         return self.run.recipe or Recipe()
+
+    @property
+    def metric(self) -> Metric:
+        """What the study minimises."""
+        return METRICS[self.recipe.metric]
 
     @property
     def images(self) -> DataInfo:

@@ -226,6 +226,7 @@ class TestResult:
     Args:
         digest: hash of all that decides the numbers. archs: readable strings by key. seeds: of the trainings.
         opened: when, None before. errors: {key: {"val": [...], "test": [...]}} in percent, empty where none came.
+        variances: of these over other images, in points squared, 0 where not known; empty in early studies.
     """
 
     __test__ = False  # no test of pytest's
@@ -237,6 +238,7 @@ class TestResult:
     opened: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     errors: Mapping[str, Mapping[str, list[float]]] = field(default_factory=dict)
+    variances: Mapping[str, Mapping[str, list[float]]] = field(default_factory=dict)
     val_images: int = 0
     test_images: int = 0
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 import unicodedata
 
 
+def capital(text: str) -> str:
+    """The text with a capital letter first; the rest of it as it is."""
+    return text[:1].upper() + text[1:]
+
+
 def many(count: int, word: str) -> str:
     """`1 arch`, `1,200 archs`."""
     return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from attnsearch.core.metrics import ClassCounts
+
 State = Literal["running", "complete", "stopped", "failed"]
 Role = Literal["search", "confirm", "report", "design", "audit"]
 
@@ -31,6 +33,9 @@ class Recipe:
         norm: `frozen` leaves statistics, scale and shift of the host's batch norms as they are.
         head_lr: learning rate of the head over that of the rest.
         decay_blocks: whether weight decay reaches what was put into the host.
+        class_weights: `balanced` weighs an image's loss by n / (classes x images of its class), n training images in
+            all, as scikit-learn does; `none` weighs all alike.
+        metric: what is minimised, see `core.metrics`; validation errors are 100 less its score.
     """
 
     epochs: int = 8
@@ -51,6 +56,8 @@ class Recipe:
     norm: Literal["train", "frozen"] = "train"
     head_lr: float = 1.0
     decay_blocks: bool = True
+    class_weights: Literal["none", "balanced"] = "none"
+    metric: str = "error"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values as JSON gives them back: tuples are lists."""
@@ -76,13 +83,17 @@ class Weights:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of a learning curve; errors in percent, loss in nats, seconds from the trial's start."""
+    """One line of a learning curve; errors in percent by the recipe's metric, loss in nats, seconds from the start.
+
+    `counts` is what was answered, as long as the training's own process holds the line.
+    """
 
     epoch: int
     train_loss: float
     val_loss: float
     val_error: float
     seconds: float
+    counts: ClassCounts | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +104,7 @@ class TrialResult:
         number: the trial's number in the Optuna study; -1 outside one.
         key, arch: canonical key, and the readable string.
         spec: `Arch.to_dict()`.
-        error: validation error after the last epoch in percent; None unless complete.
+        error: validation error after the last epoch in percent, by the recipe's metric; None unless complete.
         costs: unit-named numbers counted before training (`params`, `macs`, `flops`, ...).
         curve: one entry per epoch that ran.
         reason: one sentence when the state is failed or stopped.
@@ -105,6 +116,7 @@ class TrialResult:
         lost: the worker or the whole run ended before the training did; it is run again.
         released: lost because the run ended in order or its place failed, so this attempt does not count.
         audited: a stop at a rung that was let run, to learn how often stops are false.
+        counts: answers on the validation images after the last epoch that ran; None where nothing was kept.
     """
 
     key: str
@@ -128,6 +140,7 @@ class TrialResult:
     lost: bool = False
     released: bool = False
     audited: bool = False
+    counts: ClassCounts | None = None
 
     @property
     def finished(self) -> bool:
@@ -136,5 +149,5 @@ class TrialResult:
 
     @property
     def accuracy(self) -> float | None:
-        """Validation accuracy in percent."""
+        """100 less the error: the validation accuracy, or what the metric's score is."""
         return None if self.error is None else 100.0 - self.error

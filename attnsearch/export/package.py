@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnsearch.core.errors import EnvironmentFault, NoResultError, UsageError, unknown
+from attnsearch.core.metrics import METRICS
 from attnsearch.core.normalisation import convention
 from attnsearch.core.study_info import StudyInfo, StudyRecord
 from attnsearch.core.study_parts import DataInfo
@@ -268,8 +269,10 @@ def _repeat(
 
     recipe = replace(recipe, epochs=row.epochs)
 
+    error = METRICS[recipe.metric].error
+
     def told(epoch: Epoch) -> bool:
-        tell(f"epoch {epoch.epoch} of {recipe.epochs}: validation error {epoch.val_error:.2f} %")
+        tell(f"epoch {epoch.epoch} of {recipe.epochs}: validation {error} {epoch.val_error:.2f} %")
         return True
 
     device = "cuda" if row.device.startswith("cuda") else "cpu"
@@ -310,7 +313,7 @@ def _record(package: Package, row: TrialResult, info: StudyInfo, shape: tuple[in
         "seed": row.seed,
         "image": list(shape),
         "trained": package.trained,
-        "validation_error_pct": {"trial": row.error, "repeated": package.error},
+        f"validation_{info.metric.error_column}": {"trial": row.error, "repeated": package.error},
         "files": {kind: file.name for kind, file in package.files.items()},
         "max_abs_difference": dict(package.differences),
         "compared": f"outputs of {BATCH} random images with the network's own, eval mode, float32, CPU",

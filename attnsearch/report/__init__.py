@@ -57,7 +57,7 @@ def texts(report: Report) -> list[tuple[str, str | bytes]]:
     return [
         *(
             (f"{table.name}.csv", csv.render(table))
-            for table in [*report.main(), report.archs, report.trials]
+            for table in [*report.main(), *report.classes, report.archs, report.trials]
         ),
         ("front.md", markdown.render(report)),
         ("front.tex", latex.render(report)),

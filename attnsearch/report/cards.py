@@ -40,13 +40,13 @@ def _arch_cards(report: Report, row: ArchResult) -> list[Card]:
     p = row.p_front
     sure = "Pareto confidence not known" if p is None else f"P(front) {probability(p)}"
     ratio = "" if row.ratio is None else f"{100 * (row.ratio - 1):+.1f} % against the baseline"
-    name = f"lowest mean error of {sentences.compared_with(report, row)}"
+    name = f"lowest mean {report.info.metric.error} of {sentences.compared_with(report, row)}"
     price = f"{quantity(row.costs[0])} {cost_name(report.cost)}"
     detail = f"in {report.info.space.host or 'the host'}; A{row.number} in tables and plots"
     return [
         Card(name, row.title, detail, tuple(row.title.split(" | ")), wide=True),
         Card(
-            "validation error",
+            f"validation {report.info.metric.error}",
             sentences.estimate(row.error),
             f"{sentences.which_seeds(row)}, ± half the 95 % CI",
         ),

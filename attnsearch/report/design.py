@@ -65,8 +65,8 @@ def lines(report: Report, judged: Judged) -> list[str]:
     analysis = judged.analysis
     told = judged.variants[:LINES]
     found = [
-        f"Compared with {analysis.baseline} on {many(analysis.blocks, 'seed')}, in percentage points of accuracy with "
-        f"simultaneous 95 % CIs: {tally(judged)}."
+        f"Compared with {analysis.baseline} on {many(analysis.blocks, 'seed')}, in percentage points of "
+        f"{report.info.metric.title} with simultaneous 95 % CIs: {tally(judged)}."
     ]
     found += [_line(judged, verdict, report.cost) for verdict in told]
     if len(judged.variants) > len(told):

@@ -98,17 +98,17 @@ def sentences(
     lead = headline(analysis)
     ordered = [lead, *(v for v in analysis.verdicts if v is not lead)]
     return [
-        *(verdict_sentence(v, labels.get(v.variant, v.variant)) for v in ordered),
+        *(verdict_sentence(v, labels.get(v.variant, v.variant), record.info.metric.points) for v in ordered),
         basis(analysis, record),
         control_sentence(record, epochs),
     ]
 
 
-def verdict_sentence(verdict: Verdict, label: str) -> str:
+def verdict_sentence(verdict: Verdict, label: str, points: str = "percentage points") -> str:
     """`Verdict: gain. se | none is 1.20 points better than the baseline (...)`."""
     low, high = verdict.simultaneous
     which = "better" if verdict.estimate > 0 else "worse"
-    size = f"{abs(verdict.estimate):.2f} percentage points {which} than the baseline"
+    size = f"{abs(verdict.estimate):.2f} {points} {which} than the baseline"
     if not (math.isfinite(low) and math.isfinite(high)):
         return f"Verdict: no evidence. {label} is {size}, and the noise between seeds is not known."
     interval = f"simultaneous 95 % CI {number(low, 2, True)} to {number(high, 2, True)}"

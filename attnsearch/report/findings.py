@@ -18,6 +18,10 @@ NO_CONTROL = "No positive control was trained, so the study has not shown that i
 
 def finding(report: Report) -> Finding:
     """The one answer: the verdict that the report leads with, or why there is none."""
+    return _in_metric(_answer(report), report)
+
+
+def _answer(report: Report) -> Finding:
     if reason := _unconverged(report):
         return _none(reason)
     if isinstance(report.judged, Judged):
@@ -37,19 +41,34 @@ def finding(report: Report) -> Finding:
     return _exploratory(sentences.chosen(report))
 
 
+def leader(report: Report) -> ArchResult | None:
+    """The architecture that the finding is of; None where it names none."""
+    key = finding(report).arch
+    return next((row for row in report.rows if row.key == key), None)
+
+
 def findings(report: Report) -> list[Finding]:
     """One for every variant of an ablation, the best first; of a search none."""
     if not isinstance(report.judged, Judged):
         return []
-    found = [_of_variant(report.judged, verdict) for verdict in report.judged.variants]
+    found = [_in_metric(_of_variant(report.judged, verdict), report) for verdict in report.judged.variants]
     reason = _unconverged(report)
     return [replace(each, verdict="none", reason=reason) for each in found] if reason else found
+
+
+def _in_metric(found: Finding, report: Report) -> Finding:
+    """The finding and its control with the name of what the study minimises."""
+    control = found.positive_control
+    metric = report.info.metric.name
+    named = None if control is None else replace(control, metric=metric)
+    return replace(found, metric=metric, positive_control=named)
 
 
 def _unconverged(report: Report) -> str:
     """Why nothing is named: the recipe was measured to be far from converged."""
     convergence = report.info.run.convergence
-    return convergence.sentence() if convergence is not None and not convergence.reached else ""
+    error = report.info.metric.error
+    return convergence.sentence(error) if convergence is not None and not convergence.reached else ""
 
 
 def _of_variant(judged: Judged, verdict: Verdict) -> Finding:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attnsearch.core.errors import UsageError, unknown
+from attnsearch.core.metrics import METRICS
 from attnsearch.statistics.front import Status
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ GLOSSARY = {
     "bytes moved": "bytes that all operations read and write for one image, without fusion",
     "confidence interval": "95 %: of intervals computed so, 95 in 100 contain the mean over all seeds",
     "equivalent": "two one-sided tests at 5 % place it within the margin, and the study had the power for it",
-    "error": "share of validation images misclassified after the last epoch, in percent; never of the test set",
+    **{metric.error: metric.meaning for metric in METRICS.values()},
     "false stop": "an early-stopped trial that would have ended on the Pareto front",
     "FLOPs": "2 x MACs plus element-wise operations",
     "gain": "the simultaneous 95 % confidence interval of the difference lies above zero",
@@ -32,7 +33,8 @@ GLOSSARY = {
     "P(front)": "probability, given the noise between seeds, that no architecture of equal or lower cost has a lower "
     "error; not adjusted for multiplicity",
     "Pareto front": "the architectures that no other one of equal or lower cost beats in error",
-    "percentage points": "differences of accuracy in percent (pp); positive is better than the baseline",
+    "percentage points": "differences of accuracy, or of the study's metric, in percent (pp); positive is better than "
+    "the baseline",
     "proxy training": "the short training that compares architectures; `attnsearch validate` checks its ranking",
     "selection bias": "the best of many results is optimistic (winner's curse): error on independent seeds minus error "
     "on the seed that selected the architecture",
@@ -44,7 +46,6 @@ GLOSSARY = {
 
 _ALWAYS = (
     "arch",
-    "error",
     "confidence interval",
     "percentage points",
     "MACs",
@@ -73,7 +74,8 @@ def words(report: Report) -> tuple[tuple[str, str], ...]:
     from attnsearch.report import design
     from attnsearch.report.verdicts import Judged
 
+    error = report.info.metric.error
     if isinstance(report.judged, Judged):
         own = design.words(report, report.judged)
-        return (*own, *((term, GLOSSARY[term]) for term in (*_ABLATION, *_ALWAYS)))
-    return tuple((term, GLOSSARY[term]) for term in (*_ALWAYS, *_SEARCH))
+        return (*own, *((term, GLOSSARY[term]) for term in (*_ABLATION, error, *_ALWAYS)))
+    return tuple((term, GLOSSARY[term]) for term in (error, *_ALWAYS, *_SEARCH))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnsearch.core.estimate import Estimate
+from attnsearch.core.text import capital
 from attnsearch.report import cards, glossary, placement, provenance, sentences, warnings
 from attnsearch.report.archs import cost_name
 from attnsearch.report.table import Table, Value
@@ -82,6 +83,8 @@ def render(report: Report, pictures: Sequence[Picture]) -> str:
         script=Markup(script),
         placement=placement.placement(report),
         cost_name=cost_name(report.cost),
+        error=report.info.metric.error,
+        heading=f"{capital(report.info.metric.error)} against cost",
         warnings=warnings.warnings(report),
         cards=cards.cards(report),
         answer=[line for line in sentences.answer(report) if line != lead],
@@ -99,10 +102,10 @@ def render(report: Report, pictures: Sequence[Picture]) -> str:
 
 def details(report: Report) -> list[Table]:
     """The tables that are folded; of a design without what only a search has."""
-    rest = [table for table in report.tables() if table not in report.main()]
+    rest = [table for table in report.tables() if table not in (*report.main(), *report.classes)]
     if report.verdicts is None:
         return rest
-    searched = ("p_front", "search_error_pct", "optimism_points")
+    searched = ("p_front", f"search_{report.info.metric.error_column}", "optimism_points")
     return [table.without(*searched) if table is report.archs else table for table in rest]
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from attnsearch.core.estimate import Estimate
-from attnsearch.core.text import many
+from attnsearch.core.text import capital, many
 from attnsearch.report.archs import cost_title, is_listed, is_shown, median_curve
 from attnsearch.report.table import quantity
 from attnsearch.report.tables import Report
@@ -67,6 +67,7 @@ def draw(report: Report) -> list[Picture]:
 
 def pareto(report: Report) -> Picture:
     """Error against cost; numbers beside points are those of the tables."""
+    error = report.info.metric.error
 
     def paint(figure: Any) -> None:
         axes = figure.add_subplot()
@@ -78,7 +79,7 @@ def pareto(report: Report) -> Picture:
         if report.verdicts is None:  # a line through means that no verdict tells apart would say too much
             _staircase(axes, [row for row in report.rows if row.observed])
         axes.set_xlabel(cost_title(report.cost, report.info))
-        axes.set_ylabel("validation error (%)")
+        axes.set_ylabel(f"validation {error} (%)")
         axes.xaxis.set_major_formatter(lambda value, _: quantity(value))
         means = [row.mean for row in report.rows]
         _frame_y(axes, [row.mean for row in report.rows if is_shown(row) or row.baseline], means)
@@ -88,14 +89,14 @@ def pareto(report: Report) -> Picture:
 
     listed = [row for row in report.rows if is_listed(row)]
     alt = (
-        f"Scatter of {many(len(report.rows), 'arch')}: error against {cost_title(report.cost, report.info)}; "
+        f"Scatter of {many(len(report.rows), 'arch')}: {error} against {cost_title(report.cost, report.info)}; "
         + "; ".join(f"A{row.number} {row.title} at {row.mean:.2f} %" for row in listed)
     )
     caption = (
         "Lower left is better. Points are means over seeds; labelled ones, which the table lists, with 95 % CIs."
         + (" The line is the Pareto front of the means." if report.verdicts is None else "")
     )
-    return _picture("pareto", f"Error against cost ({report.audit})", alt, caption, paint)
+    return _picture("pareto", f"{capital(error)} against cost ({report.audit})", alt, caption, paint)
 
 
 def _reach(row: ArchResult) -> tuple[float, float]:
@@ -132,7 +133,7 @@ def curves(report: Report) -> Picture | None:
                 epochs, lines[row.number], color=colour, linestyle=style, linewidth=1.8, label=_literal(name)
             )
         axes.set_xlabel("epoch")
-        axes.set_ylabel("validation error (%)")
+        axes.set_ylabel(f"validation {report.info.metric.error} (%)")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -142,8 +143,8 @@ def curves(report: Report) -> Picture | None:
 
     alt = f"Learning curves of {many(len(chosen), 'arch')} over {many(report.epochs, 'epoch')}"
     caption = (
-        "Validation error by epoch on a logarithmic scale, median over the seeds of each arch. Colours are those of "
-        "the error against cost."
+        f"Validation {report.info.metric.error} by epoch on a logarithmic scale, median over the seeds of each arch. "
+        "Colours are those of the picture against cost."
     )
     return _picture("curves", "Learning curves (median over seeds)", alt, caption, paint)
 
@@ -176,7 +177,7 @@ def optimism(report: Report) -> Picture | None:
         axes.set_yticks(heights, [_literal(f"A{row.number}  {_short(row.title, 48)}") for row in upwards])
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.tick_params(axis="y", labelsize=8)
-        axes.set_xlabel("validation error (%)")
+        axes.set_xlabel(f"validation {report.info.metric.error} (%)")
         figure.legend(loc="outside lower left", frameon=False, fontsize=8, ncols=2)
 
     alt = f"For {many(len(rows), 'arch')}, the selection value beside the mean over independent seeds"

@@ -25,7 +25,7 @@ def answer(report: Report) -> tuple[str, ...]:
     """The first things to know: arch and place, price, certainty, comparison, noise, length of the proxy."""
     convergence = report.info.run.convergence
     if convergence is not None and not convergence.reached:
-        return (convergence.sentence(), noise(report))
+        return (convergence.sentence(report.info.metric.error), noise(report))
     if isinstance(report.judged, Judged):
         found = [
             *design.lines(report, report.judged),
@@ -42,7 +42,7 @@ def answer(report: Report) -> tuple[str, ...]:
             undecided(report),
         ]
         found.append(noise(report))
-    converged = convergence.sentence() if convergence else NOT_MEASURED
+    converged = convergence.sentence(report.info.metric.error) if convergence else NOT_MEASURED
     return tuple(line for line in (*found, proxy(report), converged, audited(report.info)) if line)
 
 
@@ -70,7 +70,8 @@ def best(report: Report) -> str:
         return "Nothing but the baseline has been trained to the end."
     sure = "" if row.p_front is None else f", P(front) {probability(row.p_front)}"
     return (
-        f"Lowest mean error of {compared_with(report, row)}: A{row.number} {row.title}, {_error(row)}, "
+        f"Lowest mean {report.info.metric.error} of {compared_with(report, row)}: "
+        f"A{row.number} {row.title}, {_error(report, row)}, "
         f"{_price(report, row)}; status {row.status}{sure}."
     )
 
@@ -87,20 +88,20 @@ def compared(report: Report) -> str:
     row, plain = chosen(report), report.baseline
     if plain is None:
         return "The baseline has no finished trial, so no difference can be stated."
-    said = f"Baseline: {plain.label}, {_error(plain)}, {_price(report, plain)}."
+    said = f"Baseline: {plain.label}, {_error(report, plain)}, {_price(report, plain)}."
     if row is None or report.final is not None:  # then the verdict has said it
         return said
     if row.difference is None:
         return f"{said} The two have no seed in common, so no difference is stated."
-    return f"{said} {difference(row)}"
+    return f"{said} {difference(row, report.info.metric.title)}"
 
 
-def difference(row: ArchResult) -> str:
-    """The difference on shared seeds and what it allows to say."""
+def difference(row: ArchResult, score: str) -> str:
+    """The difference of a score on shared seeds and what it allows to say."""
     given = row.difference
     assert given is not None
     shared = "the one shared seed" if given.n == 1 else f"the {given.n} shared seeds"
-    said = f"On {shared}: {number(given.mean, 2, True)} percentage points of accuracy"
+    said = f"On {shared}: {number(given.mean, 2, True)} percentage points of {score}"
     if given.low is None or given.high is None:
         return f"{said}; one seed gives no interval."
     interval = f"{said} (95 % CI {number(given.low, 2, True)} to {number(given.high, 2, True)})"
@@ -115,7 +116,7 @@ def front_sentence(report: Report) -> str:
         for word in (Status.CONFIRMED, Status.UNDECIDED)
     }
     return (
-        f"Pareto front of error against {cost_name(report.cost)}, without the baseline: "
+        f"Pareto front of {report.info.metric.error} against {cost_name(report.cost)}, without the baseline: "
         f"{said[Status.CONFIRMED]} confirmed, {said[Status.UNDECIDED]} undecided, "
         f"of {many(len(report.rows), 'architecture')}."
     )
@@ -146,8 +147,8 @@ def optimism(report: Report) -> str:
     mean = sum(found) / len(found)
     word = "lower" if mean > 0 else "higher"
     return (
-        f"Selection bias: errors in the search were {abs(mean):.2f} percentage points {word} than on independent seeds "
-        f"(mean over {many(len(found), 'architecture')})."
+        f"Selection bias: {report.info.metric.error}s in the search were {abs(mean):.2f} percentage points {word} than "
+        f"on independent seeds (mean over {many(len(found), 'architecture')})."
     )
 
 
@@ -214,8 +215,8 @@ def estimate(value: Estimate, unit: str = " %") -> str:
     return f"{value.mean:.2f}{half}{unit}"
 
 
-def _error(row: ArchResult) -> str:
-    return f"error {estimate(row.error)} on {which_seeds(row)}"
+def _error(report: Report, row: ArchResult) -> str:
+    return f"{report.info.metric.error} {estimate(row.error)} on {which_seeds(row)}"
 
 
 def which_seeds(row: ArchResult) -> str:

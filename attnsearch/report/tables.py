@@ -6,7 +6,6 @@ build(record) -> Report
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from attnsearch.core.errors import NoResultError
 from attnsearch.core.study_info import StudyInfo, StudyRecord
-from attnsearch.core.text import many
+from attnsearch.core.text import capital, many
 from attnsearch.report.archs import (
     Counts,
     arch_results,
@@ -31,6 +30,7 @@ from attnsearch.report.archs import (
     proxy_epochs,
     seeds_kind,
 )
+from attnsearch.report.classes import arch_scores, class_tables, score_columns, trial_scores
 from attnsearch.report.finalists import last_block
 from attnsearch.report.importances import importance_table
 from attnsearch.report.table import Column, Table, Value
@@ -48,24 +48,22 @@ SEEDS = (
     "`selection` seeds selected it, hence optimistically biased"
 )
 ERROR = (
-    "validation error, mean over the row's seeds, ± half its 95 % confidence interval (standard deviation between "
+    "validation {error}, mean over the row's seeds, ± half its 95 % confidence interval (standard deviation between "
     "seeds pooled over all repeated architectures)"
 )
 OVER_TITLE = "Δ vs baseline (pp)"
 OVER = (
-    "difference from the baseline in percentage points of accuracy on shared seeds, positive is better, "
+    "difference from the baseline in percentage points of {score} on shared seeds, positive is better, "
     "± half the 95 % CI"
 )
 OVER_SEARCH = f"{OVER} (unadjusted; none for a single seed)"
 OVER_DESIGN = f"{OVER} (simultaneous over all variants)"
 P_FRONT = (
-    "probability, given the noise between seeds, that no architecture of equal or lower cost has a lower error; not "
+    "probability, given the noise between seeds, that no architecture of equal or lower cost has a lower {error}; not "
     "adjusted for multiplicity"
 )
-OPTIMISM = (
-    "error on independent seeds minus error on the selection seed; positive where selection was optimistic"
-)
-TIED = "error not significantly different from the lowest (95 %)"
+OPTIMISM = "{error} on independent seeds minus {error} on the selection seed; positive where selection was optimistic"
+TIED = "{error} not significantly different from the lowest (95 %)"
 
 
 @dataclass(frozen=True)
@@ -112,14 +110,24 @@ class Report:
         """Shares of the spread by site, where a search is large enough to look."""
         return None if self.judged is not None else importance_table(self.record)
 
+    @cached_property
+    def classes(self) -> tuple[Table, ...]:
+        """Recalls and confusion matrices, where the trials kept what was answered."""
+        return class_tables(self)
+
     def main(self) -> tuple[Table, ...]:
         """The tables that answer the question."""
-        wanted = (self.verdicts, self.effects, self.front, final_table(self.info.test.openings))
+        wanted = (
+            self.verdicts,
+            self.effects,
+            self.front,
+            final_table(self.info.test.openings, self.info.metric),
+        )
         return tuple(table for table in wanted if table is not None)
 
     def tables(self) -> tuple[Table, ...]:
         further = [table for table in (self.stops, self.importances) if table is not None]
-        rest = (self.archs, *further, self.failures, self.trials)
+        rest = (*self.classes, self.archs, *further, self.failures, self.trials)
         return tuple(table for table in (*self.main(), *rest) if table.rows)
 
 
@@ -135,7 +143,7 @@ def build(record: StudyRecord) -> Report:
     baseline = record.info.space.baseline
     # a control does not compete
     classes = len(record.info.images.classes)
-    guessing = 100 - 100 / classes if classes > 1 else math.inf
+    guessing = record.info.metric.guessing(classes)
     assessed = assess([arch for arch in archs if arch.key not in roles], baseline=baseline, guessing=guessing)
     controls = [arch for arch in archs if arch.key in roles]
     over = over_baseline(assessed, baseline)
@@ -156,8 +164,8 @@ def build(record: StudyRecord) -> Report:
         trials=trial_table(record),
         failures=_failure_table(record),
         judged=judged,
-        verdicts=verdict_table(judged, axes[0]) if isinstance(judged, Judged) else None,
-        effects=effect_table(judged) if isinstance(judged, Judged) else None,
+        verdicts=verdict_table(judged, axes[0], record.info.metric) if isinstance(judged, Judged) else None,
+        effects=effect_table(judged, record.info.metric) if isinstance(judged, Judged) else None,
         stops=_stop_table(record),
     )
 
@@ -189,7 +197,8 @@ def frame(table: Table) -> pd.DataFrame:
 def _arch_table(
     name: str, title: str, rows: Sequence[ArchResult], record: StudyRecord, cost: str, design: bool = False
 ) -> Table:
-    others = _other_costs(rows, cost)
+    others, metric = _other_costs(rows, cost), record.info.metric
+    scores = [column for column in score_columns(record) if column.name != f"{metric.column}_pct"]
     over_note = OVER_DESIGN if any(trial.role == "design" for trial in record.trials) else OVER_SEARCH
     columns = (
         Column("number", "arch no.", "arch", short="no."),
@@ -197,23 +206,36 @@ def _arch_table(
         *([Column("arch", "arch", wide=True)] if design else []),
         Column("seeds", "seeds", "integer"),
         Column("seeds_kind", "seeds used", wide=design, note=SEEDS, short="used"),
-        Column("error_pct", "error (%)", "estimate", note=ERROR),
-        Column("over_baseline_points", OVER_TITLE, "estimate", signed=True, note=over_note, short="Δ (pp)"),
+        Column(metric.error_column, f"{metric.error} (%)", "estimate", note=metric.say(ERROR)),
+        Column(
+            *("over_baseline_points", OVER_TITLE, "estimate"),
+            signed=True,
+            note=metric.say(over_note),
+            short="Δ (pp)",
+        ),
         Column(cost, cost_title(cost, record.info), "quantity", short=cost_name(cost)),
         Column("ratio", "ratio to baseline", "number", 3, short="ratio"),
         # Beside verdicts a second judgement of one arch at a time would only contradict them.
-        Column("p_front", "P(front)", "probability", wide=design, note=P_FRONT),
+        Column("p_front", "P(front)", "probability", wide=design, note=metric.say(P_FRONT)),
         Column("status", "verdict" if design else "status"),
-        Column("search_error_pct", "selection error (%)", "number", wide=True),
-        Column("optimism_points", "selection bias (pp)", "number", signed=True, wide=True, note=OPTIMISM),
+        Column(f"search_{metric.error_column}", f"selection {metric.error} (%)", "number", wide=True),
+        Column(
+            *("optimism_points", "selection bias (pp)", "number"),
+            signed=True,
+            wide=True,
+            note=metric.say(OPTIMISM),
+        ),
         *(Column(other, cost_title(other, record.info), "quantity", wide=True) for other in others),
-        Column("accuracy_pct", "accuracy (%)", "number", wide=True),
+        Column(f"{metric.column}_pct", f"{metric.title} (%)", "number", wide=True),
+        *(replace(column, wide=True) for column in scores),
         Column("key", "key", wide=True),
     )
-    values = tuple(_arch_values(row, others, design) for row in rows)
+    values = tuple(
+        (*_arch_values(row, others, design), *arch_scores(record, row, scores), row.key) for row in rows
+    )
     # In a design bold means a gain, in the table of verdicts alone.
     strong = frozenset(i for i, row in enumerate(rows) if row.tied and not design)
-    return Table(name, title, columns, values, strong=strong, strong_means=TIED)
+    return Table(name, title, columns, values, strong=strong, strong_means=metric.say(TIED))
 
 
 def _front_table(rows: Sequence[ArchResult], record: StudyRecord, cost: str) -> Table:
@@ -248,7 +270,8 @@ def _contradictions(rows: Sequence[ArchResult]) -> Iterator[str]:
 
 def _design_table(rows: Sequence[ArchResult], record: StudyRecord, cost: str) -> Table:
     """Every variant and control with its error and cost, ready to be held against each other."""
-    return _arch_table("front", "Error and cost of every variant", rows, record, cost, design=True)
+    title = f"{capital(record.info.metric.error)} and cost of every variant"
+    return _arch_table("front", title, rows, record, cost, design=True)
 
 
 def _arch_values(row: ArchResult, others: Sequence[str], design: bool) -> tuple[Value, ...]:
@@ -269,7 +292,6 @@ def _arch_values(row: ArchResult, others: Sequence[str], design: bool) -> tuple[
         row.optimism,
         *(row.all_costs.get(other) for other in others),
         100 - row.mean,
-        row.key,
     )
 
 
@@ -280,6 +302,7 @@ def _other_costs(rows: Sequence[ArchResult], cost: str) -> list[str]:
 
 def trial_table(record: StudyRecord) -> Table:
     costs = list(dict.fromkeys(name for trial in record.trials for name in trial.costs))
+    metric, scores = record.info.metric, score_columns(record)
     columns = (
         Column("trial", "trial", "integer"),
         Column("arch", "arch"),
@@ -288,7 +311,8 @@ def trial_table(record: StudyRecord) -> Table:
         Column("epochs_run", "epochs run", "integer"),
         Column("role", "role"),
         Column("state", "state"),
-        Column("error_pct", "error (%)", "number"),
+        Column(metric.error_column, f"{metric.error} (%)", "number"),
+        *scores,
         *(Column(cost, cost_title(cost, record.info), "quantity") for cost in costs),
         Column("seconds", "time (s)", "number", 1),
         Column("attempt", "retries", "integer", wide=True),
@@ -299,6 +323,7 @@ def trial_table(record: StudyRecord) -> Table:
     rows = tuple(
         (
             *(t.number, t.arch, t.seed, t.epochs, len(t.curve), t.role, t.state, t.error),
+            *trial_scores(t.counts, scores, record.info.images.classes),
             *(t.costs.get(cost) for cost in costs),
             *(t.seconds, t.attempt, t.device, t.key, t.reason),
         )

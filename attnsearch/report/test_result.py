@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from attnsearch.core.estimate import Estimate
+from attnsearch.core.metrics import Metric, binomial_variance
 from attnsearch.core.study_parts import TestResult
 from attnsearch.report.table import Column, Table
 from attnsearch.statistics.dunnett import t_critical
@@ -18,21 +20,26 @@ ERROR = (
     "mean over independent seeds, ± half a 95 % confidence interval for the noise between seeds (pooled) and "
     "the sampling of the images"
 )
-GAP = "validation minus test error of the same runs; negative where validation was optimistic"
+SEEDS_ALONE = (
+    "mean over independent seeds, ± half a 95 % confidence interval for the noise between seeds (pooled) alone: the "
+    "sampling of the images is not in it, since a macro-F1 has no formula for it"
+)
+GAP = "validation minus test {error} of the same runs; negative where validation was optimistic"
 
 
-def final_table(entries: Sequence[TestResult]) -> Table | None:
+def final_table(entries: Sequence[TestResult], metric: Metric) -> Table | None:
     """One row per frozen arch; None where the test split was never opened, or nothing came of it."""
     complete = [entry for entry in entries if entry.errors]
     if not complete:
         return None
     entry = complete[-1]
+    note = SEEDS_ALONE if metric.name == "macro_f1" else ERROR
     columns = (
         Column("arch", "arch"),
         Column("seeds", "seeds", "integer"),
-        Column("test_error_pct", "test error (%)", "estimate", note=ERROR),
-        Column("val_error_pct", "validation error (%)", "estimate"),
-        Column("gap_points", "validation - test (points)", "estimate", signed=True, note=GAP),
+        Column(f"test_{metric.error_column}", f"test {metric.error} (%)", "estimate", note=note),
+        Column(f"val_{metric.error_column}", f"validation {metric.error} (%)", "estimate"),
+        Column("gap_points", "validation - test (points)", "estimate", signed=True, note=metric.say(GAP)),
     )
     rows = tuple((entry.archs[key], len(entry.seeds), *_estimates(entry, key)) for key in entry.errors)
     times = len(entries)
@@ -43,8 +50,7 @@ def final_table(entries: Sequence[TestResult]) -> Table | None:
 
 def _estimates(entry: TestResult, key: str) -> tuple[Estimate, Estimate, Estimate]:
     val, test = ({k: np.array(e[part]) for k, e in entry.errors.items()} for part in ("val", "test"))
-    images = {"val": entry.val_images, "test": entry.test_images}
-    chance = {part: _chance(found[key], images[part]) for part, found in (("val", val), ("test", test))}
+    chance = {part: _chance(entry, key, part) for part in ("val", "test")}
     gaps = {k: val[k] - test[k] for k in val}
     return (
         _estimate(test, key, chance["test"]),
@@ -53,10 +59,14 @@ def _estimates(entry: TestResult, key: str) -> tuple[Estimate, Estimate, Estimat
     )
 
 
-def _chance(errors: np.ndarray[Any, Any], images: int) -> float:
-    """Variance, in points squared, of the error on so many images drawn anew."""
-    share = float(errors.mean()) / 100
-    return 100**2 * share * (1 - share) / images
+def _chance(entry: TestResult, key: str, part: str) -> float:
+    """Variance of an arch's error on other images, in points squared, mean over its seeds."""
+    if entry.variances:
+        return fmean(entry.variances[key][part])
+    images = entry.val_images if part == "val" else entry.test_images
+    return binomial_variance(
+        fmean(entry.errors[key][part]), images
+    )  # early studies know the plain error alone
 
 
 def _estimate(found: Mapping[str, np.ndarray[Any, Any]], key: str, chance: float) -> Estimate:

@@ -1,7 +1,7 @@
 """Differences from the baseline, and the verdicts of a design, in the words and columns of a report.
 
-Differences are points of accuracy; positive is better than the baseline. What is computed is computed in
-`attnsearch.statistics`.
+Differences are points of accuracy, or of the study's metric; positive is better than the baseline.
+What is computed is computed in `attnsearch.statistics`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 from attnsearch.core.errors import NoResultError, UsageError
 from attnsearch.core.estimate import Estimate
+from attnsearch.core.metrics import Metric
 from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.text import many
 from attnsearch.core.trial import TrialResult
@@ -43,7 +44,7 @@ WORDS = {
 
 PRICES = ("params", "bytes_moved", "latency_ms")  # told beside the cost axis where they are known
 OVER = (
-    "difference in percentage points of accuracy on shared seeds, positive is better, ± half the simultaneous 95 % CI "
+    "difference in percentage points of {score} on shared seeds, positive is better, ± half the simultaneous 95 % CI "
     "(Dunnett)"
 )
 ALONE = "± half the unadjusted 95 % CI"
@@ -54,7 +55,7 @@ NEXT = (
 )
 FOUND = "decided at this training length"  # a longer one may say otherwise
 MAIN = (
-    "mean accuracy at a site's second option less that at its first, over all settings of the other sites; "
+    "mean {score} at a site's second option less that at its first, over all settings of the other sites; "
     "an interaction is half of what one site changes in the effect of the other; ± half the 95 % CI"
 )
 
@@ -294,7 +295,7 @@ def _effects(
         return ()
 
 
-def verdict_table(judged: Judged, cost: str) -> Table:
+def verdict_table(judged: Judged, cost: str, metric: Metric) -> Table:
     """One row per variant, the best first, then the controls: outcome, effect, certainty, price, what more takes."""
     analysis = judged.analysis
     ordered = (*judged.variants, *judged.controls)
@@ -310,14 +311,14 @@ def verdict_table(judged: Judged, cost: str) -> Table:
         for name, title, short, _ in asked
     ]
     over = [entry[3] for entry in asked]
-    columns = _verdict_columns(judged, named, priced, own)
+    columns = _verdict_columns(judged, named, priced, own, metric.say(OVER))
     rows = tuple(_verdict_values(judged, verdict, priced, named, over) for verdict in ordered)
     gains = frozenset(i for i, verdict in enumerate(ordered) if verdict.outcome == "gain")
     return Table("verdicts", "Verdicts", columns, rows, _remarks(analysis), gains, "gain")
 
 
 def _verdict_columns(
-    judged: Judged, named: bool, priced: Sequence[str], own: Sequence[Column]
+    judged: Judged, named: bool, priced: Sequence[str], own: Sequence[Column], over: str
 ) -> tuple[Column, ...]:
     analysis = judged.analysis
     alike = len({verdict.n for verdict in analysis.verdicts}) == 1  # then the remark on seed blocks says it
@@ -327,7 +328,7 @@ def _verdict_columns(
         *([Column("arch", "arch", wide=True)] if named else []),
         Column("control", "control", wide=not judged.controls),
         Column("verdict", "verdict"),
-        Column("over_baseline_points", f"Δ vs {analysis.baseline} (pp)", "estimate", signed=True, note=OVER),
+        Column("over_baseline_points", f"Δ vs {analysis.baseline} (pp)", "estimate", signed=True, note=over),
         *own,
         Column("seeds", "seeds", "integer", wide=alike),
         Column("visible_points", "minimum detectable effect (pp)", "number", note=VISIBLE, short="MDE (pp)"),
@@ -456,13 +457,13 @@ def _remarks(analysis: Analysis) -> tuple[str, ...]:
     return (seen, *(note.rstrip(".") for note in analysis.notes))
 
 
-def effect_table(judged: Judged) -> Table | None:
+def effect_table(judged: Judged, metric: Metric) -> Table | None:
     """Main effects and two-way interactions of a factorial design."""
     if not judged.effects:
         return None
     columns = (
         Column("effect", "stage, or stages"),
-        Column("points", "effect (pp)", "estimate", signed=True, note=MAIN),
+        Column("points", "effect (pp)", "estimate", signed=True, note=metric.say(MAIN)),
         Column("p", "p", "number", 3),
         Column("p_holm", "p, Holm", "number", 3),
         Column("aliases", "aliased with"),

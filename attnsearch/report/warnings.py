@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from statistics import fmean
 from typing import TYPE_CHECKING
 
+from attnsearch.core.metrics import binomial_variance
 from attnsearch.report import design
 from attnsearch.report.archs import is_listed, median_curve
 from attnsearch.report.verdicts import Judged
@@ -30,12 +32,13 @@ def warnings(report: Report) -> tuple[str, ...]:
 
 def chance(report: Report) -> str:
     """Where the baseline does little better than guessing: then no difference means anything."""
-    count, plain = len(report.info.images.classes), report.baseline
-    if plain is None or count < 2 or plain.mean < 0.9 * (100 - 100 / count):
+    count, plain, metric = len(report.info.images.classes), report.baseline, report.info.metric
+    guessing = metric.guessing(count)
+    if plain is None or plain.mean < 0.9 * guessing:
         return ""
     return (
-        f"Baseline near chance level: error {plain.mean:.1f} %, guessing among {count} classes "
-        f"{100 - 100 / count:.1f} %. Do not interpret the differences; train longer."
+        f"Baseline near chance level: {metric.error} {plain.mean:.1f} %, guessing among {count} classes "
+        f"{guessing:.1f} %. Do not interpret the differences; train longer."
     )
 
 
@@ -52,8 +55,8 @@ def unfinished(report: Report) -> str:
     if fall <= most:
         return ""
     return (
-        f"Not converged: the baseline's error fell by {fall:.1f} percentage points in the last epoch "
-        f"(from {curve[-2]:.1f} to "
+        f"Not converged: the baseline's {report.info.metric.error} fell by {fall:.1f} percentage points in the last "
+        f"epoch (from {curve[-2]:.1f} to "
         f"{curve[-1]:.1f} %, median over seeds), more than any {than} ({most:.2f} at most). Differences "
         "may only reflect convergence speed. Train longer, or run `attnsearch validate`."
     )
@@ -87,12 +90,20 @@ def images(report: Report) -> str:
 
 
 def _image_limit(report: Report) -> float | None:
-    """Half the 95 % interval of the baseline's error over images, in points; None where blocks have their own."""
+    """Half the 95 % interval of the baseline's error over images, in points.
+
+    None where seeds have their own images, and of a metric without a formula for it.
+    """
     count, plain = report.info.images.val, report.baseline
     if not isinstance(count, int) or count < 1 or plain is None or _resplit(report):
         return None
-    share = plain.mean / 100
-    return 196 * math.sqrt(share * (1 - share) / count)
+    metric = report.info.metric.name
+    if metric in ("error", "top5"):
+        return 1.96 * math.sqrt(binomial_variance(plain.mean, count))
+    shown = [t for t in report.record.trials if t.key == plain.key and t.seed in plain.shown_errors]
+    found = [t.counts.sampling_variance(metric) for t in shown if t.finished and t.counts]
+    known = [variance for variance in found if variance is not None]
+    return 1.96 * math.sqrt(fmean(known)) if known else None
 
 
 def _resplit(report: Report) -> bool:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from attnsearch.blocks import registry
 from attnsearch.core.checks import positive, whole
-from attnsearch.core.choices import DESIGNS
+from attnsearch.core.choices import CLASS_WEIGHTS, DESIGNS
 from attnsearch.core.convergence import LEAST_SEEDS, LONGER, Convergence
 from attnsearch.core.costs import Limit, read_limit
 from attnsearch.core.errors import BlockError, SpaceError, UsageError, did_you_mean, unknown
+from attnsearch.core.metrics import check_metric
 from attnsearch.core.normalisation import convention
 from attnsearch.core.recipes import STARTS
 from attnsearch.core.text import many
@@ -49,6 +50,7 @@ _RECIPE_WORDS = {
     "optimizer": ("sgd", "adamw"),
     "precision": ("auto", "float32", "bfloat16"),
     "norm": ("train", "frozen"),
+    "class_weights": tuple(CLASS_WEIGHTS),
 }
 # Numbers of a recipe from 0 on, and what they must stay below.
 _SHARES = {"momentum": 1, "weight_decay": math.inf, "warmup": 1, "label_smoothing": 1, "ema": 1}
@@ -427,7 +429,9 @@ def _recipe_problem(key: str, value: Any) -> str:
         right = _is_number(value) and 0 < value < math.inf
         return "" if right else f"{key} must be a positive finite number, got {value!r}"
     if key == "normalise":
-        return _convention_problem(value)
+        return _problem(convention, value)
+    if key == "metric":
+        return _problem(check_metric, value)
     if key == "freeze":
         return _freeze_problem(value)
     if key in _RECIPE_WORDS:
@@ -438,9 +442,9 @@ def _recipe_problem(key: str, value: Any) -> str:
     return unknown("augmentation", strange[0], _AUGMENTATIONS) if strange else ""
 
 
-def _convention_problem(value: Any) -> str:
+def _problem(check: Callable[[str], object], value: Any) -> str:
     try:
-        convention(str(value))
+        check(str(value))
     except UsageError as error:
         return str(error)
     return ""

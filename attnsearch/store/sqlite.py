@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from attnsearch.core.checks import check_url
 from attnsearch.core.errors import EnvironmentFault, UsageError, unknown
+from attnsearch.core.metrics import ClassCounts
 from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.trial import Epoch, State, TrialResult
 
@@ -186,6 +187,7 @@ def to_row(
         lost=attrs.get("lost", False),
         released=attrs.get("released", False),
         audited=bool(attrs.get("audited")),
+        counts=ClassCounts.from_json(attrs["counts"]) if "counts" in attrs else None,
     )
 
 

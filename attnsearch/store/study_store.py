@@ -186,6 +186,7 @@ class StudyStore:
             device=outcome.device,
             lost=outcome.lost,
             released=outcome.blameless,
+            counts=outcome.counts,
         )
         late = {
             "curve": json.dumps([_line(epoch) for epoch in outcome.curve]),
@@ -194,6 +195,7 @@ class StudyStore:
             **({"reason": outcome.reason} if outcome.reason else {}),
             **({"lost": True} if outcome.lost else {}),
             **({"released": True} if outcome.blameless else {}),
+            **_counted(outcome),
             **(extra or {}),
         }
         trial_id = self._id(number)
@@ -338,6 +340,14 @@ def _attributes(row: TrialResult) -> dict[str, Any]:
     }
     costs = {f"cost:{name}": value for name, value in row.costs.items()}
     return {**plain, "spec": json.dumps(row.spec), "versions": json.dumps(row.versions), **costs}
+
+
+def _counted(outcome: Outcome) -> dict[str, Any]:
+    """What was answered, and every metric of it under a name of its own."""
+    if outcome.counts is None:
+        return {}
+    scores = {f"score:{name}": round(score, 4) for name, score in outcome.counts.scores().items()}
+    return {"counts": outcome.counts.to_json(), **scores}
 
 
 def _line(epoch: Epoch) -> list[float]:

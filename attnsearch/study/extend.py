@@ -39,10 +39,13 @@ def replay(old: StudyRecord, store: StudyStore, space: Space, data: Data, rungs:
         choice = space.choice(Arch.from_dict(row.spec))
         if choice is None and row.key != space.baseline().key:
             continue
-        started = store.start(replace(row, state="running", curve=(), error=None, sites=choice or {}), choice)
+        unrun = replace(row, state="running", curve=(), error=None, counts=None, sites=choice or {})
+        started = store.start(unrun, choice)
         reached = [epoch.val_error for epoch in row.curve if epoch.epoch in rungs.epochs]
         known = {f"rung:{i}": error for i, error in enumerate(reached)} | {"replayed_from": old.name}
-        outcome = Outcome(started.number, row.state, row.curve, row.reason, row.seconds, row.device)
+        outcome = Outcome(
+            started.number, row.state, row.curve, row.reason, row.seconds, row.device, counts=row.counts
+        )
         store.finish(started.number, outcome, known)
         taken += 1
     return taken

@@ -15,6 +15,7 @@ from statistics import median
 
 from attnsearch.core.errors import NoResultError, UsageError
 from attnsearch.core.machine import pick_devices
+from attnsearch.core.metrics import METRICS
 from attnsearch.core.seeds import trial_seed
 from attnsearch.core.settings import Settings
 from attnsearch.core.study_info import StudyRecord
@@ -107,7 +108,7 @@ def measured(space: Space, settings: Settings, runs: int, notify: Callable[[str]
     space = prepared(space, settings)
     weights = identify(space.weights) if space.weights else None
     worker = Worker(DataSource(settings.data, settings.data_options()), pick_devices(settings.device)[0])
-    errors, seconds = [], []
+    metric, errors, seconds = METRICS[space.recipe.metric], [], []
     for i in range(runs):
         spec, seed = space.baseline().to_dict(), trial_seed(settings.seed, i)
         job = Job(i, spec, seed, space.recipe, weights=weights)
@@ -116,7 +117,7 @@ def measured(space: Space, settings: Settings, runs: int, notify: Callable[[str]
             raise NoResultError(f"the baseline could not be trained: {outcome.reason}")
         errors.append(outcome.curve[-1].val_error)
         seconds.append(outcome.seconds)
-        notify(f"baseline, seed {job.seed}: error {errors[-1]:.2f} %, {seconds[-1]:.0f} s")
+        notify(f"baseline, seed {job.seed}: {metric.error} {errors[-1]:.2f} %, {seconds[-1]:.0f} s")
     sd, degrees = pooled_sd([errors])
     if not sd:
         raise NoResultError(

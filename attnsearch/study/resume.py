@@ -33,8 +33,8 @@ class Resume:
         if not self.settings.resume and done:
             raise UsageError(f"study '{self.name}' exists ({done} trials). Use --resume or another --study")
         check_same(self.name, record.info.weights, weights)
-        self._check_same_question(record.info)
         self._check_same_settings(record.info)
+        self._check_same_question(record.info)
         self._check_same_data(record.info.data, data)
         if (was := record.info.run.versions) and was != versions():
             moved = ", ".join(f"{k} {was.get(k)} -> {v}" for k, v in versions().items() if was.get(k) != v)
@@ -63,14 +63,16 @@ class Resume:
             )
 
     def _check_same_settings(self, info: StudyInfo) -> None:
-        """What a study cannot change halfway: its seed, its costs, and what is asked of it."""
+        """What a study cannot change halfway: its seed, what it minimises, and what is asked of it."""
         now = {
             "seed": self.settings.seed,
+            "metric": self.space.recipe.metric,
             "cost": ",".join(self.settings.costs),
             "design": self.settings.design or self.space.design,
         }
         then = {
             "seed": info.run.seed,
+            "metric": info.recipe.metric,
             "cost": ",".join(info.costs.chosen or self.settings.costs),
             "design": (info.design.kind if info.design else "search") if info.run.ended else now["design"],
         }

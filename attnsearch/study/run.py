@@ -19,6 +19,7 @@ from attnsearch.core.checks import check_study_name
 from attnsearch.core.costs import COSTS, Limit, parse_limits, within
 from attnsearch.core.errors import EnvironmentFault, NoResultError, UsageError
 from attnsearch.core.machine import cores, pick_devices, versions, worker_count
+from attnsearch.core.metrics import METRICS, check_classes
 from attnsearch.core.settings import AUTO_SEEDS, Settings
 from attnsearch.core.study_parts import DataInfo, RunInfo, SpaceInfo
 from attnsearch.cost.cost_table import CostTable, small_map
@@ -72,6 +73,7 @@ class Run:
             settings, url = self.settings, self.settings.url()
             devices = pick_devices(settings.device, settings.engine)
             data = open_data(settings.data, **settings.data_options())
+            check_classes(self.space.recipe.metric, len(data.classes))
             for warning in data.warnings:
                 self.observer.note(warning)
             if data.ignored:
@@ -132,7 +134,8 @@ class Run:
     def _open_store(self, opened: Any, data: Data, table: CostTable, devices: list[str]) -> StudyStore:
         sites = {site: tuple(options) for site, options in self.space.sites.items()}
         names = [f"{cost} ({COSTS[cost].unit})" for cost in self.settings.costs]
-        store = StudyStore(opened, self.name, sites, ["validation error (%)", *names], self.settings.costs)
+        objective = f"validation {METRICS[self.space.recipe.metric].error} (%)"
+        store = StudyStore(opened, self.name, sites, [objective, *names], self.settings.costs)
         store.set_attrs(
             self._space_info(),
             replace(

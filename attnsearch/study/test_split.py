@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnsearch.core.errors import DataError, NoResultError, UsageError
 from attnsearch.core.machine import pick_devices, versions
+from attnsearch.core.metrics import ClassCounts
 from attnsearch.core.seeds import Repeats, trial_seed
 from attnsearch.core.settings import Settings
 from attnsearch.core.study_info import StudyRecord
@@ -53,9 +54,13 @@ class Selection:
 
 @dataclass(frozen=True)
 class Tested:
-    """Errors in percent, {key: {"val": [...], "test": [...]}} with one for each seed, and the numbers of images."""
+    """Errors in percent, {key: {"val": [...], "test": [...]}} with one for each seed, and the numbers of images.
+
+    `variances` are those of the same errors over other images, in points squared; 0 where they are not known.
+    """
 
     errors: Mapping[str, Mapping[str, list[float]]]
+    variances: Mapping[str, Mapping[str, list[float]]]
     val_images: int
     test_images: int
 
@@ -142,31 +147,40 @@ def evaluate_all(
     place = torch.device(pick_devices(settings.device)[0])
     images = device_data(data, recipe, place)
     errors: dict[str, dict[str, list[float]]] = {key: {"val": [], "test": []} for key in selected.archs}
+    variances: dict[str, dict[str, list[float]]] = {key: {"val": [], "test": []} for key in selected.archs}
     models = []
+
+    def note_down(key: str, part: str, counts: ClassCounts) -> float:
+        errors[key][part].append(error := counts.error(recipe.metric))
+        variances[key][part].append(counts.sampling_variance(recipe.metric) or 0.0)
+        return error
+
     for key, arch in selected.archs.items():
         for seed in selected.seeds:
-            model, error = _trained(arch, seed, data, images, recipe, weights)
-            notify(f"{arch}, seed {seed}: validation error {error:.2f} %")
-            errors[key]["val"].append(error)
+            model, counts = _trained(arch, seed, data, images, recipe, weights)
+            error = note_down(key, "val", counts)
+            notify(f"{arch}, seed {seed}: validation {record.info.metric.error} {error:.2f} %")
             models.append((key, model))
     before()
     split = open_test(settings.data, **settings.data_options())
     x, y = on_device(split, place)
     for key, model in models:
-        _, error = evaluate(model, x, y, images, precision(recipe, place))
-        errors[key]["test"].append(error)
-    return Tested(errors, len(data.val), len(split))
+        _, counts = evaluate(model, x, y, images, precision(recipe, place))
+        note_down(key, "test", counts)
+    return Tested(errors, variances, len(data.val), len(split))
 
 
 def _trained(
     arch: Arch, seed: int, data: Data, images: Any, recipe: Recipe, weights: Weights | None
-) -> tuple[Any, float]:
-    """The network after the recipe, and its validation error."""
+) -> tuple[Any, ClassCounts]:
+    """The network after the recipe, and its answers on the validation images."""
     from attnsearch.build.pretrained import start
     from attnsearch.train.fit import fit
 
     model = start(arch, weights, classes=len(data.classes), in_channels=data.image[0], seed=seed)
-    return model, fit(model, images, recipe, seed=seed)[-1].val_error
+    counts = fit(model, images, recipe, seed=seed)[-1].counts
+    assert counts is not None
+    return model, counts
 
 
 class _Opening:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from attnsearch.build.checkpoint import read_checkpoint
@@ -16,11 +16,13 @@ from attnsearch.build.pretrained import load_host
 from attnsearch.build.resnet import build
 from attnsearch.build.weights import LoadReport
 from attnsearch.core.errors import UsageError, unknown
+from attnsearch.core.metrics import ClassCounts
 from attnsearch.core.normalisation import convention, default_for
 from attnsearch.data import open_data, open_test
 from attnsearch.data.batches import normalise, on_device
 from attnsearch.data.dataset import SPLITS, Split
 from attnsearch.space.arch import Arch
+from attnsearch.train.answers import among_top, class_counts
 
 BATCH = 250
 EVERY = (*SPLITS, "all")
@@ -28,50 +30,37 @@ EVERY = (*SPLITS, "all")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Predictions of a network on a split: `confusion[i, j]` images of class i were taken for class j.
+    """Predictions of a network on a split.
 
     Args:
-        classes: names, in the order of the class numbers.
+        classes: names, in the order of the class numbers. counts: what was answered.
         note: mean and standard deviation that the images were normalised with, in words.
         loaded: what became of the checkpoint.
     """
 
     split: str
     classes: tuple[str, ...]
-    confusion: NDArray[np.int64]
+    counts: ClassCounts
     note: str
     loaded: LoadReport
 
     @property
     def n(self) -> int:
         """Images."""
-        return int(self.confusion.sum())
+        return self.counts.n
 
     @property
     def accuracy(self) -> float:
         """In percent."""
-        return 100.0 * float(np.trace(self.confusion)) / self.n
-
-    def recalls(self) -> list[float | None]:
-        """In percent, one for each class; None where a class has no image in the split."""
-        sizes = self.confusion.sum(axis=1)
-        hits = np.diag(self.confusion)
-        return [
-            100.0 * float(hit) / int(size) if size else None for hit, size in zip(hits, sizes, strict=True)
-        ]
-
-    def balanced_accuracy(self) -> float:
-        """Mean recall of the classes that have images, in percent."""
-        return float(np.mean([recall for recall in self.recalls() if recall is not None]))
+        return self.counts.scores()["accuracy"]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        sizes = self.confusion.sum(axis=1).tolist()
-        rows = zip(self.classes, sizes, self.recalls(), strict=True)
+        """Plain JSON values; `top5` is null where there are five classes or fewer."""
+        rows = zip(self.classes, self.counts.images, self.counts.recalls(), strict=True)
         return {
-            "accuracy": self.accuracy,
+            "top5": None,
+            **self.counts.scores(),
             "error": 100.0 - self.accuracy,
-            "balanced_accuracy": self.balanced_accuracy(),
             "n": self.n,
             "split": self.split,
             "classes": {name: {"n": size, "recall": recall} for name, size, recall in rows},
@@ -113,11 +102,10 @@ def evaluate(
     model = build(arch, classes=len(opened.classes), in_channels=channels, seed=0)
     loaded = load_host(model, checkpoint, head=True)
     model.to(device).eval()
-    confusion = np.zeros((len(opened.classes),) * 2, np.int64)
-    for part in _splits(opened, data, split, options or {}):
-        confusion += _confusion(model, *on_device(part, device), mean, std, len(opened.classes))
+    parts = _splits(opened, data, split, options or {})
+    counts = [_counts(model, *on_device(part, device), mean, std, len(opened.classes)) for part in parts]
     note = f"{word}: mean {_brief(mean)}, standard deviation {_brief(std)}"
-    return Evaluation(split, opened.classes, confusion, note, loaded)
+    return Evaluation(split, opened.classes, reduce(add, counts), note, loaded)
 
 
 def _splits(opened: Any, data: str, split: str, options: Mapping[str, Any]) -> list[Split]:
@@ -125,21 +113,22 @@ def _splits(opened: Any, data: str, split: str, options: Mapping[str, Any]) -> l
     return [open_test(data, **options) if name == "test" else getattr(opened, name) for name in names]
 
 
-def _confusion(
+def _counts(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
     mean: tuple[float, ...],
     std: tuple[float, ...],
     classes: int,
-) -> NDArray[np.int64]:
-    counts = torch.zeros(classes * classes, dtype=torch.int64)
+) -> ClassCounts:
+    pairs, in_top = [], 0
     with torch.inference_mode():
         for start in range(0, len(labels), BATCH):
             logits = model(normalise(images[start : start + BATCH], mean, std))
-            pairs = labels[start : start + BATCH] * classes + logits.argmax(1)
-            counts += torch.bincount(pairs.cpu(), minlength=classes * classes)
-    return counts.view(classes, classes).numpy()
+            own = labels[start : start + BATCH]
+            pairs.append(own * classes + logits.argmax(1))
+            in_top += int(among_top(logits, own).sum())
+    return class_counts(torch.cat(pairs), classes, in_top)
 
 
 def _brief(values: tuple[float, ...]) -> str:

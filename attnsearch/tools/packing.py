@@ -12,9 +12,9 @@ from attnsearch.core.study_info import StudyRecord
 
 
 def packed(records: Sequence[StudyRecord]) -> pd.DataFrame:
-    """One row per training and epoch: study, arch, key, seed, role, state, epoch, errors, losses and costs.
+    """One row per training and epoch: study, arch, key, seed, role, state, epoch, metric, errors, losses and costs.
 
-    Trainings that failed or were lost are left out; errors are in percent.
+    Trainings that failed or were lost are left out; errors are in percent, by the metric.
 
     Raises:
         NoResultError: no training has reached the end of an epoch.
@@ -29,6 +29,7 @@ def packed(records: Sequence[StudyRecord]) -> pd.DataFrame:
             "state": row.state,
             "epochs": row.epochs,
             "epoch": epoch.epoch,
+            "metric": record.info.metric.name,
             "val_error_pct": epoch.val_error,
             "val_loss": epoch.val_loss,
             "train_loss": epoch.train_loss,

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from attnsearch.core.errors import AttnsearchError
 from attnsearch.core.jobs import ValHalf
+from attnsearch.core.metrics import ClassCounts
 from attnsearch.core.normalisation import convention
 from attnsearch.core.seeds import derive
 from attnsearch.core.trial import Epoch, Recipe
@@ -28,6 +29,8 @@ from attnsearch.data import Data, rows_of, subset
 from attnsearch.data.batches import augment, normalise, on_device
 from attnsearch.data.split import stratified
 from attnsearch.train import finetune, fused
+from attnsearch.train.answers import among_top, class_counts
+from attnsearch.train.loss import Loss
 from attnsearch.train.precision import best
 
 if TYPE_CHECKING:
@@ -65,6 +68,11 @@ class DeviceData:
     augment: tuple[str, ...]
     groups: Tensor | None = None
     half: bool = False
+
+    @property
+    def classes(self) -> int:
+        """Classes; each has an image in one of the splits at least."""
+        return 1 + max(int(self.train_labels.max()), int(self.val_labels.max()))
 
 
 OnEpoch = Callable[[Epoch], bool]  # True: go on
@@ -112,6 +120,7 @@ class Training:
         self.batches = _Batches(self.data, recipe, seed, self.dtype)
         self.schedule = _one_cycle(recipe, steps=recipe.epochs * len(self.batches))
         self.averaged = _Averaged(model, recipe.ema) if recipe.ema else None
+        self.loss = Loss(recipe, self.data.train_labels, self.data.classes)
         self.epoch = 0  # epochs that have ended
         self.began = time.monotonic()
 
@@ -122,13 +131,14 @@ class Training:
             Diverged: a loss is NaN or infinite.
         """
         loss = self.train_epoch()
-        val_loss, val_error = self.validate()
+        val_loss, counts = self.validate()
         self.epoch += 1
         if not (math.isfinite(loss) and math.isfinite(val_loss)):
             raise Diverged(
                 f"diverged in epoch {self.epoch}: training loss {loss:g}, validation loss {val_loss:g}"
             )
-        return Epoch(self.epoch, loss, val_loss, val_error, time.monotonic() - self.began)
+        seconds = time.monotonic() - self.began
+        return Epoch(self.epoch, loss, val_loss, counts.error(self.recipe.metric), seconds, counts)
 
     def train_epoch(self) -> float:
         """Every step of an epoch; the mean loss of its batches."""
@@ -150,8 +160,9 @@ class Training:
         for part_x, part_y in zip(x.chunk(self.parts), y.chunk(self.parts), strict=True):
             with _autocast(x.device, self.dtype), _fused(x.device):
                 logits = self.model(part_x)
-            loss = F.cross_entropy(logits.float(), part_y, label_smoothing=self.recipe.label_smoothing)
-            loss = loss * (len(part_y) / len(y))  # by 1, which changes no bit, where the batch is in one part
+            loss = self.loss(logits.float(), part_y)
+            if self.parts > 1:
+                loss = loss * (self.loss.weight(part_y) / self.loss.weight(y))
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         self.optimizer.step()
@@ -159,19 +170,20 @@ class Training:
             self.averaged.update()
         return total
 
-    def validate(self) -> tuple[float, float]:
-        """Loss in nats and error in percent on the validation images, by the averaged weights if there are any."""
+    def validate(self) -> tuple[float, ClassCounts]:
+        """Loss in nats and answers on the validation images, by the averaged weights if there are any."""
         with self.averaged.applied() if self.averaged else nullcontext():
             return evaluate(self.model, self.data.val_images, self.data.val_labels, self.data, self.dtype)
 
 
 def evaluate(
     model: nn.Module, images: Tensor, labels: Tensor, data: DeviceData, dtype: torch.dtype
-) -> tuple[float, float]:
-    """Mean cross-entropy in nats and error in percent over all images."""
+) -> tuple[float, ClassCounts]:
+    """Mean cross-entropy in nats over all images, and what was answered."""
     model.eval()
     loss = torch.zeros((), dtype=torch.float64, device=images.device)
-    wrong = torch.zeros((), dtype=torch.int64, device=images.device)
+    answers: list[Tensor] = []
+    in_top = torch.zeros((), dtype=torch.int64, device=images.device)
     with torch.inference_mode():
         size = eval_batch(images)
         for start in range(0, len(images), size):
@@ -180,8 +192,9 @@ def evaluate(
             with _autocast(images.device, dtype), _fused(images.device):
                 logits = model(x).float()
             loss += F.cross_entropy(logits, y, reduction="sum")
-            wrong += (logits.argmax(1) != y).sum()
-    return float(loss) / len(images), 100.0 * float(wrong) / len(images)
+            answers.append(y * logits.shape[1] + logits.argmax(1))
+            in_top += among_top(logits, y).sum()
+    return float(loss) / len(images), class_counts(torch.cat(answers), logits.shape[1], int(in_top))
 
 
 def eval_batch(images: Tensor) -> int:

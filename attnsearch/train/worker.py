@@ -12,6 +12,7 @@ import torch
 
 from attnsearch.build.pretrained import start
 from attnsearch.core.jobs import DataSource, Job, Outcome, Progress
+from attnsearch.core.metrics import ClassCounts
 from attnsearch.core.text import many
 from attnsearch.core.trial import Epoch, Recipe
 from attnsearch.data import Data, open_data, open_shipped
@@ -56,14 +57,18 @@ class Worker:
         began = time.monotonic()
         curve: list[Epoch] = []
 
+        counts: ClassCounts | None = None
+
         def on_epoch(epoch: Epoch) -> bool:
-            curve.append(epoch)
+            nonlocal counts
+            counts = epoch.counts
+            curve.append(replace(epoch, counts=None))  # of the last epoch alone they travel
             last = epoch.epoch == job.recipe.epochs
-            return tell(Progress(job.number, epoch, waits=epoch.epoch in job.rungs and not last))
+            return tell(Progress(job.number, curve[-1], waits=epoch.epoch in job.rungs and not last))
 
         state, reason = self._attempt(job, on_epoch)
         seconds = time.monotonic() - began
-        return Outcome(job.number, state, tuple(curve), reason, seconds, self.device_name)
+        return Outcome(job.number, state, tuple(curve), reason, seconds, self.device_name, counts=counts)
 
     def _attempt(self, job: Job, on_epoch: Callable[[Epoch], bool]) -> tuple[State, str]:
         try:
