@@ -128,3 +128,36 @@ def test_a_conv_block_keeps_groups_or_is_refused() -> None:
         insert(model, "mhsa")
     insert(model, "sk", stages=1)
     assert {path[0].groups for path in model.layer1[0].conv2.paths} == {8}
+
+
+class DropPath(nn.Module):
+    """Stochastic depth as timm has it, with a draw that drops every branch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 0 if self.training else x
+
+
+class Dropping(PreActivation):
+    def __init__(self, inplanes: int, planes: int, stride: int = 1) -> None:
+        super().__init__(inplanes, planes, stride)
+        self.drop_path = DropPath()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop_path(self.branch(x)) + (x if self.downsample is None else self.downsample(x))
+
+
+class Shift(nn.Module):
+    """A gate that gives something for nothing: a branch that was dropped before it would come back."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1
+
+
+def test_the_gate_stands_before_stochastic_depth() -> None:
+    model = insert(StraightResNet(unit=Dropping), "se").train()
+    unit = model.layer2[0]
+    unit.attention = Shift()
+    x = torch.randn(2, 16, 8, 8)
+    torch.testing.assert_close(unit(x), unit.downsample(x))
+    unit.eval()
+    torch.testing.assert_close(unit(x), unit.downsample(x) + unit.branch(x) + 1)

@@ -19,7 +19,7 @@ from torch.fx.experimental.optimization import fuse
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.checkpoint import checkpoint
 
-from attnsearch import insert
+from attnsearch import create_model, insert
 from attnsearch.core.errors import UsageError
 from attnsearch.space.arch import POSITIONS
 from tests.foreign_resnets import StraightResNet, StraightUnit
@@ -260,3 +260,22 @@ def test_models_whose_forward_is_fixed_already_are_refused() -> None:
     plain.layer1[0].forward = plain.layer1[1].forward
     with refused(r"layer1\.0 \(StraightUnit\): its forward was replaced on the instance"):
         insert(plain, "se")
+
+
+def test_a_network_of_ours_is_scripted() -> None:
+    """In either mode, whatever it was in when it was scripted; a neck that cannot be is refused."""
+    arch = {"host": "resnet8", "stages": [{"attention": "cbam", "init": "identity"}, {"conv": "sk"}, {}]}
+    network = create_model(arch)
+    scripted = torch.jit.script(network)
+    assert set(scripted.state_dict()) == set(network.state_dict())
+    for training in (True, False):
+        network.train(training), scripted.train(training)
+        torch.testing.assert_close(scripted(images()), network(images()), atol=1e-5, rtol=1e-5)
+    with pytest.raises(UsageError, match=r"the neck pmfs.* cannot be scripted; torch\.export"):
+        torch.jit.script(create_model({"host": {"name": "resnet8", "width": 64}, "neck": "pmfs"}))
+
+
+@pytest.mark.slow  # 20 s of compiling
+def test_compiled_by_inductor() -> None:
+    network = model()
+    check(torch.compile(network), gates(network), network(images()))

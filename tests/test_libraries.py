@@ -14,11 +14,12 @@ import pytest
 import torch
 from torch import nn
 
-from attnsearch import create_block, insert, measure
+from attnsearch import create_block, create_model, insert, measure
 from attnsearch.blocks import registry
 from attnsearch.build.layers import find_layers
 from attnsearch.core.errors import BlockError
 from attnsearch.space.arch import INITS, POSITIONS
+from tests.test_presets import TIMM
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,34 @@ def test_cbam_timm_is_timms(timm: ModuleType, channels: int) -> None:
     for _ in range(2):  # in train mode, then in eval mode with what that left
         torch.testing.assert_close(ours(x), theirs(x))
         ours.eval(), theirs.eval()
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_networks_of_timm_compute_the_same(timm: ModuleType, name: str) -> None:
+    """With its tensors, which stand in the same order."""
+    theirs, ours = timm.create_model(name).eval(), create_model(TIMM[name][0], num_classes=1000).eval()
+    values = list(theirs.state_dict().values())
+    state = ours.state_dict()
+    ours.load_state_dict(
+        {key: value.reshape(old.shape) for (key, old), value in zip(state.items(), values, strict=True)}
+    )
+    x = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_features_of_the_stages_are_extracted(torchvision: ModuleType) -> None:
+    """torchvision's create_feature_extractor traces a model by torch.fx: the gates are in what it makes."""
+    from torchvision.models.feature_extraction import create_feature_extractor
+
+    torch.manual_seed(0)
+    model = torchvision.models.resnet18().eval()
+    x = torch.randn(1, 3, 64, 64)
+    before = create_feature_extractor(model, {"layer2": "map"})(x)["map"]
+    insert(model, "cbam")
+    extractor = create_feature_extractor(model, {"layer2": "map"})
+    wanted = model.layer2(model.layer1(model.maxpool(model.relu(model.bn1(model.conv1(x))))))
+    torch.testing.assert_close(extractor(x)["map"], wanted)
+    assert not torch.allclose(before, wanted)
 
 
 GATES = [name for name, info in registry.blocks().items() if info.slot == "attention"]

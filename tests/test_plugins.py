@@ -77,6 +77,18 @@ def test_a_faulty_plugin_is_its_authors_mistake(tmp_path, capsys, case, command)
     assert "bug in attnsearch" not in shown
 
 
+def test_only_a_budget_on_what_cannot_be_counted_refuses(tmp_path, capsys):
+    """An operation without a rule is missing from every count but that of parameters."""
+    file = write(tmp_path, forward="return x + 0 * (0.1 * x.tanh()).erfinv()")
+    space = tmp_path / "s.yaml"
+    space.write_text("host: {name: resnet8, width: 8}\nstages: {attention: [none, mine]}\n")
+    for budget, code in (("params<=2x", 0), ("macs<=2x", 2), ("flops<=2x", 2)):
+        asked = ["spaces", str(space), "--plugin", str(file), "--budget", budget]
+        assert main(asked) == code, budget
+        refused = f"The budget {budget} cannot be held: No rule says what this work costs: aten::erfinv"
+        assert (refused in capsys.readouterr().err) == (code == 2)
+
+
 def test_a_plugin_imports_the_files_beside_it(tmp_path):
     for name, value in (("one", 1), ("two", 2)):
         (tmp_path / name).mkdir()

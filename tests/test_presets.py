@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from attnsearch import create_model
 from attnsearch.blocks import registry
+from attnsearch.build.pretrained import nearest_host
 from attnsearch.core.errors import BlockError, UsageError
 from attnsearch.cost.measure import measure
 from attnsearch.space.arch import HOSTS, Arch, Block, Host
@@ -58,8 +60,21 @@ PUBLISHED_CIFAR = {
     "epsanet50_small_cifar": 20_525_525,
 }
 
+# timm's networks as archs, with their parameters (results/results-imagenet.csv and model pages, in millions).
+_SK = {"block": "sk", "ratio": 8, "min_hidden": 16}
+TIMM: dict[str, tuple[dict[str, Any], float]] = {
+    "skresnet18": ({"host": "resnet18", "stages": [{"conv": _SK, "convs": "first"}]}, 11.96),
+    "skresnet34": ({"host": "resnet34", "stages": [{"conv": _SK, "convs": "first"}]}, 22.28),
+    "skresnet50": ({"host": "resnet50", "stages": [{"conv": "sk"}]}, 25.80),
+    "resnet50t": ({"host": {"name": "resnet50", "stem": "tiered", "shortcut": "pool"}}, 25.57),
+    "resnet26t": (
+        {"host": {"name": "resnet50", "units": [2, 2, 2, 2], "stem": "tiered", "shortcut": "pool"}},
+        16.01,
+    ),
+}
 
-def weightless(name: str, classes: int) -> torch.nn.Module:
+
+def weightless(name: str | dict[str, Any], classes: int) -> torch.nn.Module:
     with torch.device("meta"):
         return create_model(name, num_classes=classes)
 
@@ -98,6 +113,30 @@ def test_every_name_of_a_host_is_an_arch(host: str) -> None:
     for name in names():
         if name.endswith(host):
             assert read_arch(f"{name}_cifar").host.stem == "cifar"
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_networks_of_timm_can_be_said(name: str) -> None:
+    arch, millions = TIMM[name]
+    model = weightless(arch, 1000)
+    assert round(parameters(model) / 1e6, 2) == millions
+    if "stages" not in arch:  # weights of the host alone say which host they are of
+        assert read_arch({"host": nearest_host(model.state_dict())}) == read_arch(arch)
+
+
+def test_a_bias_in_the_shortcuts() -> None:
+    """One number a channel that a stage puts out: 256 + 512 + 1024 + 2048."""
+    host = {"name": "resnet50", "shortcut_bias": True}
+    model = weightless({"host": host}, 10)
+    assert parameters(model) - parameters(weightless("resnet50", 10)) == 3840
+    assert nearest_host(model.state_dict()) == host
+    with pytest.raises(UsageError, match="shortcut_bias: expected true or false, got 'yes'"):
+        read_arch({"host": {"name": "resnet50", "shortcut_bias": "yes"}})
+
+
+def test_a_stem_too_narrow_for_its_layers() -> None:
+    with pytest.raises(UsageError, match="a tiered stem puts out at least 8 channels, got 4"):
+        read_arch({"host": {"name": "resnet50", "stem": "tiered", "width": 4}})
 
 
 def test_either_order_and_a_blocks_preset() -> None:

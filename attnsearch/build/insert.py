@@ -64,7 +64,8 @@ def insert(
     Where a unit has a gate of its own there (timm's `se`), that comes first and the inserted one reads what it gives;
     a warning names it. A conv block stands for conv2 with its widths, stride and groups; one that ends in a norm and
     an activation of its own (splat, sk) takes bn2 of a bottleneck with it. New parameters are on the unit's device, in
-    its dtype.
+    its dtype. A gate `after_conv` stands between conv2 and bn2: tools that read the graph (torch.fx) leave the two
+    apart, a script that folds bn2 into conv2 by name must not be run on such a unit.
 
     Raises:
         UsageError: an unknown word; no such layout in the model; a unit in which the position cannot be told or no

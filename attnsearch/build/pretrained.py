@@ -106,11 +106,8 @@ def nearest_host(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
     prefix = counts.most_common(1)[0][0]
     tensors = {name.removeprefix(prefix): tensor for name, tensor in named.items() if name.startswith(prefix)}
     units: Counter[int] = Counter(int(found[2]) for name in tensors if (found := _FIRST.match(name)))
-    stem = "deep" if "conv1.0.weight" in tensors else "imagenet"
-    if "conv1.weight" in tensors and tensors["conv1.weight"].shape[-1] <= 3:
-        stem = "cifar"
     stages = tuple(units[stage] for stage in range(1, len(units) + 1))
-    host = Host(**_shape(tensors, stages), stem=stem, shortcut=_shortcut(tensors))  # type: ignore[arg-type]
+    host = Host(**_shape(tensors, stages), stem=_stem(tensors), **_shortcut(tensors))  # type: ignore[arg-type]
     return _brief(host)
 
 
@@ -132,25 +129,35 @@ def _shape(tensors: Mapping[str, Tensor], units: tuple[int, ...]) -> dict[str, A
     return {"name": name, **shape}
 
 
-def _shortcut(tensors: Mapping[str, Tensor]) -> str:
+def _stem(tensors: Mapping[str, Tensor]) -> str:
+    """Three convolutions of two widths are a tiered stem, of one width a deep one; a single one by its kernel."""
+    if "conv1.0.weight" in tensors:
+        three = all(f"conv1.{i}.weight" in tensors for i in (0, 3))
+        return "tiered" if three and len({len(tensors[f"conv1.{i}.weight"]) for i in (0, 3)}) > 1 else "deep"
+    small = "conv1.weight" in tensors and tensors["conv1.weight"].shape[-1] <= 3
+    return "cifar" if small else "imagenet"
+
+
+def _shortcut(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """By the tensors of the first unit of the second stage, which changes the shape."""
     unit = "layer2.0.downsample"
-    if f"{unit}.0.weight" in tensors:
-        return "conv"
-    return "pool" if any(name.startswith(unit) for name in tensors) else "pad"
+    conv = next((i for i in (0, 1) if tensors.get(f"{unit}.{i}.weight", torch.empty(0)).dim() == 4), None)
+    if conv is None:
+        return {"shortcut": "pad"}
+    return {"shortcut": ("conv", "pool")[conv], "shortcut_bias": f"{unit}.{conv}.bias" in tensors}
 
 
 def _brief(host: Host) -> dict[str, Any]:
     """The host's fields that are not its name's own."""
     usual, full = Host(host.name).filled(), host.filled()
-    fields = ("width", "stem", "unit", "units", "shortcut", "cardinality", "base_width")
+    fields = ("width", "stem", "unit", "units", "shortcut", "shortcut_bias", "cardinality", "base_width")
     changed = {f: getattr(full, f) for f in fields if getattr(full, f) != getattr(usual, f)}
     return {"name": host.name, **{k: list(v) if isinstance(v, tuple) else v for k, v in changed.items()}}
 
 
 def spelled(host: Mapping[str, Any]) -> str:
     """`{name: resnet20, shortcut: pad}`, as a space file has it."""
-    words = (f"{key}: {value}" for key, value in host.items())
+    words = (f"{key}: {str(value).lower() if value is True else value}" for key, value in host.items())
     return f"{{{', '.join(words)}}}" if len(host) > 1 else str(host["name"])
 
 

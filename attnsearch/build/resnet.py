@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 from attnsearch.blocks import registry
@@ -67,6 +68,20 @@ class ResNet(nn.Module):
             x = x + self.neck(maps[-NECK_LEVELS:])
         return self.fc(self.avgpool(x).flatten(1))  # type: ignore[no-any-return]
 
+    def __prepare_scriptable__(self) -> nn.Module:
+        """The network as `torch.jit.script` compiles it: traced, since it takes no function of modules.
+
+        Raises `UsageError` for a neck whose forward depends on the size of its maps.
+        """
+        if self.neck is not None:
+            raise UsageError(
+                f"a network with the neck {self.arch.neck} cannot be scripted; torch.export.export takes it"
+            )
+        graph = _WholeNorms().trace(self)
+        for node in graph.nodes:
+            node.type = None  # an annotation's text names what the script does not know
+        return torch.fx.GraphModule(self, graph)
+
     def layers(self) -> list[nn.Module]:
         """The stages, shallow to deep."""
         return [getattr(self, f"layer{i + 1}") for i in range(len(self.arch.stages))]
@@ -80,11 +95,12 @@ class ResNet(nn.Module):
         elif host.stem == "imagenet":
             self.conv1 = _conv(in_channels, width, 7, stride=2)
         else:
-            half = width // 2
+            second = width // 2
+            first = 3 * (second // 4) if host.stem == "tiered" else second
             self.conv1 = nn.Sequential(
-                *(_conv(in_channels, half, 3, stride=2), nn.BatchNorm2d(half), nn.ReLU()),
-                *(_conv(half, half, 3), nn.BatchNorm2d(half), nn.ReLU()),
-                _conv(half, width, 3),
+                *(_conv(in_channels, first, 3, stride=2), nn.BatchNorm2d(first), nn.ReLU()),
+                *(_conv(first, second, 3), nn.BatchNorm2d(second), nn.ReLU()),
+                _conv(second, width, 3),
             )
         self.bn1 = nn.BatchNorm2d(width)
 
@@ -113,6 +129,13 @@ class ResNet(nn.Module):
                     nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 elif isinstance(module, nn.Linear):
                     module.reset_parameters()
+
+
+class _WholeNorms(torch.fx.Tracer):
+    """Keeps a norm as a module, which reads `training` at every pass; all else is traced through."""
+
+    def is_leaf_module(self, module: nn.Module, path: str) -> bool:
+        return isinstance(module, nn.modules.batchnorm._BatchNorm) or super().is_leaf_module(module, path)
 
 
 class StageBuilder:
@@ -153,10 +176,12 @@ class StageBuilder:
 
     def _basic_layers(self, in_channels: int, stride: int, path: str) -> Layers:
         planes = self.host.planes(self.index)
-        first = self.conv if self.stage_spec.convs == "both" else self.default_conv
+        convs = self.stage_spec.convs
+        first = self.default_conv if convs == "second" else self.conv
+        second = self.default_conv if convs == "first" else self.conv
         conv1 = first(in_channels, planes, stride, f"{path}.conv1")
         bn1 = _norm_behind(conv1, planes)
-        conv2 = self.conv(planes, planes, 1, f"{path}.conv2")
+        conv2 = second(planes, planes, 1, f"{path}.conv2")
         return {"conv1": conv1, "bn1": bn1, "conv2": conv2, "bn2": nn.BatchNorm2d(planes)}
 
     def _bottleneck_layers(self, in_channels: int, stride: int, path: str) -> Layers:
@@ -219,12 +244,13 @@ class StageBuilder:
     def shortcut(self, in_channels: int, channels: int, stride: int) -> nn.Module:
         if self.host.shortcut == "pad":
             return PadChannels(in_channels, channels, stride)
+        bias = self.host.shortcut_bias
         if self.host.shortcut == "conv":
             narrow = stride > 1 and in_channels < 8
-            conv = (SubsampledConv1x1 if narrow else nn.Conv2d)(in_channels, channels, 1, stride, bias=False)
+            conv = (SubsampledConv1x1 if narrow else nn.Conv2d)(in_channels, channels, 1, stride, bias=bias)
             return nn.Sequential(conv, nn.BatchNorm2d(channels))
         pool = nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
-        return nn.Sequential(pool, _conv(in_channels, channels, 1), nn.BatchNorm2d(channels))
+        return nn.Sequential(pool, nn.Conv2d(in_channels, channels, 1, bias=bias), nn.BatchNorm2d(channels))
 
 
 def build(arch: Arch, *, classes: int = 10, in_channels: int = 3, seed: int | None = None) -> ResNet:

@@ -25,12 +25,14 @@ Position = Literal["before_add", "after_conv", "after_add", "after_stage"]
 POSITIONS: tuple[Position, ...] = ("before_add", "after_conv", "after_add", "after_stage")
 UNITS = ("all", "first", "last", "alternate")
 INITS = ("default", "identity")
+CONVS = ("second", "first", "both")
+_CONVS_WRITTEN = {"second": "", "first": "*first", "both": "*2"}
 _WORDS: dict[str, tuple[str, ...]] = {
     "position": POSITIONS,
     "init": INITS,
-    "convs": ("second", "both"),
+    "convs": CONVS,
     "control": ("none", "null", "frozen"),
-    "stem": ("cifar", "imagenet", "deep"),
+    "stem": ("cifar", "imagenet", "deep", "tiered"),
     "unit": ("basic", "bottleneck", "single"),
     "shortcut": ("conv", "pool", "pad"),
     "downsample": ("conv", "pool", "pool_first"),
@@ -39,6 +41,8 @@ _WORDS: dict[str, tuple[str, ...]] = {
 _NUMBERS = ("width", "stem_width", "expansion", "base_width", "cardinality")
 # Beyond them a number is a slip, and building the network would take all memory before anybody sees why.
 MOST_CHANNELS, MOST_UNITS = 65_536, 2_000  # of a stage, of a network (ResNet-1202 has 600)
+
+_NARROWEST_STEM = {"deep": 2, "tiered": 8}  # else one of its convolutions has no channel
 
 _IMAGENET_UNITS = {
     "resnet18": (2, 2, 2, 2),
@@ -107,9 +111,10 @@ class Host:
     Args:
         name: resnet8/14/20/32/44/56/110 (CIFAR, 3 stages) or resnet18/34/50/101/152 (ImageNet, 4 stages).
         width: channels of the first stage's units before expansion; 16 (CIFAR) or 64 (ImageNet) when None.
-        stem: `cifar` 3x3, `imagenet` 7x7/2 and max-pool, `deep` three 3x3 and max-pool; the family's own when None.
-        stem_width: channels that the stem puts out (the first two convolutions of a deep stem have half of them);
-            the width of the first stage when None.
+        stem: `cifar` 3x3, `imagenet` 7x7/2 and max-pool, `deep` and `tiered` three 3x3 and max-pool; the family's
+            own when None.
+        stem_width: channels that the stem puts out (the first two convolutions have half of them in a deep stem,
+            three eighths and half in a tiered one, as timm's resnet50t); the width of the first stage when None.
         widths: width of each stage, where they do not double from `width`.
         units: units per stage, where they differ from the name's.
         unit: `basic`, `bottleneck`, or `single` (article 000: one convolution, activation before the gate);
@@ -117,6 +122,8 @@ class Host:
         expansion: output channels of a bottleneck over its width (4; EPSANet Large 2); 1 elsewhere.
         shortcut: how a shortcut changes the shape: `conv` 1x1 with stride, `pool` average pool then 1x1 (ResNet-D),
             `pad` every second pixel and zero channels on both sides (He et al. 2015, option A; public CIFAR weights).
+        shortcut_bias: whether the shortcut's convolution has a bias, which the norm behind it takes out again
+            (leaderj1001's BoTNet has one, so its weights need it).
         downsample: how the branch of a bottleneck or single unit strides: `conv` in the 3x3 slot, `pool` average pool
             after it (ResNeSt's avd), `pool_first` before it.
         base_width, cardinality: width of a bottleneck's 3x3 = int(planes * base_width / 64) * cardinality.
@@ -124,13 +131,14 @@ class Host:
 
     name: str = "resnet20"
     width: int | None = None
-    stem: Literal["cifar", "imagenet", "deep"] | None = None
+    stem: Literal["cifar", "imagenet", "deep", "tiered"] | None = None
     stem_width: int | None = None
     widths: tuple[int, ...] | None = None
     units: tuple[int, ...] | None = None
     unit: Literal["basic", "bottleneck", "single"] | None = None
     expansion: int | None = None
     shortcut: Literal["conv", "pool", "pad"] = "conv"
+    shortcut_bias: bool = False
     downsample: Literal["conv", "pool", "pool_first"] = "conv"
     base_width: int = 64
     cardinality: int = 1
@@ -159,6 +167,9 @@ class Host:
             raise UsageError(
                 f"at most {MOST_CHANNELS:,} channels in a stage, got {max(widest, self.stem_width or 0):,}"
             )
+        narrowest, stem_width = _NARROWEST_STEM.get(self.stem or "", 1), self.stem_width or width
+        if stem_width < narrowest:
+            raise UsageError(f"a {self.stem} stem puts out at least {narrowest} channels, got {stem_width}")
         if not wide and expansion != 1:
             raise UsageError(f"expansion is of bottleneck units; {unit} units put out their width")
         if wide and width * self.base_width < 64:
@@ -171,6 +182,7 @@ class Host:
             units=units,
             unit=unit,
             expansion=expansion,
+            shortcut_bias=self.shortcut_bias and self.shortcut != "pad",
             downsample="conv" if unit == "basic" else self.downsample,
             base_width=self.base_width if wide else 64,
             cardinality=self.cardinality if wide else 1,
@@ -205,7 +217,7 @@ class Stage:
         control: for the controls of a comparison: `null` puts the identity in the gate's place, `frozen` leaves the
             gate's parameters as drawn.
         conv: what stands where a unit's 3x3 convolution stood.
-        convs: in a basic unit, whether `conv` takes the second 3x3 or both.
+        convs: in a basic unit, whether `conv` takes the second 3x3, the first or both.
     """
 
     attention: Block = NONE
@@ -214,7 +226,7 @@ class Stage:
     init: Literal["default", "identity"] = "default"
     control: Literal["none", "null", "frozen"] = "none"
     conv: Block = CONV3X3
-    convs: Literal["second", "both"] = "second"
+    convs: Literal["second", "first", "both"] = "second"
 
     def indices(self, count: int) -> tuple[int, ...]:
         """The units, of `count`, that carry the attention block."""
@@ -229,8 +241,8 @@ class Stage:
         return tuple(sorted({i for i in self.units if i < count}))
 
     def __str__(self) -> str:
-        """`none`, `cbam(ratio=8)@last`, `psa`, `psa+se@after_add`."""
-        parts = [str(self.conv) + ("*2" if self.convs == "both" else "")] if self.conv else []
+        """`none`, `cbam(ratio=8)@last`, `psa`, `sk*first`, `psa+se@after_add`."""
+        parts = [f"{self.conv}{_CONVS_WRITTEN[self.convs]}"] if self.conv else []
         if self.attention:
             where: list[str] = [self.position] if self.position != "before_add" else []
             if self.units != "all" and self.position != "after_stage":
@@ -353,6 +365,8 @@ def _check_value(key: str, value: Any, where: str, *, of_host: bool) -> None:
         )
     if of_host and key == "name" and not isinstance(value, str):
         raise UsageError(f"{where}: expected a host's name, got {value!r}")
+    if key == "shortcut_bias" and not isinstance(value, bool):
+        raise UsageError(f"{where}: expected true or false, got {value!r}")
     if key in _NUMBERS and not _whole(value, 1):
         raise UsageError(f"{where}: expected a whole number of at least 1, got {value!r}")
     if key == "widths" and not _wholes(value, 1):
@@ -385,6 +399,7 @@ def _check_keys(values: Mapping[str, Any], known: Any, where: str) -> None:
 
 __all__ = [
     "CONV3X3",
+    "CONVS",
     "HOSTS",
     "INITS",
     "NONE",

@@ -13,7 +13,7 @@ from attnsearch.blocks.registry import Option, Value
 from attnsearch.core.errors import UsageError, unknown
 from attnsearch.space.arch import CONV3X3, INITS, NONE, POSITIONS, UNITS, Block, Stage
 
-_PART = re.compile(r"\s*([\w.]+)\s*(\([^()]*\))?\s*(\*\s*2)?\s*((?:@[^@+()]*)*)\s*")
+_PART = re.compile(r"\s*([\w.]+)\s*(\([^()]*\))?\s*(\*\s*(?:2|first))?\s*((?:@[^@+()]*)*)\s*")
 _TRUTH = {"yes": True, "true": True, "no": False, "false": False}
 CONTROLS = ("null", "frozen")
 
@@ -29,15 +29,18 @@ def parse_stage(text: str) -> Stage:
         found = _PART.fullmatch(part)
         if not found:
             raise UsageError(f"cannot read the option '{text}'; write for example cbam(ratio=8)@last")
-        name, options, twice, places = found.groups()
+        name, options, which, places = found.groups()
         block = parse_block(name + (options or ""))
         if block in (NONE, CONV3X3):
             continue
         is_conv = registry.info(name.partition(".")[0]).slot == "conv"
         slot = "conv" if is_conv else "attention"
-        if slot in values or (is_conv and places) or (twice and not is_conv):
+        if slot in values or (is_conv and places) or (which and not is_conv):
             raise UsageError(f"cannot read the option '{text}': a stage has one convolution and one gate")
-        values |= {slot: block, **({"convs": "both"} if twice else {})}
+        values |= {
+            slot: block,
+            **({"convs": "first" if which.endswith("first") else "both"} if which else {}),
+        }
         for word in (word.strip() for word in places.split("@")[1:]):
             values |= _place(word)
     return Stage(**values)

@@ -22,7 +22,19 @@ from attnsearch.core.recipes import STARTS
 from attnsearch.core.text import many
 from attnsearch.core.trial import Recipe
 from attnsearch.space import yaml_file
-from attnsearch.space.arch import CONV3X3, INITS, NONE, POSITIONS, UNITS, Arch, Block, Host, Stage, plain
+from attnsearch.space.arch import (
+    CONV3X3,
+    CONVS,
+    INITS,
+    NONE,
+    POSITIONS,
+    UNITS,
+    Arch,
+    Block,
+    Host,
+    Stage,
+    plain,
+)
 
 MAX_SITE_OPTIONS = 20_000
 _STAGE_KEYS = ("attention", "position", "units", "init", "conv", "convs")
@@ -43,7 +55,7 @@ _WORDS: dict[str, Sequence[str]] = {
     "position": POSITIONS,
     "units": UNITS,
     "init": INITS,
-    "convs": ("second", "both"),
+    "convs": CONVS,
 }
 _AUGMENTATIONS = ("flip", "crop", "cutout")
 _RECIPE_WORDS = {
