@@ -14,7 +14,6 @@ from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.trial import Epoch
 from attnsearch.export.package import choose
 from attnsearch.report import cards, glossary, html
-from attnsearch.report.placement import shared_options, short
 from attnsearch.statistics.front import Status
 
 FIELDS = {
@@ -112,32 +111,6 @@ def test_every_term_is_explained_whatever_its_case():
     assert {str(status) for status in Status} <= set(glossary.GLOSSARY)
     with pytest.raises(UsageError, match="Did you mean 'equivalent'"):
         glossary.explain("equivalnt")
-
-
-def test_options_that_all_rows_share_are_said_once():
-    options = [
-        "cbam(fusion=parallel,kernel=3,ratio=8)",
-        "none",
-        "cbam(fusion=parallel,kernel=7)",
-        "psa(kernels=(3,5))",
-    ]
-    shared = shared_options(options)
-    assert shared == {"cbam": {"fusion": "parallel"}, "none": {}, "psa": {"kernels": "(3,5)"}}
-    assert [short(option, shared) for option in options] == [
-        "cbam kernel 3, ratio 8",
-        "",
-        "cbam kernel 7",
-        "psa",
-    ]
-
-
-def test_the_page_shows_which_block_stands_where():
-    sites = {"stage1": "none", "stage2": "se(ratio=8)"}
-    trials = tuple(replace(t, sites=sites) if t.arch == "se" else t for t in record().trials)
-    page = html.render(reports.build(replace(record(), trials=trials)), [])
-    assert "<h2>Placement</h2>" in page
-    assert "In every row: se: ratio 8." in page
-    assert '<th scope="row">A2</th><td><span class="none" aria-label="nothing">·</span></td>' in page
 
 
 @pytest.mark.parametrize("study", [record, design])

@@ -154,7 +154,7 @@ def test_a_lucky_search_value_neither_leads_nor_is_confirmed():
     assert lucky.p_front is not None
     assert lucky.p_front > 0.9
     assert lucky.status == Status.UNDECIDED
-    assert "repeated on independent seeds: A2 se," in sentences.best(report)
+    assert "repeated on independent seeds: A2 (se)," in sentences.best(report)
 
 
 def test_counts_say_where_every_trial_went():
@@ -246,7 +246,7 @@ def test_the_last_block_of_a_search_gives_a_verdict_of_its_own():
     facts = {"report_blocks": [900, 901, 902], "confirmed_on": "new splits"}
     said = " ".join(sentences.answer(reports.build(record(*last, **facts))))
     assert (
-        "Verdict: gain. se is 1.10 percentage points better than the baseline (simultaneous 95 % CI +0.20"
+        "Verdict: gain. A2 (se) is 1.10 percentage points better than the baseline (simultaneous 95 % CI +0.20"
         in said
     )
     assert "to +2.00, 3 seeds)" in said
@@ -286,7 +286,9 @@ def test_a_design_gives_verdicts_with_their_price():
     assert row["over_baseline_points_low"] == pytest.approx(1.1 - 0.895673, abs=1e-5)
     assert row["macs_ratio"] == pytest.approx(1.1)
     assert cells(report, "se")["over_baseline_points_low"] == row["over_baseline_points_low"]
-    assert "se: gain; +1.10 pp (+0.20 to +2.00) on 3 seeds; 1.100 x the MACs." in sentences.answer(report)
+    assert "A2 (se): gain; +1.10 pp (+0.20 to +2.00) on 3 seeds; 1.100 x the MACs." in sentences.answer(
+        report
+    )
 
 
 def test_a_gain_that_a_wider_host_gains_as_well_is_capacity():
@@ -302,7 +304,7 @@ def test_a_gain_that_a_wider_host_gains_as_well_is_capacity():
     )
     table = reports.build(study).verdicts
     assert table is not None
-    verdicts = dict(zip(table.column("variant"), table.column("verdict"), strict=True))
+    verdicts = dict(zip(map(str, table.column("variant")), table.column("verdict"), strict=True))
     assert verdicts["first stage"] == "gain; not shown against the wider baseline: capacity"
     # 11.9 13.0 11.1 against 12 13 11: 0.0 on average
     assert "vs the wider baseline of equal MACs 0.00 (" in " ".join(sentences.answer(reports.build(study)))
@@ -460,7 +462,11 @@ def test_a_control_neither_leads_nor_competes():
     assert "no evidence 1" in sentences.answer(report)[0]
     assert "equivalent 0" in sentences.answer(report)[0]
     assert report.verdicts is not None
-    assert report.verdicts.column("variant") == ["se", "wide (width-matched)", "null (null gate)"]
+    assert list(map(str, report.verdicts.column("variant"))) == [
+        "se",
+        "wide (width-matched)",
+        "null (null gate)",
+    ]
     assert [row.outcome for row in report.rows if row.control] == ["control", "control"]
 
 
@@ -509,7 +515,9 @@ def test_a_variant_stands_beside_its_own_controls_in_every_table():
 def test_a_null_gate_is_identical_and_not_equivalent():
     report = reports.build(controlled())
     assert report.verdicts is not None
-    said = dict(zip(report.verdicts.column("variant"), report.verdicts.column("verdict"), strict=True))
+    said = dict(
+        zip(map(str, report.verdicts.column("variant")), report.verdicts.column("verdict"), strict=True)
+    )
     assert said["null (null gate)"] == "identical to plain"
 
 

@@ -15,6 +15,15 @@ def many(count: int, word: str) -> str:
     return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
 
 
+def format_value(value: object) -> str:
+    """One readable word for an option's value: 3-5-7-9 for a tuple, yes/no for a truth value."""
+    if isinstance(value, tuple):
+        return "-".join(str(v) for v in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def printable(text: str) -> str:
     r"""Text that every terminal, file and database takes: line breaks, control codes and bytes that are no text
     are written out, as in `caf\udce9`.

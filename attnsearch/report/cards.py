@@ -44,7 +44,7 @@ def _arch_cards(report: Report, row: ArchResult) -> list[Card]:
     price = f"{quantity(row.costs[0])} {cost_name(report.cost)}"
     detail = f"in {report.info.space.host or 'the host'}; A{row.number} in tables and plots"
     return [
-        Card(name, row.title, detail, tuple(row.title.split(" | ")), wide=True),
+        Card(name, str(report.strip(row)), detail, report.strip(row), wide=True),
         Card(
             f"validation {report.info.metric.error}",
             sentences.estimate(row.error),

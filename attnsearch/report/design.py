@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from attnsearch.core.text import many
@@ -68,10 +69,10 @@ def lines(report: Report, judged: Judged) -> list[str]:
         f"Compared with {analysis.baseline} on {many(analysis.blocks, 'seed')}, in percentage points of "
         f"{report.info.metric.title} with simultaneous 95 % CIs: {tally(judged)}."
     ]
-    found += [_line(judged, verdict, report.cost) for verdict in told]
+    found += [_line(report, judged, verdict) for verdict in told]
     if len(judged.variants) > len(told):
         found.append(f"{len(judged.variants) - len(told)} more in the table.")
-    found += [f"Control, {_line(judged, verdict, report.cost)}" for verdict in judged.controls]
+    found += [f"Control, {_line(report, judged, verdict)}" for verdict in judged.controls]
     return [main_effects(judged), *found, inflated(judged), outlook(report, judged), untouched(report)]
 
 
@@ -100,7 +101,12 @@ def tally(judged: Judged) -> str:
     return ", ".join(f"{name} {said.count(name)}" for name in WORDS if name not in rare or name in said)
 
 
-def _line(judged: Judged, verdict: Verdict, cost: str) -> str:
+def called(report: Report, judged: Judged, variant: str) -> str:
+    """`A3 (cbam r4 | · | se)`, or the name of a control or a reference behind its number."""
+    return report.called(replace(judged.rows[variant], name=variant))
+
+
+def _line(report: Report, judged: Judged, verdict: Verdict) -> str:
     low, high = verdict.simultaneous
     known = math.isfinite(low) and math.isfinite(high)
     interval = f"({number(low, 2, True)} to {number(high, 2, True)})" if known else "(noise not known)"
@@ -112,9 +118,11 @@ def _line(judged: Judged, verdict: Verdict, cost: str) -> str:
             else f"with {many(verdict.n, 'seed')} no possible effect is detectable"
         )
     parts += _beside(judged, verdict)
-    if price := _price(judged, verdict, cost):
+    if price := _price(judged, verdict, report.cost):
         parts.append(price)
-    return f"{verdict.variant}: {outcome(judged.analysis, verdict)}; {'; '.join(parts)}."
+    return (
+        f"{called(report, judged, verdict.variant)}: {outcome(judged.analysis, verdict)}; {'; '.join(parts)}."
+    )
 
 
 def _beside(judged: Judged, verdict: Verdict) -> list[str]:
@@ -170,7 +178,8 @@ def outlook(report: Report, judged: Judged) -> str:
     )
     truth = "" if nearest.margin else ", assuming the observed effect is true"
     return (
-        f"Closest to a decision: {nearest.variant}. Detecting {effect}{truth} takes {needed:,} seeds in total, "
+        f"Closest to a decision: {called(report, judged, nearest.variant)}. "
+        f"Detecting {effect}{truth} takes {needed:,} seeds in total, "
         f"{trainings:,} more runs or about {_hours(trainings * seconds)} of one worker: the same command with "
         f"`--seeds {needed} --resume`."
     )

@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING
 
 from attnsearch.core.estimate import Estimate
 from attnsearch.core.text import capital
-from attnsearch.report import cards, glossary, placement, provenance, sentences, warnings
+from attnsearch.report import cards, glossary, provenance, sentences, warnings
 from attnsearch.report.archs import cost_name
+from attnsearch.report.picture import BLOCKS
+from attnsearch.report.strip import Strip
 from attnsearch.report.table import Table, Value
 from attnsearch.report.tables import Report
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from attnsearch.report.plots import Picture
+    from attnsearch.report.picture import Picture
 
 _HERE = Path(__file__).parent
 # Colours of the pictures -> the same on dark paper.
@@ -42,9 +44,12 @@ _DARK = {
 
 @dataclass(frozen=True)
 class Cell:
+    """A table's cell: what it shows, its class, what it is sorted by, and the architecture where it is one."""
+
     text: str
     kind: str
     sort: str
+    strip: Strip | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ def render(report: Report, pictures: Sequence[Picture]) -> str:
     style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined)
     environment.globals["cells"] = cells
+    environment.globals["colour"] = {b: i % len(BLOCKS) for i, b in enumerate(report.notation.blocks)}.get
     environment.filters["code"] = code
     return environment.get_template("report.html.j2").render(
         report=report,
@@ -81,7 +87,6 @@ def render(report: Report, pictures: Sequence[Picture]) -> str:
         policy=policy(style, script),
         style=Markup(style),  # our own files, never a study's words
         script=Markup(script),
-        placement=placement.placement(report),
         cost_name=cost_name(report.cost),
         error=report.info.metric.error,
         heading=f"{capital(report.info.metric.error)} against cost",
@@ -130,7 +135,12 @@ def cells(table: Table) -> Iterator[Row]:
         shown = zip(table.texts(index), table.columns, values, strict=True)
         yield Row(
             tuple(
-                Cell(text, _kind(column.name, column.numeric, text), _sort(value))
+                Cell(
+                    text,
+                    _kind(column.name, column.numeric, text),
+                    _sort(value),
+                    value if isinstance(value, Strip) else None,
+                )
                 for text, column, value in shown
             ),
             index in table.strong,

@@ -28,7 +28,8 @@ def table_of(table: Table, audit: str) -> str:
     """A pipe table under its title, with its notes."""
     head = "| " + " | ".join(escape(column.title) for column in table.columns) + " |"
     rule = "|" + "|".join("---:" if column.numeric else "---" for column in table.columns) + "|"
-    lines = [f"## {escape(table.title)} ({escape(audit)})", "", head, rule]
+    lead = [f"{escape(line)}  " for line in table.lead]  # two blanks: a line of its own
+    lines = [f"## {escape(table.title)} ({escape(audit)})", "", *lead, *([""] if lead else []), head, rule]
     for index in range(len(table.rows)):
         cells = [escape(cell) for cell in table.texts(index)]
         if index in table.strong:

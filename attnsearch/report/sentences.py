@@ -48,7 +48,7 @@ def answer(report: Report) -> tuple[str, ...]:
 
 def verdicts(report: Report) -> list[str]:
     """What the last block of seeds says of the finalists."""
-    labels = {row.key: row.label for row in report.rows}
+    labels = {row.key: report.called(row) for row in report.rows}
     return finalists.sentences(report.final, labels, report.record, report.epochs)
 
 
@@ -71,7 +71,7 @@ def best(report: Report) -> str:
     sure = "" if row.p_front is None else f", P(front) {probability(row.p_front)}"
     return (
         f"Lowest mean {report.info.metric.error} of {compared_with(report, row)}: "
-        f"A{row.number} {row.title}, {_error(report, row)}, "
+        f"{report.called(row)}, {_error(report, row)}, "
         f"{_price(report, row)}; status {row.status}{sure}."
     )
 
@@ -88,7 +88,7 @@ def compared(report: Report) -> str:
     row, plain = chosen(report), report.baseline
     if plain is None:
         return "The baseline has no finished trial, so no difference can be stated."
-    said = f"Baseline: {plain.label}, {_error(report, plain)}, {_price(report, plain)}."
+    said = f"Baseline: {report.called(plain)}, {_error(report, plain)}, {_price(report, plain)}."
     if row is None or report.final is not None:  # then the verdict has said it
         return said
     if row.difference is None:

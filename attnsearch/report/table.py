@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from attnsearch.core.estimate import Estimate
+from attnsearch.report.strip import Strip
 
 Kind = Literal["text", "integer", "number", "estimate", "probability", "quantity", "arch"]
 
-
-Value = str | int | float | bool | Estimate | None
+Value = str | int | float | bool | Estimate | Strip | None
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,9 @@ class Column:
     Args:
         name: for machines, with the unit in it (`error_pct`).
         title: for people, with the unit in it (`error (%)`).
-        kind: text, arch (`A3`, the short name everywhere), integer, number (`digits` after the point), estimate
-            (`1.20 ± 0.30`), probability (two
-            digits, never 0 or 1), quantity (four significant digits with k, M, G).
+        kind: text (of a `Strip` its short form, its label for machines), arch (`A3`, the short name everywhere),
+            integer, number (`digits` after the point), estimate (`1.20 ± 0.30`), probability (two digits, never 0
+            or 1), quantity (four significant digits with k, M, G).
         signed: write a plus sign before positive numbers, for differences.
         wide: left out where space is short; CSV and JSON always have it.
         note: what the numbers are, where the title cannot say it.
@@ -48,6 +49,7 @@ class Column:
 class Table:
     """Columns and rows under a title; `remarks` say what is true of the table as a whole.
 
+    `lead` is said once above the rows instead of in each of them.
     `strong` are the indices of rows that a format may set in bold; `strong_means` says why.
     """
 
@@ -58,6 +60,7 @@ class Table:
     remarks: tuple[str, ...] = ()
     strong: frozenset[int] = frozenset()
     strong_means: str = ""
+    lead: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -98,7 +101,7 @@ class Table:
         for value, column in zip(row, self.columns, strict=True):
             if column.kind != "estimate":
                 assert not isinstance(value, Estimate)
-                out.append(value)
+                out.append(value.label if isinstance(value, Strip) else value)
             elif isinstance(value, Estimate):
                 out += [value.mean, value.low, value.high]
             else:
@@ -108,12 +111,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Card:
-    """One fact of the first screen; `stages` are what stands in each stage, where that is the fact."""
+    """One fact of the first screen; `strip` is the architecture, where that is the fact."""
 
     name: str
     value: str
     detail: str
-    stages: tuple[str, ...] = ()
+    strip: Strip | None = None
     wide: bool = False
 
 
@@ -126,8 +129,8 @@ def text(value: Value, column: Column) -> str:
     if isinstance(value, Estimate):
         half = "" if value.half is None else f" ± {value.half:.{column.digits}f}"
         return number(value.mean, column.digits, column.signed) + half
-    if isinstance(value, str):
-        return value
+    if isinstance(value, str | Strip):
+        return str(value)
     if column.kind == "arch":
         return f"A{value}"
     if column.kind == "probability":
@@ -150,9 +153,19 @@ def probability(value: float) -> str:
     return "< 0.01" if value < 0.01 else "> 0.99" if value > 0.99 else f"{value:.2f}"
 
 
-def quantity(value: float) -> str:
-    """Four significant digits with a decimal prefix: 272474 is `272.5k`, 40813184 is `40.81M`."""
+def quantities(values: Sequence[float]) -> list[str]:
+    """Each as `quantity` writes it, with as many digits more as it takes that no two different ones look alike."""
+    different = len(set(values))
+    for digits in range(4, 10):
+        found = [quantity(value, digits) for value in values]
+        if len(set(found)) == different:
+            break
+    return found
+
+
+def quantity(value: float, digits: int = 4) -> str:
+    """Four significant digits, or as many, with a decimal prefix: 272474 is `272.5k`, 40813184 is `40.81M`."""
     for scale, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= scale:
-            return f"{value / scale:#.4g}{letter}"
-    return f"{value:.4g}"
+            return f"{value / scale:#.{digits}g}{letter}"
+    return f"{value:.{digits}g}"

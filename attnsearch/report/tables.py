@@ -33,6 +33,8 @@ from attnsearch.report.archs import (
 from attnsearch.report.classes import arch_scores, class_tables, score_columns, trial_scores
 from attnsearch.report.finalists import last_block
 from attnsearch.report.importances import importance_table
+from attnsearch.report.notation import Notation, notation
+from attnsearch.report.strip import Strip
 from attnsearch.report.table import Column, Table, Value
 from attnsearch.report.test_result import final_table
 from attnsearch.report.verdicts import Judged, effect_table, judge, over_baseline, verdict_table
@@ -83,6 +85,7 @@ class Report:
     archs: Table
     trials: Table
     failures: Table
+    notation: Notation
     judged: Judged | str | None = None
     verdicts: Table | None = None
     effects: Table | None = None
@@ -95,6 +98,14 @@ class Report:
     @property
     def baseline(self) -> ArchResult | None:
         return next((row for row in self.rows if row.baseline), None)
+
+    def strip(self, row: ArchResult) -> Strip:
+        """The architecture in the study's short notation."""
+        return self.notation.strip(row)
+
+    def called(self, row: ArchResult) -> str:
+        """`A3 (cbam r4 | · | se)`: how sentences name an architecture."""
+        return f"A{row.number} ({self.strip(row).short})"
 
     @property
     def audit(self) -> str:
@@ -152,6 +163,8 @@ def build(record: StudyRecord) -> Report:
     if isinstance(judged, Judged):
         rows = judged.restated(rows)
     design = isinstance(judged, Judged)
+    short = notation([row for row in rows if not row.control], record.info.space.sites)
+    make = _design_table if design else _front_table
     return Report(
         record=record,
         cost=axes[0],
@@ -159,12 +172,15 @@ def build(record: StudyRecord) -> Report:
         assessed=assessed,
         rows=rows,
         counts=counts,
-        front=_design_table(rows, record, axes[0]) if design else _front_table(rows, record, axes[0]),
-        archs=_arch_table("archs", "All architectures", rows, record, axes[0], design),
+        front=make(rows, record, axes[0], short),
+        archs=_arch_table("archs", "All architectures", rows, record, axes[0], short, design),
         trials=trial_table(record),
         failures=_failure_table(record),
+        notation=short,
         judged=judged,
-        verdicts=verdict_table(judged, axes[0], record.info.metric) if isinstance(judged, Judged) else None,
+        verdicts=verdict_table(judged, axes[0], record.info.metric, short)
+        if isinstance(judged, Judged)
+        else None,
         effects=effect_table(judged, record.info.metric) if isinstance(judged, Judged) else None,
         stops=_stop_table(record),
     )
@@ -195,7 +211,13 @@ def frame(table: Table) -> pd.DataFrame:
 
 
 def _arch_table(
-    name: str, title: str, rows: Sequence[ArchResult], record: StudyRecord, cost: str, design: bool = False
+    name: str,
+    title: str,
+    rows: Sequence[ArchResult],
+    record: StudyRecord,
+    cost: str,
+    short: Notation,
+    design: bool = False,
 ) -> Table:
     others, metric = _other_costs(rows, cost), record.info.metric
     scores = [column for column in score_columns(record) if column.name != f"{metric.column}_pct"]
@@ -231,16 +253,18 @@ def _arch_table(
         Column("key", "key", wide=True),
     )
     values = tuple(
-        (*_arch_values(row, others, design), *arch_scores(record, row, scores), row.key) for row in rows
+        (*_arch_values(row, others, short, design), *arch_scores(record, row, scores), row.key)
+        for row in rows
     )
     # In a design bold means a gain, in the table of verdicts alone.
     strong = frozenset(i for i, row in enumerate(rows) if row.tied and not design)
-    return Table(name, title, columns, values, strong=strong, strong_means=metric.say(TIED))
+    means = metric.say(TIED)
+    return Table(name, title, columns, values, strong=strong, strong_means=means, lead=short.legend)
 
 
-def _front_table(rows: Sequence[ArchResult], record: StudyRecord, cost: str) -> Table:
+def _front_table(rows: Sequence[ArchResult], record: StudyRecord, cost: str, short: Notation) -> Table:
     listed = tuple(row for row in rows if is_listed(row))
-    table = _arch_table("front", "Pareto front and close candidates", listed, record, cost)
+    table = _arch_table("front", "Pareto front and close candidates", listed, record, cost, short)
     remarks = list(_contradictions(listed))
     if rest := sum(is_shown(row) and not is_listed(row) for row in rows):
         remarks.append(
@@ -268,17 +292,17 @@ def _contradictions(rows: Sequence[ArchResult]) -> Iterator[str]:
             )
 
 
-def _design_table(rows: Sequence[ArchResult], record: StudyRecord, cost: str) -> Table:
+def _design_table(rows: Sequence[ArchResult], record: StudyRecord, cost: str, short: Notation) -> Table:
     """Every variant and control with its error and cost, ready to be held against each other."""
     title = f"{capital(record.info.metric.error)} and cost of every variant"
-    return _arch_table("front", title, rows, record, cost, design=True)
+    return _arch_table("front", title, rows, record, cost, short, design=True)
 
 
-def _arch_values(row: ArchResult, others: Sequence[str], design: bool) -> tuple[Value, ...]:
+def _arch_values(row: ArchResult, others: Sequence[str], short: Notation, design: bool) -> tuple[Value, ...]:
     searched = list(row.search_errors.values())
     return (
         row.number,
-        row.title,
+        short.strip(row),
         *([row.label] if design else []),
         row.error.n,
         seeds_kind(row),

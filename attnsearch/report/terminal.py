@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING
 
 from attnsearch.report.console import ascii_of, clean, make_console, shows_unicode
-from attnsearch.report.table import Column, Table
+from attnsearch.report.strip import Strip
+from attnsearch.report.table import Column, Table, Value
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 # What goes first where space is short.
 _SPARE = (
     *("bytes_moved_ratio", "params_ratio", "control", "next", "latency_ms_ratio", "p", "seeds_kind"),
-    *("over_frozen_points", "over_matched_points"),
+    *("over_frozen_points", "over_matched_points", "ratio", "seeds", "p_front"),
 )
 _PROSE = 100  # columns beyond which a line of prose is hard to follow
 
@@ -50,6 +51,10 @@ def lines(report: Report, width: int) -> Iterator[tuple[str, str]]:
         if table.rows:
             yield "", ""
             yield from _wrapped(f"{table.title} ({report.audit})", prose, "bold")
+            for line in table.lead:
+                if line not in told:
+                    yield from _wrapped(line, prose, "dim", "  ")
+                told.add(line)
             yield from table_lines(table.narrow(), width)
             for note in _notes(table.narrow()):
                 if note not in told:
@@ -61,7 +66,7 @@ def lines(report: Report, width: int) -> Iterator[tuple[str, str]]:
 
 
 def table_lines(table: Table, width: int) -> Iterator[tuple[str, str]]:
-    """One line per row where all fits; else the row's name on a line of its own; else a line per cell."""
+    """One line per row where all fits; else the row's name on lines of its own; else a line per cell."""
     name = next(i for i, column in enumerate(table.columns) if not column.numeric)
     if _width(table) <= width:
         yield from _grid(table, None)
@@ -71,13 +76,14 @@ def table_lines(table: Table, width: int) -> Iterator[tuple[str, str]]:
     while _width(rest.without(table.columns[name].name)) > width and spare:
         rest = rest.without(spare.pop(0))
     if _width(rest.without(table.columns[name].name)) <= width:
-        for line, style in _grid(rest, name):
-            yield from _wrapped(line.strip(), width, style, "     ") if len(line) > width else [(line, style)]
+        yield from _grid(rest, name, width)
         return
     for index in range(len(table.rows)):
         cells = table.texts(index)
-        first = f"{cells[0]}. {cells[name]}" if name else cells[name]
-        yield from _wrapped(first, width, "bold" if index in table.strong else "")
+        style = "bold" if index in table.strong else ""
+        if name:
+            yield cells[0], style
+        yield from _named(table.rows[index][name], width, style)
         for column, cell in zip(table.columns[name + 1 :], cells[name + 1 :], strict=True):
             if cell != "–":
                 yield from _wrapped(f"{column.title}: {cell}", width, "", "     ")
@@ -111,8 +117,8 @@ def _width(table: Table) -> int:
     return sum(_widths(table)) + 2 * (len(table.columns) - 1)
 
 
-def _grid(table: Table, name: int | None) -> Iterator[tuple[str, str]]:
-    """Aligned lines; the column `name`, where given, stands below its row."""
+def _grid(table: Table, name: int | None, width: int = 0) -> Iterator[tuple[str, str]]:
+    """Aligned lines; the column `name`, where given, stands below its row, in lines of at most `width`."""
     keep = [i for i in range(len(table.columns)) if i != name]
     widths = _widths(table)
 
@@ -125,7 +131,16 @@ def _grid(table: Table, name: int | None) -> Iterator[tuple[str, str]]:
         style = "bold" if index in table.strong else ""
         yield line(cells), style
         if name is not None:
-            yield f"     {cells[name]}", style
+            yield from _named(table.rows[index][name], width, style)
+
+
+def _named(value: Value, width: int, style: str) -> Iterator[tuple[str, str]]:
+    """A row's name, indented; an architecture is broken between its stages alone."""
+    if not isinstance(value, Strip):
+        yield from _wrapped(str(value), width, style, "     ")
+        return
+    for line in value.lines(width - 5):
+        yield f"     {line}", style
 
 
 def _aligned(cell: str, width: int, column: Column) -> str:

@@ -19,6 +19,7 @@ from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.text import many
 from attnsearch.core.trial import TrialResult
 from attnsearch.report.archs import cost_name
+from attnsearch.report.notation import Notation
 from attnsearch.report.table import Column, Table, Value
 from attnsearch.statistics import (
     Analysis,
@@ -295,7 +296,7 @@ def _effects(
         return ()
 
 
-def verdict_table(judged: Judged, cost: str, metric: Metric) -> Table:
+def verdict_table(judged: Judged, cost: str, metric: Metric, short: Notation) -> Table:
     """One row per variant, the best first, then the controls: outcome, effect, certainty, price, what more takes."""
     analysis = judged.analysis
     ordered = (*judged.variants, *judged.controls)
@@ -312,9 +313,9 @@ def verdict_table(judged: Judged, cost: str, metric: Metric) -> Table:
     ]
     over = [entry[3] for entry in asked]
     columns = _verdict_columns(judged, named, priced, own, metric.say(OVER))
-    rows = tuple(_verdict_values(judged, verdict, priced, named, over) for verdict in ordered)
+    rows = tuple(_verdict_values(judged, verdict, priced, named, over, short) for verdict in ordered)
     gains = frozenset(i for i, verdict in enumerate(ordered) if verdict.outcome == "gain")
-    return Table("verdicts", "Verdicts", columns, rows, _remarks(analysis), gains, "gain")
+    return Table("verdicts", "Verdicts", columns, rows, _remarks(analysis), gains, "gain", short.legend)
 
 
 def _verdict_columns(
@@ -354,11 +355,12 @@ def _verdict_values(
     priced: Sequence[str],
     named: bool,
     over: Sequence[Callable[[Verdict], Estimate | None]],
+    short: Notation,
 ) -> tuple[Value, ...]:
     prices = judged.prices(verdict)
     return (
         judged.rows[verdict.variant].number,
-        verdict.variant,
+        short.strip(replace(judged.rows[verdict.variant], name=verdict.variant)),
         *([judged.rows[verdict.variant].label] if named else []),
         "yes" if judged.rows[verdict.variant].control else "no",
         outcome(judged.analysis, verdict),

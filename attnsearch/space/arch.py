@@ -20,6 +20,7 @@ from typing import Any, Literal
 from attnsearch.blocks import registry
 from attnsearch.blocks.registry import Value
 from attnsearch.core.errors import UsageError, did_you_mean, unknown
+from attnsearch.core.text import format_value
 
 Position = Literal["before_add", "after_conv", "after_add", "after_stage"]
 POSITIONS: tuple[Position, ...] = ("before_add", "after_conv", "after_add", "after_stage")
@@ -317,15 +318,6 @@ def plain(host: Host) -> Arch:
     return Arch(host=host, stages=(Stage(),) * len(host.units or ()))
 
 
-def format_value(value: Value) -> str:
-    """One readable word for a value: 3-5-7-9 for a tuple, yes/no for a truth value."""
-    if isinstance(value, tuple):
-        return "-".join(str(v) for v in value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def _said(value: Host | Stage, default: Host | Stage) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for item in fields(value):
@@ -409,6 +401,5 @@ __all__ = [
     "Block",
     "Host",
     "Stage",
-    "format_value",
     "plain",
 ]

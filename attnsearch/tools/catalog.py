@@ -13,8 +13,9 @@ from attnsearch.blocks import registry
 from attnsearch.blocks.registry import BlockInfo
 from attnsearch.core.costs import COSTS, LIMITED, Limit
 from attnsearch.core.errors import BlockError, CostError
+from attnsearch.core.text import format_value
 from attnsearch.report.table import Column, Table, Value
-from attnsearch.space.arch import Block, Stage, format_value
+from attnsearch.space.arch import Block, Stage
 from attnsearch.space.space import Space
 
 if TYPE_CHECKING:
