@@ -10,7 +10,8 @@ import scipy.stats
 
 from attnsearch.core.errors import NoResultError, UsageError
 from attnsearch.core.trial import TrialResult
-from attnsearch.statistics.proxy import Pair, audit, choose, kendall, pairs
+from attnsearch.statistics.proxy import audit, kendall, spearman
+from attnsearch.statistics.proxy_pairs import Pair, choose, pairs
 
 
 def made(n: int, *, seed: int, noise: float, follow: float = 1.0, repeats: int = 1) -> list[Pair]:
@@ -20,7 +21,9 @@ def made(n: int, *, seed: int, noise: float, follow: float = 1.0, repeats: int =
     own = rng.normal(0, 1, n)
     long = 30 - 0.3 * cost + own
     short = 45 - 0.3 * cost + follow * own + rng.normal(0, noise, n)
-    return [Pair(str(i), cost[i], short[i], tuple(long[i] + rng.normal(0, 0.05, repeats))) for i in range(n)]
+    return [
+        Pair(str(i), cost[i], (short[i],), tuple(long[i] + rng.normal(0, 0.05, repeats))) for i in range(n)
+    ]
 
 
 def test_tau_equals_scipys_with_ties():
@@ -33,7 +36,7 @@ def test_tau_equals_scipys_with_ties():
 def test_partial_tau_is_kendalls_formula():
     found = made(30, seed=1, noise=1.0)
     short, long, cost = ([getattr(p, f) for p in found] for f in ("short", "long", "cost"))
-    long = [value[0] for value in long]
+    short, long = [value[0] for value in short], [value[0] for value in long]
     xy, xz, yz = (
         scipy.stats.kendalltau(a, b).statistic for a, b in ((short, long), (short, cost), (long, cost))
     )
@@ -74,7 +77,7 @@ def test_regret_by_pencil():
     # two bands of five by cost; short ranks the best arch fourth in the first band and first in the second
     short = [1, 2, 3, 4, 5, 1, 2, 3, 4, 5]
     long = [12, 13, 11, 10, 14, 7, 8, 9, 10, 11]
-    found = [Pair(str(i), i, s, (e,)) for i, (s, e) in enumerate(zip(short, long, strict=True))]
+    found = [Pair(str(i), i, (s,), (e,)) for i, (s, e) in enumerate(zip(short, long, strict=True))]
     judged = audit(found, draws=50)
     assert (judged.bands, judged.regret_1, judged.regret_3) == (
         2,
@@ -93,7 +96,7 @@ def test_the_ceiling_falls_with_the_noise_of_long_runs():
 def test_front_kept_by_pencil():
     # long front: archs 0, 2, 5 (10 > 9 > 8); short has 2 far above its cheaper rival, so 2 of 3 are kept
     short, long = [5.0, 5.1, 9.0, 9.5, 9.6, 4.0, 9.9, 9.9], [10.0, 10.5, 9.0, 11.0, 11.0, 8.0, 12.0, 12.0]
-    found = [Pair(str(i), i, s, (e,)) for i, (s, e) in enumerate(zip(short, long, strict=True))]
+    found = [Pair(str(i), i, (s,), (e,)) for i, (s, e) in enumerate(zip(short, long, strict=True))]
     assert audit(found, draws=50).front_kept == pytest.approx(2 / 3)
 
 
@@ -127,7 +130,7 @@ def test_pairs_join_the_short_trial_and_the_audit_of_an_arch():
         ],
         "macs",
     )
-    assert found == [Pair("a", 5.0, 50.0, (30.0, 31.0))]
+    assert found == [Pair("a", 5.0, (50.0,), (30.0, 31.0))]
     with pytest.raises(UsageError, match="no cost 'latency'"):
         pairs([trial(0, "a", 4, 50.0, "search"), trial(1, "a", 40, 3.0, "audit")], "latency")
 
@@ -135,3 +138,55 @@ def test_pairs_join_the_short_trial_and_the_audit_of_an_arch():
 def test_too_few_archs_are_refused():
     with pytest.raises(NoResultError, match="needs 8 archs trained short and long, there are 3"):
         audit(made(3, seed=0, noise=0.1))
+
+
+def test_spearman_equals_scipys_with_ties():
+    rng = np.random.default_rng(6)
+    a, b = rng.integers(0, 6, 20), rng.integers(0, 6, 20)
+    assert spearman(a, b) == pytest.approx(scipy.stats.spearmanr(a, b).statistic)
+    assert spearman([1, 1, 1], [1, 2, 3]) == 0.0
+
+
+def test_a_perfect_proxy_reaches_its_ceiling_in_the_mean_and_no_more():
+    # true errors in one order short and long, two seeds each: the measured tau and rho are what such a proxy shows
+    taus, ceilings, rhos, rho_ceilings = [], [], [], []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        true = rng.normal(0, 2, 24)
+        found = [
+            Pair(
+                str(i), float(i), tuple(40 + 3 * t + rng.normal(0, 3, 2)), tuple(20 + t + rng.normal(0, 1, 2))
+            )
+            for i, t in enumerate(true)
+        ]
+        judged = audit(found, draws=20)
+        taus.append(judged.tau)
+        ceilings.append(judged.ceiling)
+        rhos.append(judged.spearman)
+        rho_ceilings.append(judged.spearman_ceiling)
+        assert judged.spread == pytest.approx(2, rel=0.6)
+    assert np.mean(ceilings) == pytest.approx(np.mean(taus), abs=0.03)
+    assert np.mean(rho_ceilings) == pytest.approx(np.mean(rhos), abs=0.03)
+    assert np.mean(ceilings) < 0.9
+
+
+def test_several_short_seeds_are_averaged_free_of_what_their_seed_does_to_all():
+    def trial(number, key, seed, epochs, error, role):
+        return TrialResult(
+            key, key, seed, epochs, "complete", number=number, error=error, role=role, costs={"macs": 5.0}
+        )
+
+    rows = [
+        trial(0, "a", 0, 4, 10.0, "search"),
+        trial(1, "b", 0, 4, 12.0, "search"),
+        trial(2, "a", 7, 4, 20.0, "audit"),  # the second seed errs by 10 points more
+        trial(3, "b", 7, 4, 22.0, "audit"),
+        trial(4, "a", 9, 4, 99.0, "report"),  # judged on other images
+        trial(5, "a", 8, 16, 1.0, "audit"),
+        trial(6, "b", 8, 16, 2.0, "audit"),
+    ]
+    assert pairs(rows, "macs", seeds=2) == [
+        Pair("a", 5.0, (10.0, 10.0), (1.0,)),
+        Pair("b", 5.0, (12.0, 12.0), (2.0,)),
+    ]
+    assert pairs(rows, "macs") == [Pair("a", 5.0, (10.0,), (1.0,)), Pair("b", 5.0, (12.0,), (2.0,))]

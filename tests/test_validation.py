@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 
 import pytest
 
@@ -96,6 +97,18 @@ def test_trainings_long_twice_for_eight_and_short_for_archs_that_are_new(study, 
     searched = {trial.seed for trial in made.record.trials}
     assert not searched & {job.seed for job in long}
     assert {job.seed for job in short} == {0}
+
+
+def test_with_more_seeds_every_arch_has_them_at_both_lengths_and_none_at_both(study, tmp_path):
+    _, engine = study(good)
+    record = audit(tmp_path, archs=10, seeds=2).record
+    planned = {str(spec) for spec in record.info.audit_plan.archs}
+    rows = [trial for trial in record.trials if str(trial.spec) in planned]
+    for epochs in (2, 6):
+        seeds = Counter(trial.key for trial in rows if trial.epochs == epochs)
+        assert set(seeds.values()) == {2}
+    assert not {t.seed for t in rows if t.epochs == 2} & {t.seed for t in rows if t.epochs == 6}
+    assert record.attrs["audit"]["short_sd"] is not None
 
 
 def test_an_audit_goes_on_where_it_was_interrupted_and_runs_nothing_twice(study, tmp_path):

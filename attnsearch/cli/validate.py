@@ -28,6 +28,7 @@ def validate(
     study: StudyArgument = None,
     archs: Annotated[int, option("Archs trained long; at least 8.", "N", whole)] = 30,
     factor: Annotated[int, option("How many times longer.", "N", whole)] = 4,
+    seeds: Annotated[int, option("Of every arch at both lengths.", "N", whole)] = 1,
     timeout: Annotated[float | None, option("Start nothing new after so long.", "SECONDS", positive)] = None,
     workers: Annotated[int | None, option("Processes; gpus: one per GPU.", "N", worker_count)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, or cuda:0,cuda:1.")] = "auto",
@@ -52,7 +53,7 @@ def validate(
     watcher = observer()
     try:
         done = proxy_audit.validate(
-            study, archs=archs, factor=factor, storage=storage, out=out, observer=watcher,
+            study, archs=archs, factor=factor, seeds=seeds, storage=storage, out=out, observer=watcher,
             timeout=timeout, workers=workers, device=device, weights=weights,
         )  # fmt: skip
     finally:

@@ -1,8 +1,4 @@
-"""Does the short training rank archs like the long one? The audit of a proxy.
-
-    choose   which archs to train to full length
-    pairs    trials -> one short and one or more long errors per arch
-    audit    -> Audit: rank agreement beyond what cost tells anyway, regret of believing the proxy, a verdict
+"""Does the short training rank archs like the long one? `audit` judges a proxy by archs trained both ways.
 
 Cost alone ranks archs about as well as many a proxy, so the measure that counts is the partial rank
 correlation given cost, and the regret among archs of like cost.
@@ -11,17 +7,18 @@ correlation given cost, and the regret among archs of like cost.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
 
-from attnsearch.core.errors import NoResultError, UsageError
-from attnsearch.core.trial import TrialResult
+from attnsearch.core.errors import NoResultError
 from attnsearch.statistics.front import pooled_sd
 from attnsearch.statistics.pareto import pareto
+from attnsearch.statistics.proxy_pairs import Pair
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -29,20 +26,10 @@ Trust = Literal["trust", "use with re-evaluation", "do not trust"]
 
 TRUSTED = 0.2  # lower bound of the partial tau above which a proxy is trusted; 30 archs can reach it
 REGRET = 0.5  # points that the best of the proxy's three may cost within a band
-BANDS = 6  # of cost, that archs are chosen evenly over
 PER_BAND = 5  # archs in a band of like cost
 LEAST = 8  # archs below which no interval is worth its name
+CEILING_DRAWS = 400  # of a perfect proxy: its mean tau is known to 0.005
 SLACK = 0.25  # sds of the long-by-short line within which an arch still counts as on the proxy's front
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One arch trained short and long; errors in percent, one long error per seed."""
-
-    key: str
-    cost: float
-    short: float
-    long: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -53,12 +40,14 @@ class Audit:
         archs: how many; bands: groups of like cost that regret is taken in.
         tau: Kendall's rank correlation of short and long errors; partial_tau: the same given the cost.
         cost_tau: rank correlation of cost and long accuracy: what ranking by cost alone would reach.
-        ceiling: tau that a perfect proxy would show against one long run, at the noise of repeated long runs;
-            None without repeats.
+        ceiling: tau that a perfect proxy would show in the mean with as many seeds, at the noise between repeated
+            runs; None without long repeats, too high without short ones.
         regret_1, regret_3: points lost within a band by taking the proxy's best, or the best of its best
             three.
         front_kept: share of the long front that stands within 0.25 sd of the short front.
-        run_sd: sd of a long run over seeds in points; None without repeats.
+        run_sd: sd of a long run over seeds in points; None without repeats. short_sd: of a short one.
+        spread: sd of the archs' long errors without their noise, in points.
+        spearman: Spearman's rank correlation; spearman_ceiling: as `ceiling`.
     """
 
     verdict: Trust
@@ -76,11 +65,16 @@ class Audit:
     regret_3_interval: Interval
     front_kept: float
     run_sd: float | None
+    short_sd: float | None = None
+    spread: float | None = None
+    spearman: float | None = None
+    spearman_interval: Interval | None = None
+    spearman_ceiling: float | None = None
 
     @classmethod
     def of(cls, kept: Mapping[str, Any]) -> Audit:
-        """From the plain values that a study keeps."""
-        return cls(**{field.name: kept[field.name] for field in fields(cls)})
+        """From the plain values that a study keeps; earlier versions kept fewer."""
+        return cls(**{field.name: kept[field.name] for field in fields(cls) if field.name in kept})
 
     @property
     def beats_cost(self) -> bool:
@@ -95,7 +89,11 @@ class Audit:
             beyond = f"it was not shown to rank archs better than their cost alone ({known})"
         else:
             beyond = f"it ranks archs of like cost ({known})"
-        ceiling = "" if self.ceiling is None else f"; a perfect proxy would reach about {self.ceiling:.2f}"
+        ceiling = (
+            ""
+            if self.ceiling is None
+            else f"; a perfect proxy would show about {self.ceiling:.2f} at this noise"
+        )
         regret = self.regret_3_interval[1]
         return (
             f"On {self.archs} archs trained short and long the proxy's verdict is: {self.verdict}. "
@@ -113,75 +111,6 @@ class Audit:
         return f" Trust would take a loss of at most {max(REGRET, self.run_sd or 0.0):.2f} points."
 
 
-def choose(costs: ArrayLike, short: ArrayLike, size: int = 30, *, seed: int = 0) -> list[int]:
-    """Indices of archs to train long: even over bands of cost and, within each, over thirds by short error.
-
-    Bands and thirds hold equal numbers of archs, so that the sample's rank correlation is the population's.
-    """
-    price, error = np.asarray(costs, dtype=float), np.asarray(short, dtype=float)
-    usable = np.flatnonzero(np.isfinite(price) & np.isfinite(error))
-    if len(usable) <= size:
-        return [int(i) for i in usable]
-    rng = np.random.default_rng(seed)
-    cells: list[list[int]] = []
-    for band in np.array_split(usable[np.argsort(price[usable], kind="stable")], BANDS):
-        for third in np.array_split(band[np.argsort(error[band], kind="stable")], 3):
-            cells.append([int(i) for i in rng.permutation(third)])
-    chosen: list[int] = []
-    while len(chosen) < size:  # one from each cell in turn, the cells in a new order each time
-        for i in rng.permutation(len(cells)):
-            if cells[i] and len(chosen) < size:
-                chosen.append(cells[i].pop())
-    return sorted(chosen)
-
-
-def pairs(trials: Iterable[TrialResult], cost: str) -> list[Pair]:
-    """Complete long `audit` trials, each with the first complete shorter trial of the same arch.
-
-    The short one may be of any role: an audit also trains archs that the study had not. Seeds that shift all archs
-    alike, as those of a half-trained network do by tens of points, must not rank the archs that had them: each further
-    seed is freed of its mean difference from the commonest one, over the archs that had both.
-
-    Raises:
-        UsageError: a trial lacks the cost.
-    """
-    done = [trial for trial in trials if trial.finished]
-    long: dict[str, list[TrialResult]] = {}
-    for trial in done:
-        if trial.role == "audit":
-            long.setdefault(trial.key, []).append(trial)
-    found, shift = [], _seed_shifts([run for runs in long.values() for run in runs])
-    for key, runs in long.items():
-        length = max(run.epochs for run in runs)
-        short = [t for t in done if t.key == key and t.epochs < length]
-        if short:
-            first = min(short, key=lambda trial: trial.number)
-            if cost not in first.costs:
-                raise UsageError(
-                    f"Trial {first.number} has no cost '{cost}'. It has: {', '.join(first.costs)}"
-                )
-            errors = tuple(
-                float(run.error or 0.0) - shift[run.seed, length] for run in runs if run.epochs == length
-            )
-            found.append(Pair(key, first.costs[cost], float(first.error or 0.0), errors))
-    return found
-
-
-def _seed_shifts(runs: Sequence[TrialResult]) -> dict[tuple[int, int], float]:
-    """(seed, epochs) -> points by which that seed errs more than the commonest one of that length."""
-    shifts: dict[tuple[int, int], float] = {}
-    for length in {run.epochs for run in runs}:
-        errors: dict[int, dict[str, float]] = {}
-        for run in runs:
-            if run.epochs == length:
-                errors.setdefault(run.seed, {})[run.key] = float(run.error or 0.0)
-        common = max(errors.values(), key=len)
-        for seed, found in errors.items():
-            gaps = [error - common[key] for key, error in found.items() if key in common]
-            shifts[seed, length] = float(np.mean(gaps)) if gaps else 0.0
-    return shifts
-
-
 def audit(found: Sequence[Pair], *, draws: int = 2_000, seed: int = 0) -> Audit:
     """Judge a proxy from archs trained short and long.
 
@@ -195,9 +124,11 @@ def audit(found: Sequence[Pair], *, draws: int = 2_000, seed: int = 0) -> Audit:
     if len(found) < LEAST:
         raise NoResultError(f"An audit needs {LEAST} archs trained short and long, there are {len(found)}")
     cost = np.array([pair.cost for pair in found])
-    short = np.array([pair.short for pair in found])
+    short = np.array([float(np.mean(pair.short)) for pair in found])
     long = np.array([float(np.mean(pair.long)) for pair in found])
+    short_sd, _ = pooled_sd([pair.short for pair in found])
     sd, _ = pooled_sd([pair.long for pair in found])
+    ceiling, spearman_ceiling = (None, None) if sd is None else _ceilings(found, short_sd or 0.0, sd, seed)
     bands = _bands(cost)
     ranks = Ranks.of(short, long, cost)
     counts = _resampled(bands, draws, seed)
@@ -216,13 +147,18 @@ def audit(found: Sequence[Pair], *, draws: int = 2_000, seed: int = 0) -> Audit:
         partial_tau=float(partial),
         partial_interval=partial_interval,
         cost_tau=-float(cost_tau),  # costlier archs should have less error
-        ceiling=None if sd is None else _ceiling(long, sd, seed),
+        ceiling=ceiling,
         regret_1=float(regret_1),
         regret_1_interval=_interval(regrets[:, 0]),
         regret_3=float(regret_3),
         regret_3_interval=regret_3_interval,
         front_kept=_front_kept(cost, short, long),
         run_sd=sd,
+        short_sd=short_sd,
+        spread=None if sd is None else float(_without_noise(long, [p.long for p in found], sd).std(ddof=1)),
+        spearman=spearman(short, long),
+        spearman_interval=_interval(_spearmans(short, long, counts)),
+        spearman_ceiling=spearman_ceiling,
     )
 
 
@@ -306,13 +242,47 @@ def _regrets(short: Floats, long: Floats, bands: Sequence[NDArray[np.int64]], co
     return np.asarray(np.mean(lost, axis=0))
 
 
-def _ceiling(long: Floats, sd: float, seed: int) -> float:
-    """Tau of true long errors, the spread of the measured ones freed of noise, with those of one run."""
-    spread = float(long.var(ddof=1))
-    kept = max(0.0, 1 - sd**2 / spread) if spread > 0 else 0.0
-    true = long.mean() + (long - long.mean()) * math.sqrt(kept)
+def _ceilings(found: Sequence[Pair], short_sd: float, long_sd: float, seed: int) -> tuple[float, float]:
+    """Mean Kendall's tau and Spearman's rho of a proxy whose true errors are in the order of the true long ones.
+
+    Simulated: the short errors without their noise, put into that order, and both with the noise of their seeds again.
+    """
+    shorts, longs = [pair.short for pair in found], [pair.long for pair in found]
+    long = _without_noise(np.array([np.mean(errors) for errors in longs]), longs, long_sd)
+    short = _without_noise(np.array([np.mean(errors) for errors in shorts]), shorts, short_sd)
+    short = np.sort(short)[np.argsort(np.argsort(long, kind="stable"), kind="stable")]
     rng = np.random.default_rng(seed)
-    return float(np.mean([kendall(true, true + rng.normal(0, sd, len(true))) for _ in range(200)]))
+
+    def drawn(true: Floats, errors: Sequence[tuple[float, ...]], sd: float) -> Floats:
+        return np.asarray(true + rng.normal(0, sd, len(true)) / np.sqrt([len(each) for each in errors]))
+
+    draws = [(drawn(short, shorts, short_sd), drawn(long, longs, long_sd)) for _ in range(CEILING_DRAWS)]
+    return float(np.mean([kendall(*d) for d in draws])), float(np.mean([spearman(*d) for d in draws]))
+
+
+def _without_noise(means: Floats, errors: Sequence[tuple[float, ...]], sd: float) -> Floats:
+    """Means over seeds drawn together until they spread as the true errors do."""
+    spread = float(means.var(ddof=1))
+    noise = sd**2 * float(np.mean([1 / len(each) for each in errors]))
+    kept = max(0.0, 1 - noise / spread) if spread > 0 else 0.0
+    return np.asarray(means.mean() + (means - means.mean()) * math.sqrt(kept))
+
+
+def spearman(a: ArrayLike, b: ArrayLike) -> float:
+    """Spearman's rank correlation, ties at their mean rank; 0 where one of the two does not vary."""
+    (rho,) = _spearmans(
+        np.asarray(a, dtype=float), np.asarray(b, dtype=float), np.ones((1, len(np.asarray(a))), int)
+    )
+    return float(rho)
+
+
+def _spearmans(short: Floats, long: Floats, counts: NDArray[np.int64]) -> Floats:
+    """(draws,) of resamples, each arch as often as `counts` (draws, archs) says."""
+    rows = np.stack([np.repeat(np.arange(len(short)), count) for count in counts])
+    x, y = (rankdata(values[rows], axis=1) - (rows.shape[1] + 1) / 2 for values in (short, long))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rho = (x * y).sum(axis=1) / np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
+    return np.where(np.isfinite(rho), rho, 0.0)
 
 
 def _front_kept(cost: Floats, short: Floats, long: Floats) -> float:

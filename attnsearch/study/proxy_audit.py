@@ -2,7 +2,8 @@
 
 Archs are drawn evenly over cost and over the error of the short training; where the study knows too few, others of
 the space are trained short as well. Each is then trained long, eight of them twice, which tells how well even a
-perfect proxy could rank. `proxy.audit` judges; the outcome stays with the study.
+perfect proxy could rank; with more seeds, all of them so often, short and long. `proxy.audit` judges; the outcome stays
+with the study.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from attnsearch.cost.cost_table import CostTable
 from attnsearch.space.arch import Arch
 from attnsearch.space.space import Space
 from attnsearch.statistics import proxy
+from attnsearch.statistics.proxy_pairs import choose, pairs
 from attnsearch.store import database
 from attnsearch.store.study_store import StudyStore
 from attnsearch.study.coordinator import train_all, write_report
@@ -48,20 +50,25 @@ class Plan:
 
 
 class AuditSchedule:
-    """Short trainings that are missing, then one long training of every arch, then a second of the first eight."""
+    """Short trainings that are missing, then one long training of every arch, then a second of the first eight, or as
+    many more of all as there are seeds.
+    """
 
     is_audit = True
 
-    def __init__(self, plan: Plan, space: Space, store: StudyStore, seed: int) -> None:
+    def __init__(self, plan: Plan, space: Space, store: StudyStore, seed: int, seeds: int = 1) -> None:
         self.store = store
         archs = [Arch.from_dict(spec) for spec in plan.archs]
         short = [arch for arch in archs if not _short(store, arch.key, space.recipe.epochs)]
         # What is short shares the seed of the study's first block, or seeds would separate the new archs from the old.
-        first, second = Repeats.AUDIT.take(2)
+        first, second, *rest = Repeats.AUDIT.take(2 * max(seeds, 2))
         planned = [
             *((arch, space.recipe.epochs, 0) for arch in short),
             *((arch, plan.epochs, first) for arch in archs),
-            *((arch, plan.epochs, second) for arch in archs[:REPEATED]),
+            *((arch, plan.epochs, second) for arch in (archs if seeds > 1 else archs[:REPEATED])),
+            # No seed is used at both lengths: its luck would pass for a rank of the arch.
+            *((arch, space.recipe.epochs, repeat) for repeat in rest[::2][: seeds - 1] for arch in archs),
+            *((arch, plan.epochs, repeat) for repeat in rest[1::2][: max(0, seeds - 2)] for arch in archs),
         ]
         self.tasks = [
             Task(arch, trial_seed(seed, repeat), "audit", True, space.choice(arch), epochs=epochs)
@@ -87,6 +94,7 @@ def validate(
     *,
     archs: int = ARCHS,
     factor: int = FACTOR,
+    seeds: int = 1,
     storage: str | None = None,
     out: Path = Path("results"),
     observer: Observer | None = None,
@@ -96,6 +104,7 @@ def validate(
 
     Args:
         archs: trained long, at least 8. factor: how many times longer.
+        seeds: of every arch at both lengths; with one, eight archs are trained long a second time.
         settings: `workers`, `device`, `timeout` and their like of `Settings`.
 
     Raises:
@@ -115,11 +124,11 @@ def validate(
         space, data = space_of(record), data_of(record.info.data)
         table = CostTable(space, data.image, len(data.classes))
         plan = _planned(store, table, archs, factor)
-        schedule = AuditSchedule(plan, space, store, options.seed)
+        schedule = AuditSchedule(plan, space, store, options.seed, seeds)
         _announce(observer, store, plan, schedule.total, options)
         devices = pick_devices(options.device, options.engine)
         why = train_all(schedule, store, table, space.recipe, options, observer, devices, stop)
-        store.set_attrs(_outcome(store.snapshot(), plan, space.recipe.epochs))
+        store.set_attrs(_outcome(store.snapshot(), plan, space.recipe.epochs, seeds))
         if measured := _convergence(store.snapshot(), plan, space):
             store.set_attrs(replace(store.info.run, convergence=measured))
         if fault := write_report(store.snapshot(), out):
@@ -149,11 +158,11 @@ def _convergence(record: StudyRecord, plan: Plan, space: Space) -> Convergence |
     return Convergence(space.recipe.epochs, short, plan.epochs, long)
 
 
-def _outcome(record: StudyRecord, plan: Plan, epochs: int) -> ProxyAudit:
+def _outcome(record: StudyRecord, plan: Plan, epochs: int, seeds: int) -> ProxyAudit:
     keys = {Arch.from_dict(spec).key for spec in plan.archs}
     trials = [t for t in record.trials if t.key in keys and t.epochs in (epochs, plan.epochs)]
     try:
-        audit = proxy.audit(proxy.pairs(trials, record.info.costs.axes[0]))
+        audit = proxy.audit(pairs(trials, record.info.costs.axes[0], seeds))
     except NoResultError as error:
         raise NoResultError(f"{error}; the same command goes on") from None
     return ProxyAudit(audit.verdict, epochs, plan.epochs, asdict(audit))
@@ -185,7 +194,7 @@ def draw(table: CostTable, rows: Sequence[TrialResult], count: int, cost: str) -
     }
     rows_known = list(known.values())
     costs = [row.costs[cost] for row in rows_known]
-    picks = proxy.choose(costs, [row.curve[-1].val_error for row in rows_known], count)
+    picks = choose(costs, [row.curve[-1].val_error for row in rows_known], count)
     archs = {space.baseline().key: space.baseline()}
     for i in picks:
         if len(archs) < count:

@@ -30,7 +30,8 @@ from attnsearch.statistics import Table, compare
 from attnsearch.statistics.front import CONFIRMED, Status, assess, gather, next_runs
 from attnsearch.statistics.pareto import pareto
 from attnsearch.statistics.power import mde
-from attnsearch.statistics.proxy import Pair, audit, choose, kendall
+from attnsearch.statistics.proxy import audit, kendall
+from attnsearch.statistics.proxy_pairs import Pair, choose
 
 Floats = NDArray[np.float64]
 SEEDS, VARIANTS, RHOS, NOISES = (3, 5, 10), (2, 6, 11), (0.0, 0.5), ("normal", "t3")
@@ -250,9 +251,9 @@ def proxy(repetitions: int, *, sizes: tuple[int, ...] = (24, 30), seed: int = SE
         for i in range(seed * repetitions, (seed + 1) * repetitions):
             chosen = choose(cost, short, size, seed=i)
             mixed = np.random.default_rng(i).permutation(chosen)
-            judged = audit([Pair(str(j), cost[j], short[j], (long[j],)) for j in chosen], draws=1_000, seed=i)
+            judged = audit([Pair(str(j), cost[j], (short[j],), (long[j],)) for j in chosen], draws=1_000, seed=i)
             permuted = [
-                Pair(str(j), cost[j], short[m], (long[j],)) for j, m in zip(chosen, mixed, strict=True)
+                Pair(str(j), cost[j], (short[m],), (long[j],)) for j, m in zip(chosen, mixed, strict=True)
             ]
             inside.append(judged.tau_interval[0] <= true <= judged.tau_interval[1])
             good.append(judged.verdict == "trust")
