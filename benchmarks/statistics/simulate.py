@@ -251,7 +251,9 @@ def proxy(repetitions: int, *, sizes: tuple[int, ...] = (24, 30), seed: int = SE
         for i in range(seed * repetitions, (seed + 1) * repetitions):
             chosen = choose(cost, short, size, seed=i)
             mixed = np.random.default_rng(i).permutation(chosen)
-            judged = audit([Pair(str(j), cost[j], (short[j],), (long[j],)) for j in chosen], draws=1_000, seed=i)
+            judged = audit(
+                [Pair(str(j), cost[j], (short[j],), (long[j],)) for j in chosen], draws=1_000, seed=i
+            )
             permuted = [
                 Pair(str(j), cost[j], (short[m],), (long[j],)) for j, m in zip(chosen, mixed, strict=True)
             ]
