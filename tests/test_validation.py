@@ -100,7 +100,7 @@ def test_trainings_long_twice_for_eight_and_short_for_archs_that_are_new(study, 
 
 
 def test_with_more_seeds_every_arch_has_them_at_both_lengths_and_none_at_both(study, tmp_path):
-    _, engine = study(good)
+    study(good)
     record = audit(tmp_path, archs=10, seeds=2).record
     planned = {str(spec) for spec in record.info.audit_plan.archs}
     rows = [trial for trial in record.trials if str(trial.spec) in planned]
