@@ -33,6 +33,9 @@ class FakeEngine:
         self.messages: list[Message] = []
 
     def submit(self, job: Job) -> None:
+        if job.timed:  # nothing takes time here
+            self.messages.append(Outcome(job.number, "complete"))
+            return
         self.jobs.append(job)
         self._by_number[job.number] = job
         if job.number in self.dies:

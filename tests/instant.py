@@ -23,6 +23,9 @@ class Instant:
     _waiting: list[Message] = field(default_factory=list)
 
     def submit(self, job: Job) -> None:
+        if job.timed:  # nothing takes time here
+            self._waiting.append(Outcome(job.number, "complete"))
+            return
         self.jobs.append(job)
         arch = Arch.from_dict(job.spec)
         length = job.recipe.epochs

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from attnsearch.core.jobs import Progress
+from attnsearch.core.requirements import Requirements
 from attnsearch.core.study_info import StudyInfo
 from attnsearch.core.study_parts import DataInfo
-from attnsearch.core.text import many
+from attnsearch.core.text import clock, many
 from attnsearch.core.trial import TrialResult
 from attnsearch.study.observer import Observer
 
@@ -55,6 +56,8 @@ class Clock:
 class Lines(Observer):
     """One line per event, for logs and pipes."""
 
+    wants_estimate = True
+
     def __init__(self) -> None:
         self.clock, self.error = Clock(), "error"
 
@@ -78,6 +81,9 @@ class Lines(Observer):
             f"{row.seconds:.0f} s, left {self.clock.left()}"
         )
 
+    def requires(self, needed: Requirements) -> None:
+        self.say(f"it {needed}")
+
     def note(self, message: str) -> None:
         self.say(f"note: {message}")
 
@@ -90,6 +96,8 @@ class Lines(Observer):
 
 class Screen(Observer):
     """Trials done, what runs with epoch and accuracy, time left, and the front so far."""
+
+    wants_estimate = True
 
     def __init__(self, console: Console) -> None:
         from rich.live import Live
@@ -121,6 +129,9 @@ class Screen(Observer):
         self.clock.share.pop(row.number, None)
         self.clock.done += not row.lost
         self.finished[row.number] = row
+
+    def requires(self, needed: Requirements) -> None:
+        self.live.console.print(f"it {needed}", highlight=False, markup=False)
 
     def note(self, message: str) -> None:
         from rich.text import Text
@@ -186,10 +197,3 @@ def ending(row: TrialResult, error: str = "error") -> str:
     """`error 12.3 %  all stages cbam (seed 0)`, or why there is no error."""
     result = f"{error} {row.error:5.2f} %" if row.error is not None else f"{row.state}: {row.reason}"
     return f"{result}  {row.arch}  seed {row.seed}"
-
-
-def clock(seconds: float) -> str:
-    """1:02:03 or 2:03."""
-    whole = max(0, round(seconds))
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"

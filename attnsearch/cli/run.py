@@ -19,21 +19,35 @@ from attnsearch.cli.common import (
     option,
     required_space,
     setting,
+    show_json,
+    show_table,
+    show_text,
     whole,
 )
 from attnsearch.core.errors import UsageError
 from attnsearch.core.settings import Settings, flags, kind_of
 
 if TYPE_CHECKING:
+    from attnsearch.core.requirements import Requirements
+    from attnsearch.report.table import Table
     from attnsearch.space.space import Space
     from attnsearch.study.study import Study
 
 
+DRY_RUN_HELP = "Say what the run will take in time and memory, and stop."
 SPACE_HELP = "The question: a shipped space's name (attnsearch spaces), or a YAML file."
 
 
 def run(
-    *, space: str, host: str, blocks: str, stages: str, plugin: list[Path], json: bool, **values: Any
+    *,
+    space: str,
+    host: str,
+    blocks: str,
+    stages: str,
+    plugin: list[Path],
+    dry_run: bool,
+    json: bool,
+    **values: Any,
 ) -> None:
     """Search a space, or work off an ablation; then report.
 
@@ -48,6 +62,9 @@ def run(
     question = _question(space, host, blocks, stages, settings)
     if not settings.resume:
         sqlite.check_free(settings.study or question.name, settings.url())
+    if dry_run:
+        _show_requirements(question, settings, json)
+        return
     finished = _watched(question, settings)
     _show(finished, settings.out / finished.name, json)
 
@@ -97,9 +114,36 @@ run.__signature__ = Signature(  # type: ignore[attr-defined]
         _keyword("stages", Annotated[str, option("In each of these, not in all at once.", "N,...")], ""),
         *(_parameter(field.name, field.default) for field in fields(Settings) if field.name in flags()),
         _keyword("plugin", Plugins, []),
+        _keyword("dry_run", Annotated[bool, typer.Option("--dry-run", help=DRY_RUN_HELP)], False),
         _keyword("json", Json, False),
     ]
 )
+
+
+def _show_requirements(question: Space, settings: Settings, json: bool) -> None:
+    """What the run would take, on stdout; nothing is trained, and no study is left."""
+    from attnsearch.cli._progress import Lines
+    from attnsearch.study.run import Run
+
+    needed = Run(question, settings, Lines()).estimate()
+    if json:
+        show_json({"study": settings.study or question.name, **needed.to_dict()})
+        return
+    show_text(f"It {needed}.")
+    show_table(_timed(needed))
+
+
+def _timed(needed: Requirements) -> Table:
+    from attnsearch.report.table import Column, Table
+
+    columns = (
+        Column("arch", "timed arch"),
+        Column("steps", "steps", "integer"),
+        Column("step", "seconds a step", "number", 3),
+        Column("seconds", "seconds a training", "number", 1),
+    )
+    rows = tuple((timed.arch, timed.steps, timed.step, timed.seconds) for timed in needed.timed)
+    return Table("timed", "Timed steps", columns, rows)
 
 
 def _watched(question: Space, settings: Settings) -> Study:

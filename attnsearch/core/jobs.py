@@ -35,6 +35,7 @@ class Job:
         spec: `Arch.to_dict()`.
         rungs: epochs after which the worker waits for the word to go on.
         weights: that the host starts from, read where the worker is.
+        timed: a few steps are timed in place of the training, to know beforehand what it takes.
     """
 
     number: int
@@ -44,6 +45,30 @@ class Job:
     rungs: tuple[int, ...] = ()
     val_half: ValHalf | None = None
     weights: Weights | None = None
+    timed: bool = False
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a few steps of a training took.
+
+    Args:
+        start: seconds to build the network and put it on the device. step: of a step, the median of `timed` ones.
+        steps: in an epoch. validation: seconds of one pass over the validation images.
+        memory: peak bytes of the worker. device_memory: peak bytes on its GPU, 0 on a CPU.
+    """
+
+    start: float
+    step: float
+    steps: int
+    timed: int
+    validation: float
+    memory: int
+    device_memory: int = 0
+
+    def seconds(self, epochs: int) -> float:
+        """Of a training of so many epochs."""
+        return self.start + epochs * (self.steps * self.step + self.validation)
 
 
 @dataclass(frozen=True)
@@ -70,6 +95,7 @@ class Outcome:
         lost: its worker died and nothing is known of the training.
         blameless: lost by a fault of the place where it ran, which does not count against the job's retries.
         counts: answers on the validation images after the last epoch of the curve.
+        timing: of a job that was `timed`.
     """
 
     number: int
@@ -81,6 +107,7 @@ class Outcome:
     lost: bool = False
     blameless: bool = False
     counts: ClassCounts | None = None
+    timing: Timing | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,6 +86,30 @@ def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
         return min(seen, max(1, int(time) // int(period)))
     except (OSError, ValueError):  # no Linux, no container or no quota
         return seen
+
+
+def peak_memory() -> int:
+    """Most bytes that this process has held; of pages that it shares with others, its part where the system tells."""
+    import resource
+
+    import psutil
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    now = psutil.Process().memory_full_info()
+    return int(peak - (now.rss - getattr(now, "pss", now.rss)))
+
+
+def memory_of_all() -> int:
+    """Bytes that this process and those it started hold now; a shared page counts once where the system tells."""
+    import psutil
+
+    own = psutil.Process()
+    total = 0
+    for process in [own, *own.children(recursive=True)]:
+        with contextlib.suppress(psutil.Error):  # it has ended
+            held = process.memory_full_info()
+            total += getattr(held, "pss", held.rss)
+    return total
 
 
 def versions() -> dict[str, str]:

@@ -316,6 +316,7 @@ class RunInfo(_Part):
     Args:
         convergence: what was measured of the recipe on this data set, if anything.
         seed: of the study. margin: a difference in points below which nothing would matter.
+        estimate: seconds and bytes of memory that the latest whole run was expected to take, and took.
         trials_wanted: trainings in all. ended: why. command, device, machine, versions: of the latest run.
     """
 
@@ -325,6 +326,7 @@ class RunInfo(_Part):
     convergence: Convergence | None = field(default=None, metadata={"read": Convergence.from_attrs})
     trials_wanted: int | None = stored()
     ended: str | None = stored()
+    estimate: Mapping[str, Mapping[str, float]] | None = stored()
     started: str | None = stored()
     command: str | None = stored()
     device: str | None = stored()

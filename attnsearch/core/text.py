@@ -24,6 +24,13 @@ def format_value(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def clock(seconds: float) -> str:
+    """1:02:03 or 2:03."""
+    whole = max(0, round(seconds))
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
 def printable(text: str) -> str:
     r"""Text that every terminal, file and database takes: line breaks, control codes and bytes that are no text
     are written out, as in `caf\udce9`.

@@ -34,11 +34,23 @@ def written(host: str, blocks: Sequence[str], stages: Sequence[int] = (), weight
         f"question: Which of {', '.join(blocks)} helps in {host}?",
         f"host: {{name: {host}, weights: {_quoted(weights)}}}" if weights else f"host: {host}",
         "design: add",
+        *_recipe(host, weights),
     ]
     if stages:
         rows = [choice if stage in stages else "{}" for stage in range(1, count + 1)]
         return "\n".join([*lines, "stages:", *(f"  - {row}" for row in rows)]) + "\n"
     return "\n".join([*lines, "tied: true", f"stages: {choice}"]) + "\n"
+
+
+def _recipe(host: str, weights: str) -> list[str]:
+    """A host of photos is trained in batches of 32: 128 images of 224 pixels take several gigabytes in each worker.
+
+    The rate falls with the batch; other hosts have the default recipe.
+    """
+    if Host(host).filled().stem == "cifar":
+        return []
+    start, lr = ("start: finetune, ", 0.005) if weights else ("", 0.025)
+    return [f"recipe: {{{start}batch_size: 32, lr: {lr}}}"]
 
 
 def _slot(blocks: Sequence[str]) -> str:

@@ -30,6 +30,7 @@ from attnsearch.core.errors import AttnsearchError, EnvironmentFault, Exhausted,
 from attnsearch.core.jobs import Outcome
 from attnsearch.core.study_info import StudyInfo, StudyRecord
 from attnsearch.core.trial import Epoch, TrialResult
+from attnsearch.store.database import open_storage
 from attnsearch.store.sqlite import CURVES, OURS, not_ours, others, our_studies, to_row
 
 
@@ -81,6 +82,21 @@ def none_left_empty(storage: BaseStorage, name: str) -> Iterator[None]:
             if storage.get_n_trials(study) == 0:
                 storage.delete_study(study)
         raise
+
+
+def copy_study(source: str, target: str, names: Sequence[str]) -> None:
+    """Copy studies, with their curves, into another database; names that are not there are passed over.
+
+    Args:
+        source, target: URLs. names: of studies.
+    """
+    stored, copied = open_storage(source, create=False), open_storage(target, create=True)
+    known = study_names(stored)
+    for name in names:
+        for each in (name, name + CURVES) if name in known else ():
+            optuna.copy_study(
+                from_study_name=each, from_storage=stored, to_storage=copied, to_study_name=each
+            )
 
 
 class StudyStore:

@@ -27,7 +27,7 @@ from attnsearch.space.arch import CONV3X3, Arch, Block, Host, Stage, plain
 from attnsearch.space.canonical import canonical
 from attnsearch.space.space import Space
 from attnsearch.store.study_store import StudyStore
-from attnsearch.study.tasks import Task, counted
+from attnsearch.study.tasks import Costed, Task, counted
 
 BLOCKS = 6  # seed blocks by default: the least with which a sign test could reach p < 0.05 (2 / 2^6 = 0.031)
 MATCHES = 3  # width-matched hosts at most: one serves all variants within 5 % of its MACs
@@ -48,11 +48,12 @@ class AblationSchedule:
     """Runs a design in whole seed blocks (one training of each variant a seed), in random order within each."""
 
     is_audit = False
+    may_end_early = ""
 
     def __init__(
         self, space: Space, table: CostTable, store: StudyStore, settings: Settings, limits: Sequence[Limit]
     ) -> None:
-        self.store, self.settings = store, settings
+        self.table, self.store, self.settings = table, store, settings
         self.kind = settings.design or space.design
         self.design, self.variants, self.left_out = laid_out(space, table, settings, limits)
         rows = len(self.variants) * len(self.design.blocks)
@@ -73,6 +74,11 @@ class AblationSchedule:
         name, seed = order[0]
         variant = self.variants[name]
         return Task(variant.arch, seed, "design", protected=True, choice=variant.choice)
+
+    def expected(self) -> list[Costed]:
+        """The archs that are trained, each equally often, the baseline first, with their costs."""
+        variants = sorted(self.variants.values(), key=lambda v: v.name != self.design.baseline)
+        return [(v.arch, self.table.of(v.arch, v.choice)) for v in variants]
 
     @property
     def ended(self) -> str:

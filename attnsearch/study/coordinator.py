@@ -15,6 +15,7 @@ from attnsearch.blocks import registry
 from attnsearch.core.errors import EnvironmentFault, Interrupted, NoResultError
 from attnsearch.core.jobs import Began, Job, Message, Notice, Outcome, ValHalf
 from attnsearch.core.machine import versions
+from attnsearch.core.requirements import Requirements, compared
 from attnsearch.core.settings import Settings
 from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.trial import Recipe, Role, TrialResult
@@ -24,9 +25,10 @@ from attnsearch.space.arch import Arch
 from attnsearch.store import database
 from attnsearch.store.study_store import StudyStore
 from attnsearch.study.observer import Observer
+from attnsearch.study.requirements import MemoryWatch, estimate
 from attnsearch.study.signals import Stop
 from attnsearch.study.study import weights_of
-from attnsearch.study.tasks import Schedule, Task
+from attnsearch.study.tasks import Schedule, Task, counted
 from attnsearch.train.engine import Engine, start_engine
 
 FAILURES_LOOKED_AT = 10  # if more than half of the first ten trainings fail, the fault is not the archs'
@@ -68,6 +70,36 @@ def train_all(
         engine.close()
 
 
+def estimate_all(
+    schedule: Schedule,
+    store: StudyStore,
+    table: CostTable,
+    recipe: Recipe,
+    settings: Settings,
+    observer: Observer,
+    devices: list[str],
+    stop: Stop,
+) -> Requirements:
+    """What `train_all` would take, by steps timed on an engine of its own; nothing is trained.
+
+    Raises:
+        NoResultError: nothing could be timed, or there is nothing to train.
+    """
+    engine = start_engine(settings, schedule.total, devices=devices, plugins=registry.plugins())
+    try:
+        stop.graceful = True
+        needed, reason = Coordinator(recipe, settings, schedule, store, table, engine, observer).estimate(
+            stop
+        )
+    finally:
+        engine.close()
+    if stop.signal:
+        raise Interrupted("stopped before the steps were timed", stop.signal)
+    if needed is None:
+        raise NoResultError(f"what the run takes cannot be estimated: {reason}")
+    return needed
+
+
 def write_report(record: StudyRecord, out: Path, *, pictures: bool = True) -> str:
     """Write tables and pictures, as far as there is anything to report; the problem in words, if there was one."""
     from attnsearch import report as reports
@@ -105,6 +137,7 @@ class Coordinator:
         )
         self.first_states: list[str] = []  # of the first trainings that ended in this run
         self.retries: list[Task] = [_retry_of(row) for row in store.to_retry()]
+        self.memory: MemoryWatch | None = None
         self.check_storage = database.watcher(settings.url())
 
     def run(self, stop: Stop) -> str:
@@ -115,7 +148,45 @@ class Coordinator:
         """
         deadline = time.monotonic() + (self.settings.timeout or float("inf"))
         stop.graceful = True
+        needed = self._announce(stop) if self.observer.wants_estimate else None
+        began, done = time.monotonic(), len(counted(self.store))
+        ended = self._train(stop, deadline)
+        if needed is not None and len(counted(self.store)) - done == needed.trials:
+            self._compare(needed, time.monotonic() - began)
+        return ended
+
+    def estimate(self, stop: Stop) -> tuple[Requirements | None, str]:
+        """What the run will take, by a few timed steps; None, and why, where that cannot be known."""
+        left = self.schedule.total - len(counted(self.store))
+        expected = self.schedule.expected()
+        if left < 1 or not expected:
+            return None, "no training is left to do"
+        recipe, val_half = images_of("search", self.store.info.search.confirmed_on, self.recipe)
+        sample = Job(-1, {}, 0, recipe, val_half=val_half, weights=self.weights)
+        needed, reason = estimate(self.engine, expected, left, sample, stop)
+        return needed and replace(needed, at_most=self.schedule.may_end_early), reason
+
+    def _announce(self, stop: Stop) -> Requirements | None:
+        """Tell the observer what the run will take, and look from now on at the memory that it takes."""
+        needed, _ = self.estimate(stop)
+        if needed is not None:
+            self.observer.requires(needed)
+            self.memory = MemoryWatch() if self.settings.engine == "local" else None
+        return needed
+
+    def _compare(self, needed: Requirements, seconds: float) -> None:
+        """Say and keep how near the estimate was."""
+        memory = self.memory.peak if self.memory else 0
+        self.observer.note(compared(needed, seconds, memory))
+        took = {"seconds": round(seconds, 1), "memory": memory}
+        expected = {"seconds": round(needed.seconds, 1), "memory": needed.memory}
+        self.store.set_attrs(replace(self.store.info.run, estimate={"expected": expected, "took": took}))
+
+    def _train(self, stop: Stop, deadline: float) -> str:
+        """The loop of `run`."""
         while True:
+            if self.memory:
+                self.memory.look()
             late = time.monotonic() > deadline
             free = not (late or self.nothing_now) and len(self.running) < self.engine.slots
             for message in self.engine.wait(0.0 if free else 0.5):

@@ -8,8 +8,10 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from attnsearch.core.costs import COSTS, Limit, parse_limits, within
 from attnsearch.core.errors import EnvironmentFault, NoResultError, UsageError
 from attnsearch.core.machine import cores, pick_devices, versions, worker_count
 from attnsearch.core.metrics import METRICS, check_classes
+from attnsearch.core.requirements import Requirements
 from attnsearch.core.settings import AUTO_SEEDS, Settings
 from attnsearch.core.study_parts import DataInfo, RunInfo, SpaceInfo
 from attnsearch.cost.cost_table import CostTable, small_map
@@ -27,19 +30,19 @@ from attnsearch.data import Data, open_data
 from attnsearch.sample.rungs import Rungs
 from attnsearch.space.space import Space, load_space, shipped_spaces
 from attnsearch.store import database
-from attnsearch.store.study_store import StudyStore, none_left_empty, read_record
+from attnsearch.store.study_store import StudyStore, copy_study, none_left_empty, read_record
 from attnsearch.study import pretrained
 from attnsearch.study.ablation import AblationSchedule, positive
-from attnsearch.study.coordinator import reasons, train_all, write_report
+from attnsearch.study.coordinator import estimate_all, reasons, train_all, write_report
 from attnsearch.study.extend import replay
 from attnsearch.study.observer import Observer
 from attnsearch.study.planning import outlook
 from attnsearch.study.resume import Resume
 from attnsearch.study.search import SearchSchedule
 from attnsearch.study.sequential import SequentialSchedule
-from attnsearch.study.signals import stopping
+from attnsearch.study.signals import Stop, stopping
 from attnsearch.study.study import Study
-from attnsearch.study.tasks import counted
+from attnsearch.study.tasks import Schedule, counted
 
 
 def run(space: Space | str | Path, *, observer: Observer | None = None, **settings: Any) -> Study:
@@ -69,6 +72,36 @@ class Run:
         self.limits: tuple[Limit, ...] = (*self.space.limits, *parse_limits(settings.budget))
 
     def execute(self) -> Study:
+        with self._opened() as (store, schedule, table, devices, stop):
+            settings = self._without_an_untrusted_proxy(store)
+            recipe, observer = self.space.recipe, self.observer
+            ended = train_all(schedule, store, table, recipe, settings, observer, devices, stop)
+            return self._end(store, ended)
+
+    def estimate(self) -> Requirements:
+        """What the run would take. Nothing is left of it: the study that it needs stands in a folder of its own.
+
+        Raises:
+            NoResultError: nothing is left to train, or no step could be timed.
+        """
+        settings = self.settings
+        with tempfile.TemporaryDirectory(prefix="attnsearch-") as folder:
+            url = f"sqlite:///{Path(folder) / 'attnsearch.db'}"
+            if settings.resume or settings.extend:
+                copy_study(settings.url(), url, [name for name in (self.name, settings.extend) if name])
+            self.settings = replace(settings, storage=url, out=Path(folder))
+            try:
+                with self._opened() as (store, schedule, table, devices, stop):
+                    recipe, observer = self.space.recipe, self.observer
+                    return estimate_all(
+                        schedule, store, table, recipe, self.settings, observer, devices, stop
+                    )
+            finally:
+                self.settings = settings
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[StudyStore, Schedule, CostTable, list[str], Stop]]:
+        """The study with what is to be trained in it, held for this process."""
         with stopping() as stop:
             settings, url = self.settings, self.settings.url()
             devices = pick_devices(settings.device, settings.engine)
@@ -88,14 +121,11 @@ class Run:
                     Resume(self.name, self.space, settings, self.observer).check(opened, data, self.weights)
                 table = CostTable(self.space, data.image, len(data.classes))
                 store = self._open_store(opened, data, table, devices)
-                if self.settings.extend and not store.results:
+                if settings.extend and not store.results:
                     self._extend(opened, store, data)
                 schedule = self._make_schedule(table, store)
                 self._write_schedule_info(store, schedule, table)
-                settings = self._without_an_untrusted_proxy(store)
-                recipe, observer = self.space.recipe, self.observer
-                ended = train_all(schedule, store, table, recipe, settings, observer, devices, stop)
-                return self._end(store, ended)
+                yield store, schedule, table, devices, stop
 
     def _extend(self, opened: Any, store: StudyStore, data: Data) -> None:
         old = read_record(opened, str(self.settings.extend))

@@ -22,7 +22,7 @@ from attnsearch.space.space import Space
 from attnsearch.statistics import front
 from attnsearch.store.study_store import StudyStore
 from attnsearch.study.ablation import positive_control
-from attnsearch.study.tasks import Task, counted
+from attnsearch.study.tasks import Costed, Task, counted
 
 TRIALS = 32  # the baseline and 20 others or more; with the embedded data, four minutes on two cores
 # Of the search's trials at most: with many options "each one everywhere" would eat them all.
@@ -33,6 +33,7 @@ REPORT_LEAST = 3  # below as many there is none: two seeds see nothing smaller t
 REPORT_ARCHS = 3  # the baseline and two finalists; more where more archs are on the front
 BASELINE_SEEDS = 2  # trained at once: their spread is the noise that everything else is held against
 LEAST_PROMISE = 0.01  # of the hypervolume: below it the rest of the budget buys certainty instead of archs
+EXPECTED = 64  # archs that stand for all that may be trained, when the time of a run is estimated
 DRAWS = 4000  # for a decision between archs, not for a printed probability
 LEAST_BEFORE_EARLY_END = 20  # archs known before "no improvement left" is believed
 
@@ -46,6 +47,7 @@ class SearchSchedule:
         self, space: Space, table: CostTable, store: StudyStore, settings: Settings, limits: Sequence[Limit]
     ) -> None:
         self.space, self.table, self.store, self.settings = space, table, store, settings
+        self.limits = tuple(limits)
         self.baseline = space.baseline()
         self.total = settings.trials or TRIALS
         with_control = "narrow" in settings.controls.split(",") and settings.confirm
@@ -82,6 +84,25 @@ class SearchSchedule:
         # A front that is decided early leaves trials over, as do seeds that would be too many at once: they look for a
         # better one.
         return self._confirm() or (None if self._exhausted else self._propose())
+
+    def expected(self) -> list[Costed]:
+        """The baseline and a sample of the archs that may be trained, with their costs."""
+        codes = self.table.codes(EXPECTED)
+        codes = codes[self.table.allowed(codes, self.limits)]
+        sites = self.space.sites.items()
+        choices = [
+            {site: list(options)[i] for (site, options), i in zip(sites, row, strict=True)}
+            for row in codes.tolist()
+        ]
+        sample = [
+            (self.space.arch(choice), self.table.of(self.space.arch(choice), choice)) for choice in choices
+        ]
+        return [(self.baseline, self.table.of(self.baseline, self.space.choice(self.baseline))), *sample]
+
+    @property
+    def may_end_early(self) -> str:
+        """Why fewer or shorter trainings than planned may do, in words; empty where they may not."""
+        return "" if self.settings.pruner == "none" else "trainings may be stopped early"
 
     @property
     def ended(self) -> str:

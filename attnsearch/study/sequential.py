@@ -27,6 +27,8 @@ class SequentialSchedule(AblationSchedule):
     the effect that must not be missed, within the trials.
     """
 
+    may_end_early = "it ends when every variant is decided"
+
     def __init__(
         self, space: Space, table: CostTable, store: StudyStore, settings: Settings, limits: Sequence[Limit]
     ) -> None:

@@ -30,11 +30,21 @@ class Task:
     epochs: int | None = None
 
 
+Costed = tuple[Arch, Mapping[str, float]]  # with its costs
+
+
 class Schedule(Protocol):
     """What the coordinator works through; an audit answers another question than the study's and does not end it."""
 
     total: int
     is_audit: bool
+
+    @property
+    def may_end_early(self) -> str:
+        """Why fewer or shorter trainings than planned may do, in words; empty where they may not."""
+
+    def expected(self) -> list[Costed]:
+        """The archs that are trained, or a sample of them, the baseline first; empty where they are not costed."""
 
     def next(self) -> Task | None:
         """The next task; None when there is none now, or ever: then `ended` says why once nothing runs."""

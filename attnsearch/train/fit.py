@@ -87,13 +87,7 @@ def fit(
         Diverged: a loss is NaN or infinite.
         Stopped: `on_epoch` returned False.
     """
-    training = Training(model, data, recipe, seed=seed)
-    history: list[Epoch] = []
-    while training.epoch < recipe.epochs:
-        history.append(training.run_epoch())
-        if not on_epoch(history[-1]):
-            raise Stopped
-    return tuple(history)
+    return Training(model, data, recipe, seed=seed).run(on_epoch)
 
 
 class Training:
@@ -123,6 +117,15 @@ class Training:
         self.loss = Loss(recipe, self.data.train_labels, self.data.classes)
         self.epoch = 0  # epochs that have ended
         self.began = time.monotonic()
+
+    def run(self, on_epoch: OnEpoch) -> tuple[Epoch, ...]:
+        """The epochs that are left; raises as `fit`."""
+        history: list[Epoch] = []
+        while self.epoch < self.recipe.epochs:
+            history.append(self.run_epoch())
+            if not on_epoch(history[-1]):
+                raise Stopped
+        return tuple(history)
 
     def run_epoch(self) -> Epoch:
         """Train for an epoch, then validate.

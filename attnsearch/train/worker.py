@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from attnsearch.build.pretrained import start
-from attnsearch.core.jobs import DataSource, Job, Outcome, Progress
+from attnsearch.core.jobs import DataSource, Job, Outcome, Progress, Timing
 from attnsearch.core.metrics import ClassCounts
 from attnsearch.core.text import many
 from attnsearch.core.trial import Epoch, Recipe
 from attnsearch.data import Data, open_data, open_shipped
 from attnsearch.space.arch import Arch
-from attnsearch.train.fit import DeviceData, Diverged, Stopped, device_data, fit, with_half_of_val
+from attnsearch.train.fit import DeviceData, Diverged, Stopped, Training, device_data, with_half_of_val
+from attnsearch.train.timing import time_steps
 
 if TYPE_CHECKING:
     from attnsearch.core.trial import State
@@ -58,6 +59,7 @@ class Worker:
         curve: list[Epoch] = []
 
         counts: ClassCounts | None = None
+        timing: Timing | None = None
 
         def on_epoch(epoch: Epoch) -> bool:
             nonlocal counts
@@ -66,20 +68,39 @@ class Worker:
             last = epoch.epoch == job.recipe.epochs
             return tell(Progress(job.number, curve[-1], waits=epoch.epoch in job.rungs and not last))
 
-        state, reason = self._attempt(job, on_epoch)
-        seconds = time.monotonic() - began
-        return Outcome(job.number, state, tuple(curve), reason, seconds, self.device_name, counts=counts)
+        def train() -> None:
+            nonlocal timing
+            if job.timed:
+                timing = time_steps(lambda: self._training(job))
+            else:
+                self._training(job).run(on_epoch)
 
-    def _attempt(self, job: Job, on_epoch: Callable[[Epoch], bool]) -> tuple[State, str]:
+        state, reason = self._attempt(train)
+        seconds = time.monotonic() - began
+        return Outcome(
+            job.number,
+            state,
+            tuple(curve),
+            reason,
+            seconds,
+            self.device_name,
+            counts=counts,
+            timing=timing,
+        )
+
+    def _training(self, job: Job) -> Training:
+        data = self.images(job.recipe.train_images, job.recipe.augment, job.recipe.normalise)
+        if job.val_half is not None:
+            data = with_half_of_val(data, job.val_half)
+        classes, channels = len(self.data.classes), self.data.image[0]
+        arch = Arch.from_dict(job.spec)
+        data = replace(data, half=arch.images == "half")
+        model = start(arch, job.weights, classes=classes, in_channels=channels, seed=job.seed)
+        return Training(model, data, job.recipe, seed=job.seed)
+
+    def _attempt(self, train: Callable[[], None]) -> tuple[State, str]:
         try:
-            data = self.images(job.recipe.train_images, job.recipe.augment, job.recipe.normalise)
-            if job.val_half is not None:
-                data = with_half_of_val(data, job.val_half)
-            classes, channels = len(self.data.classes), self.data.image[0]
-            arch = Arch.from_dict(job.spec)
-            data = replace(data, half=arch.images == "half")
-            model = start(arch, job.weights, classes=classes, in_channels=channels, seed=job.seed)
-            fit(model, data, job.recipe, seed=job.seed, on_epoch=on_epoch)
+            train()
         except Stopped:
             return "stopped", "stopped at a rung"  # why is known to whoever said so
         except Diverged as error:
