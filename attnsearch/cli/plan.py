@@ -41,14 +41,14 @@ SHOWN = (3, 5, 6, 10, 20)  # seeds whose smallest visible effect is listed
 def plan(
     space: RequiredSpace = "",
     effect: Annotated[float, option("The gain or harm that must not be missed.", "POINTS", positive)] = 1.0,
-    design: Annotated[str | None, option("loo, add, swap or factorial; else the space's own, or add.")] = None,
+    design: Annotated[str | None, option("loo, add, swap, factorial or named; else the space's own, or add.")] = None,
     sd: Annotated[float | None, option("Of a run over seeds, where you know it.", "POINTS", positive)] = None,
     study: StudyOption = None,
     measure: Annotated[int | None, option("Train the baseline so often to know its noise.", "N", whole)] = None,
     seeds: Annotated[int | None, option("Seeds that you could afford.", "N", whole)] = None,
     data: Annotated[str, option("A name, hf:NAME, a folder, a .parquet or .npz file.")] = "cued-digits",
     reference: Annotated[str | None, option("What a design adds or leaves out.", "OPTION|...")] = None,
-    controls: Annotated[str, option("null, width, frozen, by comma; or none.")] = "null,width",
+    controls: Annotated[str, option("As `run` has them, by comma; or none.")] = "null,width,narrow",
     epochs: Annotated[int | None, option("Length of a proxy training.", "N", whole)] = None,
     weights: Annotated[str | None, setting("weights")] = None,
     train_images: Annotated[int | None, option("At most so many.", "N", whole)] = None,
@@ -75,7 +75,9 @@ def plan(
         train_images=train_images, weights=weights, resplit=resplit, device=device, storage=storage, out=out,
     ).check()  # fmt: skip
     if kind == "search":
-        raise UsageError("a search makes no verdict to plan for; --design is loo, add, swap or factorial")
+        raise UsageError(
+            "a search makes no verdict to plan for; --design is loo, add, swap, factorial or named"
+        )
     if study is not None:
         check_study(study, storage, out)
 

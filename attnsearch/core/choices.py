@@ -28,6 +28,7 @@ DESIGNS = {
     "add": "the baseline, and the baseline with one site",
     "swap": "the options of one site",
     "factorial": "all combinations of two options per site, or a fraction of them",
+    "named": "the archs that the space names under `variants`",
 }
 CONTROLS = {
     "null": "the gates replaced by the identity",

@@ -59,7 +59,7 @@ class StudyInfo:
 
     @property
     def design_kind(self) -> str:
-        """loo, add, swap or factorial; empty for a search."""
+        """loo, add, swap, factorial or named; empty for a search."""
         return self.design.kind if self.design else ""
 
     @property

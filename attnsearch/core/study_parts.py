@@ -140,7 +140,7 @@ class DesignInfo:
     """An ablation.
 
     Args:
-        kind: loo, add, swap or factorial. variants: names by key, the controls among them.
+        kind: loo, add, swap, factorial or named. variants: names by key, the controls among them.
         controls: {key: "null gate" | "width-matched" | "adapter" | "frozen gate" | one of `controls.POSITIVE`}.
         seeds: of each variant, at most. effect: in points, of a design that goes on until it is decided; else None.
         aliases: effects that the design cannot tell apart.

@@ -38,6 +38,7 @@ _UNTOUCHED = {
     "add": "several sites changed at once, which may add up or cancel",
     "swap": "where an option should stand, as every site has the same one",
     "factorial": "any third option of a site",
+    "named": "any architecture that is not named",
 }
 
 _CONTROLS = {

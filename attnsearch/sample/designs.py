@@ -8,6 +8,7 @@ seed, so that a run that is killed leaves whole blocks.
     add        the baseline, and the baseline with one site
     swap       the options of one site
     factorial  every combination of two options per site, or a fraction of them that keeps main effects clear
+    named      the baseline, and variants that somebody chose
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 from attnsearch.core.errors import UsageError, did_you_mean, unknown
 from attnsearch.statistics import aliases
 
-Kind = Literal["loo", "add", "swap", "factorial"]
+Kind = Literal["loo", "add", "swap", "factorial", "named"]
 Settings = Mapping[str, str]
 Sites = Mapping[str, Sequence[str]]
 VariantSeed = tuple[str, int]
@@ -121,6 +122,23 @@ def factorial(sites: Sites, *, baseline: Settings, reference: Settings, seeds: S
         up = {site: reference[site] for site, high in zip(changed, levels, strict=True) if high}
         variants[_name(baseline, {**baseline, **up})] = {**baseline, **up}
     return _design("factorial", variants, seeds, tuple(aliases(list(variants.values()))))
+
+
+def named(
+    sites: Sites, variants: Mapping[str, Settings], *, baseline: Settings, seeds: Sequence[int]
+) -> Design:
+    """The baseline and each of the variants, under their own names.
+
+    Raises:
+        UsageError: two names stand for one variant, or one for the baseline.
+    """
+    _check(sites, baseline, *variants.values())
+    known = {tuple(sorted(baseline.items())): "the baseline"}
+    for name, row in variants.items():
+        other = known.setdefault(tuple(sorted(row.items())), f"'{name}'")
+        if other != f"'{name}'":
+            raise UsageError(f"The variant '{name}' is {other} under another name")
+    return _design("named", {"plain": dict(baseline), **variants}, seeds)
 
 
 def _levels(count: int) -> list[tuple[bool, ...]]:

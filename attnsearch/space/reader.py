@@ -50,6 +50,7 @@ _KEYS = (
     "recipe",
     "for_data",
     "design",
+    "variants",
 )
 _WORDS: dict[str, Sequence[str]] = {
     "position": POSITIONS,
@@ -99,9 +100,12 @@ class _Reader:
         if not isinstance(tied, bool):
             self.problems.append(("tied", f"expected true or false, got {tied!r}"))
         choices = self.choices(node, host, bool(tied))
-        design = node.get("design", "search")
+        variants = self.variants(node.get("variants"))
+        design = node.get("design", "named" if variants else "search")
         if design not in DESIGNS:
             self.problems.append(("design", unknown("design", design, DESIGNS)))
+        elif design == "named" and not variants and "variants" not in node:
+            self.problems.append(("design", "a named design needs variants: {name: option | option, ...}"))
         result = {
             "name": str(node.get("name", self.name)),
             "question": " ".join(str(node.get("question", "")).split()),
@@ -113,6 +117,7 @@ class _Reader:
             "recipe": Recipe(**self.recipe(node.get("recipe", {}), "recipe")),
             "baseline_stages": self.baseline(node.get("baseline"), host),
             "design": str(design),
+            "variants": variants,
             "text": self.document.text,
             "source": self.document.source,
             "for_data": self.for_data(node.get("for_data", {})),
@@ -368,6 +373,24 @@ class _Reader:
         except (UsageError, BlockError, TypeError) as error:
             self.problems.append(("baseline", str(error)))
             return ()
+
+    def variants(self, node: Any) -> dict[str, str]:
+        """Name -> the arch that it stands for, as text; whether the space has it is known when sites are."""
+        if node is None:
+            return {}
+        if not isinstance(node, dict) or not node:
+            self.problems.append(
+                ("variants", "expected a mapping from a name to an arch, such as `late: none | se`")
+            )
+            return {}
+        for name, text in node.items():
+            if not isinstance(name, str) or not name.strip() or name == "plain":
+                self.problems.append(("variants", f"a variant's name is text other than plain, got {name!r}"))
+            elif not isinstance(text, str):
+                self.problems.append(
+                    (f"variants.{name}", f"expected an arch, such as none | se, got {text!r}")
+                )
+        return {str(name): str(text) for name, text in node.items()}
 
     def for_data(self, node: Any) -> dict[str, dict[str, Any]]:
         result: dict[str, dict[str, Any]] = {}

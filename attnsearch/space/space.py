@@ -9,6 +9,7 @@
       units: [all, last]
     tied: false                         # true: one choice for all stages
     neck: none
+    variants: {late: none | none | se}  # archs by name, for an ablation of these alone (design: named)
     limits: {params: 1.2x, macs: 60M}   # x: times the baseline
     recipe: {epochs: 12, lr: 0.1}       # see `trial.Recipe`
     for_data:
@@ -67,6 +68,7 @@ class Space:
     recipe: Recipe = field(default_factory=Recipe)
     baseline_stages: tuple[Stage, ...] = ()
     design: str = "search"
+    variants: Mapping[str, str] = field(default_factory=dict)  # name -> an arch as `named` reads it
     text: str = ""
     source: str = ""
     for_data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -209,6 +211,7 @@ class Space:
         content = {
             "host": plain(self.host).to_dict()["host"],
             "sites": {s: list(o) for s, o in self.sites.items()},
+            **({"variants": dict(self.variants)} if self.variants else {}),
         }
         return hashlib.sha1(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -156,6 +156,11 @@ def plan_design(space: Space, kind: str, reference: str | None, blocks: Sequence
     baseline = space.choice(space.baseline())
     if baseline is None:
         raise UsageError("a design needs a baseline within the space: let every site offer `none`")
+    if kind == "named":
+        if not space.variants:
+            raise UsageError("--design named needs a space with `variants: {name: option | option, ...}`")
+        chosen = {name: {**baseline, **space.named(text)} for name, text in space.variants.items()}
+        return designs.named(sites, chosen, baseline=baseline, seeds=blocks)
     if kind == "swap":
         return _renamed(_swap(sites, baseline, blocks), "none", "plain")
     full = {**baseline, **_reference(space, baseline, reference)}

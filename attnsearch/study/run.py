@@ -220,7 +220,9 @@ class Run:
     def _make_schedule(self, table: CostTable, store: StudyStore) -> SearchSchedule | AblationSchedule:
         if (self.settings.design or self.space.design) == "search":
             if self.settings.seeds == AUTO_SEEDS:
-                raise UsageError("--seeds auto is for an ablation: add --design add, loo, swap or factorial")
+                raise UsageError(
+                    "--seeds auto is for an ablation: add --design add, loo, swap, factorial or named"
+                )
             return SearchSchedule(self.space, table, store, self.settings, self.limits)
         if self.settings.seeds == AUTO_SEEDS:
             return SequentialSchedule(self.space, table, store, self.settings, self.limits)
