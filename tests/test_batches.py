@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from attnsearch.core.augmentations import AUGMENTATIONS
 from attnsearch.core.errors import UsageError
 from attnsearch.data import open_data
-from attnsearch.data.batches import AUGMENTATIONS, augment, crop, cutout, flip, normalise, on_device
+from attnsearch.data.batches import normalise, on_device
+from attnsearch.train.augment import augment
+from attnsearch.train.augment.pixels import crop, cutout, flip
 
 SHAPES = [(64, 3, 32, 32), (64, 1, 8, 8), (5, 3, 12, 20)]
 

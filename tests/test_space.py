@@ -73,7 +73,7 @@ MISTAKES = {
     ),
     "a word for a list": (
         "stages: {attention: [none, se]}\nrecipe: {augment: flip}",
-        ["augment must be a list of flip, crop, cutout, got 'flip'"],
+        ["augment must be a list of flip, crop, random_resized_crop"],
     ),
     "a number for a list": ("stages: {attention: [none, se]}\nrecipe: {augment: 0}", ["must be a list"]),
     "a mapping for a word": (

@@ -22,7 +22,7 @@ class Recipe:
         batch_size: images per step; the last incomplete batch of an epoch is left out.
         optimizer: `sgd` (Nesterov) or `adamw`.
         lr: peak of the one-cycle schedule; warmup: share of the steps that climb to it.
-        augment: of `flip`, `crop` (pad 4 and crop), `cutout`; None takes what the data set states as safe.
+        augment: words of `core.augmentations`, as `flip` or `mixup=0.2`; None takes what the data set states as safe.
         train_images: at most so many training images, a fixed stratified part; None takes all.
         resplit: split training and validation images by the trial's seed, so that each seed has its own split.
         ema: decay of averaged weights used in validation; 0 is off.

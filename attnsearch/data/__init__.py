@@ -1,6 +1,6 @@
 """Data sets as uint8 arrays: `open_data` for a search, `open_test` for the one look at the test split.
 
-`attnsearch.data.batches` moves a split to a device and augments it there; nothing else here needs torch.
+`attnsearch.data.batches` moves a split to a device; nothing else here needs torch.
 """
 
 from __future__ import annotations

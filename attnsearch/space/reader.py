@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from attnsearch.blocks import registry
+from attnsearch.core import augmentations
 from attnsearch.core.checks import positive, whole
 from attnsearch.core.choices import CLASS_WEIGHTS, DESIGNS
 from attnsearch.core.convergence import LEAST_SEEDS, LONGER, Convergence
@@ -58,7 +59,6 @@ _WORDS: dict[str, Sequence[str]] = {
     "init": INITS,
     "convs": CONVS,
 }
-_AUGMENTATIONS = ("flip", "crop", "cutout")
 _RECIPE_WORDS = {
     "optimizer": ("sgd", "adamw"),
     "precision": ("auto", "float32", "bfloat16"),
@@ -472,9 +472,8 @@ def _recipe_problem(key: str, value: Any) -> str:
     if key in _RECIPE_WORDS:
         return "" if value in _RECIPE_WORDS[key] else unknown(key, value, _RECIPE_WORDS[key])
     if not isinstance(value, tuple):
-        return f"{key} must be a list of {', '.join(_AUGMENTATIONS)}, got {value!r}"
-    strange = [name for name in value if name not in _AUGMENTATIONS]
-    return unknown("augmentation", strange[0], _AUGMENTATIONS) if strange else ""
+        return f"{key} must be a list of {', '.join(augmentations.AUGMENTATIONS)}, got {value!r}"
+    return augmentations.check(value)
 
 
 def _problem(check: Callable[[str], object], value: Any) -> str:

@@ -26,10 +26,11 @@ from attnsearch.core.normalisation import convention
 from attnsearch.core.seeds import derive
 from attnsearch.core.trial import Epoch, Recipe
 from attnsearch.data import Data, rows_of, subset
-from attnsearch.data.batches import augment, normalise, on_device
+from attnsearch.data.batches import normalise, on_device
 from attnsearch.data.split import stratified
 from attnsearch.train import finetune, fused
 from attnsearch.train.answers import among_top, class_counts
+from attnsearch.train.augment import augment, mix
 from attnsearch.train.loss import Loss
 from attnsearch.train.precision import best
 
@@ -310,7 +311,8 @@ class _Batches:
         for i in range(len(self)):
             index = order[i * self.size : (i + 1) * self.size]
             images = augment(data.train_images[index], data.augment, self.noise)
-            yield normalise(images, data.mean, data.std, self.dtype), data.train_labels[index]
+            images, target = mix(images, data.train_labels[index], data.augment, self.noise, data.classes)
+            yield normalise(images, data.mean, data.std, self.dtype), target
 
 
 class _Averaged:

@@ -10,9 +10,10 @@ from attnsearch.core.trial import Recipe
 
 
 class Loss:
-    """Cross-entropy of (N, C) logits and (N,) labels, a mean over the batch.
+    """Cross-entropy of (N, C) logits, a mean over the batch, by labels (N,) or by shares of labels (N, C).
 
-    With class weights the mean is weighted, as that of `torch.nn.CrossEntropyLoss`.
+    With class weights the mean is weighted, as that of `torch.nn.CrossEntropyLoss`; an image of shared labels weighs
+    what its labels weigh, each in its share.
 
     Args:
         labels: of all training images, for the sizes of the classes.
@@ -25,11 +26,19 @@ class Loss:
         self.weights = balanced_weights(labels, classes) if balanced else None
 
     def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
-        return F.cross_entropy(logits, target, weight=self.weights, label_smoothing=self.smoothing)
+        if self.weights is None or not target.is_floating_point():
+            return F.cross_entropy(logits, target, weight=self.weights, label_smoothing=self.smoothing)
+        loss = F.cross_entropy(
+            logits, target, weight=self.weights, label_smoothing=self.smoothing, reduction="sum"
+        )
+        return loss / (target @ self.weights).sum()  # torch's own mean would not weigh shares
 
     def weight(self, target: Tensor) -> float:
         """What a mean over these images weighs beside others of the batch: their number, or their weights' sum."""
-        return float(len(target)) if self.weights is None else float(self.weights[target].sum())
+        if self.weights is None:
+            return float(len(target))
+        own = target @ self.weights if target.is_floating_point() else self.weights[target]
+        return float(own.sum())
 
 
 def balanced_weights(labels: Tensor, classes: int) -> Tensor:
