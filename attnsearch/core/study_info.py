@@ -17,6 +17,7 @@ from attnsearch.core.study_parts import (
     CostsInfo,
     DataInfo,
     DesignInfo,
+    FullTrainings,
     ProxyAudit,
     RunInfo,
     SearchInfo,
@@ -41,6 +42,7 @@ class StudyInfo:
     audit: ProxyAudit | None = None
     audit_plan: AuditPlan | None = None
     test: TestLedger = field(default_factory=TestLedger)
+    trained: FullTrainings = field(default_factory=FullTrainings)
 
     @property
     def recipe(self) -> Recipe:
@@ -91,6 +93,7 @@ class StudyInfo:
             audit=ProxyAudit.from_attrs(attrs),
             audit_plan=AuditPlan.from_attrs(attrs),
             test=TestLedger.from_attrs(attrs),
+            trained=FullTrainings.from_attrs(attrs),
         )
 
 

@@ -277,6 +277,24 @@ class TestLedger:
 
 
 @dataclass(frozen=True)
+class FullTrainings:
+    """Archs that were trained to full length, by the folder of the result: what its `result.json` holds."""
+
+    results: Mapping[str, Attrs] = field(default_factory=dict)
+
+    @classmethod
+    def from_attrs(cls, attrs: Attrs) -> FullTrainings:
+        return cls(attrs.get("full_trainings") or {})
+
+    def to_attrs(self) -> dict[str, Any]:
+        return {"full_trainings": plain(self.results)}
+
+    def with_result(self, folder: str, result: Attrs) -> FullTrainings:
+        """With one more, or another in its place."""
+        return FullTrainings({**self.results, folder: result})
+
+
+@dataclass(frozen=True)
 class WeightsInfo:
     """The checkpoint that every training starts from, and what became of its tensors in the plain host.
 

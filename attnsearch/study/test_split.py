@@ -96,7 +96,7 @@ def open_test_split(
         entries = store.info.test.openings
         if old := next((e for e in entries if e.digest == selected.digest and e.errors), None):
             return old
-        opening = _Opening(store, out / record.name / LEDGER, selected, entries)
+        opening = Opening(store, out / record.name / LEDGER, selected, entries)
         opening.announce(notify)
         return opening.close(evaluate_all(store.snapshot(), selected, settings, notify, before=opening.begin))
 
@@ -183,7 +183,7 @@ def _trained(
     return model, counts
 
 
-class _Opening:
+class Opening:
     """One opening of the test split, kept in the study and in the ledger."""
 
     def __init__(

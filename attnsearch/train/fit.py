@@ -117,7 +117,14 @@ class Training:
         self.averaged = _Averaged(model, recipe.ema) if recipe.ema else None
         self.loss = Loss(recipe, self.data.train_labels, self.data.classes)
         self.epoch = 0  # epochs that have ended
+        self.after_step: Callable[[], None] = lambda: None  # for whoever watches
         self.began = time.monotonic()
+
+    def skip(self, epochs: int) -> None:
+        """Stand behind so many epochs; weights, moments and generators are for the caller to put there."""
+        self.epoch += epochs
+        for _ in range(epochs * len(self.batches)):
+            next(self.schedule)
 
     def run(self, on_epoch: OnEpoch) -> tuple[Epoch, ...]:
         """The epochs that are left; raises as `fit`."""
@@ -152,6 +159,7 @@ class Training:
         )  # read once per epoch: no step waits for the device
         for x, y in self.batches:
             total += self.step(x, y)
+            self.after_step()
         return float(total) / len(self.batches)
 
     def step(self, x: Tensor, y: Tensor) -> Tensor:
@@ -304,6 +312,10 @@ class _Batches:
 
     def __len__(self) -> int:
         return len(self.data.train_labels) // self.size
+
+    def generators(self) -> dict[str, torch.Generator]:
+        """All that is drawn for a batch comes from these."""
+        return {"order": self.order, "augment": self.noise}
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         data = self.data
