@@ -103,6 +103,17 @@ def test_with_many_runs_the_probability_is_the_normal_one():
     assert p[3] == 0
 
 
+def test_draws_in_parts_are_as_many_and_say_the_same(monkeypatch):
+    runs = [arch(f"a{i}", 10.0 + i, [20.0 + i % 3, 20.5 + i % 3]) for i in range(8)]
+    whole = [row.p_front for row in assess(runs)]
+    monkeypatch.setattr(posterior, "BATCH", 80)  # ten draws of the eight archs at once
+    parts = [row.p_front for row in assess(runs)]
+    assert parts == pytest.approx(whole, abs=0.02)  # four Monte-Carlo sds of a difference
+    monkeypatch.setattr(front, "MOST_DRAWN", 8 * 40)
+    few = [row.p_front for row in assess(runs)]
+    assert {p * 40 % 1 for p in few} == {0.0}, "forty draws each"
+
+
 def test_equal_costs_are_rivals_and_share_the_front():
     assert drawn([10.0, 10.0, 10.0], 4, [5.0, 5.0, 5.0]) == pytest.approx([1 / 3] * 3, abs=0.015)
 

@@ -81,7 +81,7 @@ class Weights:
     sha256: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Epoch:
     """One line of a learning curve; errors in percent by the recipe's metric, loss in nats, seconds from the start.
 

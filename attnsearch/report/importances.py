@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ EXPLORATORY = (
 )
 LEAST = 20  # finished trials below which an importance is a coin's fall
 TREES = 64  # as many as Optuna's fANOVA grows
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
 
 Sites = Mapping[str, Sequence[str]]  # the options of every site
 
@@ -77,13 +80,10 @@ def _ped_anova(
 ) -> dict[str, float]:
     """Optuna's, on a study in memory; in falling order."""
     import optuna
-    from optuna.distributions import BaseDistribution, CategoricalDistribution
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for a study that nobody else sees
-    options: dict[str, BaseDistribution] = {
-        site: CategoricalDistribution(tuple(names)) for site, names in sites.items()
-    }
+    options = {site: _shared(names) for site, names in sites.items()}
     study = optuna.create_study()
     study.add_trials(
         [
@@ -94,6 +94,22 @@ def _ped_anova(
     with warnings.catch_warnings():  # that it looks at low values; low errors are what is meant
         warnings.simplefilter("ignore", UserWarning)
         return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+
+
+def _shared(names: Sequence[str]) -> BaseDistribution:
+    """The options of a site as one object: Optuna compares and copies it with every trial, option by option."""
+    from optuna.distributions import CategoricalDistribution
+
+    class Shared(CategoricalDistribution):
+        __hash__ = CategoricalDistribution.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            return self is other or super().__eq__(other)
+
+        def __deepcopy__(self, memo: object) -> Shared:
+            return self
+
+    return Shared(tuple(names))
 
 
 def fanova(

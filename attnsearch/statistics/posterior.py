@@ -11,6 +11,7 @@ noisy means is not that good (James and Stein; Gelman et al., Bayesian Data Anal
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ Ints = NDArray[np.int64]
 # equal archs nor archs without noise are taken for granted.
 SPREADS = np.logspace(-2, 4, 19)
 SHARED = np.array([1e-3, 0.05, 0.15, 0.4, 1.0, 2.5, 6.0, 30.0, 300.0])
+BATCH = 1_000_000  # errors drawn at once, 8 MB
 FAR = 3.0  # robust sds above the median error from which an arch tells nothing of the others' spread
 
 
@@ -42,15 +44,20 @@ class Runs:
 
 def draw(runs: Runs, draws: int, rng: np.random.Generator) -> Floats:
     """(draws, archs) true errors from their posterior, up to what all archs share."""
+    return np.concatenate(list(batches(runs, draws, rng)))
+
+
+def batches(runs: Runs, draws: int, rng: np.random.Generator) -> Iterator[Floats]:
+    """The same draws in parts of (k, archs), so that many architectures need not be held at once."""
     model = _Model.of(runs)
     weights = model.weights()
     picks = rng.choice(weights.size, size=draws, p=weights.ravel())
     points, counts = np.unique(picks, return_counts=True)
-    drawn = []
+    at_once = max(1, BATCH // len(runs.costs))
     for point, count in zip(points.tolist(), counts.tolist(), strict=True):
         spread, shared = divmod(point, len(SHARED))
-        drawn.append(model.sample(spread, shared, count, rng))
-    return np.concatenate(drawn)
+        for done in range(0, count, at_once):
+            yield model.sample(spread, shared, min(at_once, count - done), rng)
 
 
 @dataclass(frozen=True)
@@ -127,9 +134,16 @@ class _Model:
         effects = best + sd * (rng.standard_normal((draws, len(best))) @ root.T)
         level = effects[:, self.seeds : self.seeds + self.design.shape[1]] @ self.design.T
         shrink = _shrink(self.counts, self.far)[at]
-        deviation = (self.sums[:, -1] - effects @ self.sums[:, :-1].T) * shrink
-        spread = np.sqrt(shrink) * sd
-        return np.asarray(level + deviation + spread * rng.standard_normal((draws, len(self.counts))))
+        # In place, since of many architectures these are large: level + deviation + spread * noise.
+        deviation = effects @ self.sums[:, :-1].T
+        np.subtract(self.sums[:, -1], deviation, out=deviation)
+        deviation *= shrink
+        level += deviation
+        noise = rng.standard_normal(level.shape, out=deviation)
+        noise *= sd
+        noise *= np.sqrt(shrink)
+        level += noise
+        return np.asarray(level)
 
 
 def _shrink(counts: Floats, far: NDArray[np.bool_]) -> Floats:

@@ -9,7 +9,8 @@ import optuna
 
 from attnsearch.core.errors import UsageError, unknown
 from attnsearch.store import database
-from attnsearch.store.sqlite import CURVES, OURS, not_ours, our_studies, sqlite_path
+from attnsearch.store.records import CURVES, OURS, our_studies
+from attnsearch.store.sqlite import not_ours, sqlite_path
 
 
 @dataclass(frozen=True)

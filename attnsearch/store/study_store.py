@@ -26,12 +26,14 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import delete, insert
 
-from attnsearch.core.errors import AttnsearchError, EnvironmentFault, Exhausted, UsageError, unknown
+from attnsearch.core.errors import AttnsearchError, EnvironmentFault, Exhausted
 from attnsearch.core.jobs import Outcome
 from attnsearch.core.study_info import StudyInfo, StudyRecord
 from attnsearch.core.trial import Epoch, TrialResult
 from attnsearch.store.database import open_storage
-from attnsearch.store.sqlite import CURVES, OURS, not_ours, others, our_studies, to_row
+from attnsearch.store.read import named_studies, read_study, running_trials, study_names
+from attnsearch.store.records import CURVES
+from attnsearch.store.sqlite import not_ours, others
 
 
 class ArchSampler(Protocol):
@@ -56,17 +58,6 @@ class HasAttrs(Protocol):
 _FINAL = {"complete": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-def study_names(storage: BaseStorage) -> list[str]:
-    """Studies of attnsearch in the order they were made, companions left out."""
-    return our_studies(*_named(storage))
-
-
-def _named(storage: BaseStorage) -> tuple[list[str], set[str]]:
-    """(names of all studies, of those that have our attribute)."""
-    studies = storage.get_all_studies()
-    return [s.study_name for s in studies], {s.study_name for s in studies if OURS in s.user_attrs}
 
 
 @contextmanager
@@ -123,7 +114,7 @@ class StudyStore:
         self.distributions: dict[str, BaseDistribution] = {
             s: CategoricalDistribution(tuple(o)) for s, o in sites.items()
         }
-        if name in others(*_named(storage)):
+        if name in others(*named_studies(storage)):
             raise not_ours(name)
         # The companion first: it marks the study as ours.
         self._curves = _open_or_create(storage, name + CURVES, ["minimize"])
@@ -135,9 +126,7 @@ class StudyStore:
             self.study.set_metric_names(list(objectives))
             self._curves.set_metric_names([objectives[0]])
         self._mirror: dict[int, int] = {}
-        self.results: dict[int, TrialResult] = {
-            r.number: r for r in map(to_result, self.study.get_trials(deepcopy=False))
-        }
+        self.results: dict[int, TrialResult] = {r.number: r for r in read_study(self.study, storage).trials}
 
     @classmethod
     def reopen(cls, storage: Any, name: str) -> StudyStore:
@@ -175,7 +164,8 @@ class StudyStore:
         self._attach(self._id(row.number), _attributes(row), sites)
         self.results[row.number] = row
         mirror = self.storage.create_new_trial(self._curves_id)
-        self._attach(mirror, {"search_trial": row.number, "arch": row.arch, "seed": row.seed}, sites)
+        # Without the sites: Optuna keeps all options of a site with each trial, most of a large study's bytes.
+        self._attach(mirror, {"search_trial": row.number, "arch": row.arch, "seed": row.seed})
         self._mirror[row.number] = mirror
         return row
 
@@ -248,8 +238,7 @@ class StudyStore:
             retries: how often a training may be started again after it took its run down.
             released: the run ends in order, so this attempt does not count.
         """
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
-            row = to_result(trial)
+        for row in [row for row in self.results.values() if row.state == "running"]:
             lost = released or not row.spec or row.attempt < retries
             reason = "the run ended before this training did"
             if not lost:
@@ -260,9 +249,9 @@ class StudyStore:
             self.results[row.number] = replace(
                 row, state="failed", reason=reason, lost=lost, released=released
             )
-        for trial in self._curves.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            mirror = self.storage.get_trial_id_from_study_id_trial_number(self._curves_id, trial.number)
-            self._finish_mirror(mirror, self.results.get(trial.user_attrs.get("search_trial", -1)))
+        for trial in running_trials(self.storage, self._curves_id):
+            row_of = self.results.get(trial.user_attrs.get("search_trial", -1))
+            self._finish_mirror(trial._trial_id, row_of)
 
     def to_retry(self) -> list[TrialResult]:
         """The last row of each arch x seed x epochs whose training was lost and has not been started again."""
@@ -327,25 +316,6 @@ def write_batch(
             connection.execute(insert(table), attribute_rows)
         if param_rows:
             connection.execute(insert(models.TrialParamModel), param_rows)
-
-
-def read_record(storage: BaseStorage, name: str) -> StudyRecord:
-    """A study with its trials, finished or not; raises `UsageError` for an unknown name."""
-    known = study_names(storage)
-    if name in others(*_named(storage)):
-        raise not_ours(name)
-    if name not in known:
-        raise UsageError(unknown("study", name, known))
-    study = optuna.load_study(study_name=name, storage=storage)
-    return StudyRecord(
-        name, dict(study.user_attrs), tuple(to_result(t) for t in study.get_trials(deepcopy=False))
-    )
-
-
-def to_result(trial: FrozenTrial) -> TrialResult:
-    """One Optuna trial as a row."""
-    error = trial.values[0] if trial.values else None
-    return to_row(trial.number, trial.state.name, error, trial.user_attrs, trial.params)
 
 
 def _attributes(row: TrialResult) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from attnsearch.core.study_info import StudyInfo
 from attnsearch.core.study_parts import DataInfo, WeightsInfo
 from attnsearch.data import Data
 from attnsearch.space.space import Space
-from attnsearch.store.study_store import read_record, study_names
+from attnsearch.store.read import read_info, read_record, study_names
 from attnsearch.study.observer import Observer
 from attnsearch.study.pretrained import check_same
 
@@ -28,15 +28,18 @@ class Resume:
             if self.settings.resume and self.settings.study:
                 self.observer.note(f"no study '{self.name}' to resume; beginning it")
             return
-        record = read_record(opened, self.name)
-        done = sum(row.state != "running" and not row.lost for row in record.trials)
-        if not self.settings.resume and done:
-            raise UsageError(f"study '{self.name}' exists ({done} trials). Use --resume or another --study")
-        check_same(self.name, record.info.weights, weights)
-        self._check_same_settings(record.info)
-        self._check_same_question(record.info)
-        self._check_same_data(record.info.data, data)
-        if (was := record.info.run.versions) and was != versions():
+        if not self.settings.resume:
+            record = read_record(opened, self.name)
+            if done := sum(row.state != "running" and not row.lost for row in record.trials):
+                raise UsageError(
+                    f"study '{self.name}' exists ({done} trials). Use --resume or another --study"
+                )
+        info = read_info(opened, self.name)
+        check_same(self.name, info.weights, weights)
+        self._check_same_settings(info)
+        self._check_same_question(info)
+        self._check_same_data(info.data, data)
+        if (was := info.run.versions) and was != versions():
             moved = ", ".join(f"{k} {was.get(k)} -> {v}" for k, v in versions().items() if was.get(k) != v)
             self.observer.note(f"versions have changed since this study began: {moved}")
 

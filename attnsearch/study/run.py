@@ -30,7 +30,8 @@ from attnsearch.data import Data, open_data
 from attnsearch.sample.rungs import Rungs
 from attnsearch.space.space import Space, load_space, shipped_spaces
 from attnsearch.store import database
-from attnsearch.store.study_store import StudyStore, copy_study, none_left_empty, read_record
+from attnsearch.store.read import read_record
+from attnsearch.store.study_store import StudyStore, copy_study, none_left_empty
 from attnsearch.study import pretrained
 from attnsearch.study.ablation import AblationSchedule, positive
 from attnsearch.study.coordinator import estimate_all, reasons, train_all, write_report

@@ -55,7 +55,7 @@ def open_study(name: str | None = None, storage: str | None = None, *, out: Path
         return Study(record.name, record)
 
     from attnsearch.store import database
-    from attnsearch.store.study_store import read_record, study_names
+    from attnsearch.store.read import read_record, study_names
 
     opened = database.open_storage(url, create=False)
     with database.faults(url, reading=True):

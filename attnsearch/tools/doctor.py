@@ -148,7 +148,7 @@ def _extras() -> Iterator[Sign]:
 def _studies(url: str) -> Iterator[Sign]:
     """The database, and trials that are RUNNING in it although nobody runs their study."""
     from attnsearch.store import database
-    from attnsearch.store.study_store import read_record, study_names
+    from attnsearch.store.read import read_record, study_names
 
     yield Sign("sqlite", sqlite3.sqlite_version)
     path = sqlite_path(url)

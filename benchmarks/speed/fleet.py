@@ -86,7 +86,7 @@ class Fleet:
             self._train(job, epoch + 1, self.now)
         else:
             self._post(
-                self.now, Outcome(number, "stopped", _curve(job, epoch), seconds=1.0, device="simulated")
+                self.now, Outcome(number, "stopped", curve(job, epoch), seconds=1.0, device="simulated")
             )
 
     def wait(self, seconds: float, wake: object = None) -> list[Message]:
@@ -135,7 +135,7 @@ class Fleet:
             if waits:
                 return
         self._post(
-            at, Outcome(job.number, "complete", _curve(job, whole), seconds=self.seconds, device="simulated")
+            at, Outcome(job.number, "complete", curve(job, whole), seconds=self.seconds, device="simulated")
         )
 
 
@@ -146,7 +146,8 @@ def _epoch(job: Job, epoch: int) -> Epoch:
     return Epoch(epoch, 1.0, 1.0, 20 + effect + noise + 10 / epoch, float(epoch))
 
 
-def _curve(job: Job, epochs: int) -> tuple[Epoch, ...]:
+def curve(job: Job, epochs: int) -> tuple[Epoch, ...]:
+    """The learning curve of a simulated training."""
     return tuple(_epoch(job, epoch) for epoch in range(1, epochs + 1))
 
 
