@@ -218,7 +218,7 @@ def test_every_format_is_compared_with_the_network(tmp_path, monkeypatch):
 
 def test_a_file_that_computes_something_else_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setitem(
-        package._WRITERS, "py", lambda network, images, file, head: network(images).detach() + 0.01
+        package._WRITERS, "py", lambda subject, images, file, head: subject.network(images).detach() + 0.01
     )
     with pytest.raises(
         NoResultError, match=r"the py file computes something else: its output differs by 0\.01"

@@ -9,7 +9,6 @@ from typing import Any
 from torch import nn
 
 from attnsearch.blocks import registry
-from attnsearch.build.resnet import ResNet, build
 from attnsearch.core.checks import whole
 from attnsearch.core.errors import AttnsearchError, BlockError, UsageError
 from attnsearch.space.arch import Arch
@@ -60,7 +59,7 @@ def create_neck(name: str, in_channels: Sequence[int], **options: Any) -> nn.Mod
 
 def create_model(
     arch: Arch | Mapping[str, Any] | str | Path, *, num_classes: int = 10, in_channels: int = 3
-) -> ResNet:
+) -> nn.Module:
     """Build a network: (B, in_channels, H, W) -> (B, num_classes), on the CPU, in train mode, without trained weights.
 
     Args:
@@ -73,7 +72,9 @@ def create_model(
     """
     for name, value in (("num_classes", num_classes), ("in_channels", in_channels)):
         _check_count(name, value, UsageError)
-    return build(read_arch(arch), classes=num_classes, in_channels=in_channels)
+    from attnsearch.build.network import build_network  # which inserts blocks that are made here
+
+    return build_network(read_arch(arch), classes=num_classes, in_channels=in_channels)
 
 
 def _build(base: str, channels: Any, options: dict[str, Any], shape: dict[str, Any]) -> nn.Module:

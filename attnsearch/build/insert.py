@@ -75,9 +75,27 @@ def insert(
     name, _ = registry.expand(block)
     slot = registry.info(name).slot
     _check(name, slot, position, init, units)
+    make: Gates | Convs
+    if slot == "attention":
+        make = Gates(block, position, partial(_gate, block, init, options))
+    else:
+        make = Convs(block, options, partial(_conv, block))
+    place(model, make, stages=stages, units=units, position=position)
+    make.tell()
+    return model
+
+
+def place(
+    model: nn.Module,
+    make: Gates | Convs,
+    *,
+    stages: int | Sequence[int] | None = None,
+    units: str | Sequence[int] = "all",
+    position: str = "before_add",
+) -> None:
+    """`insert` for what `make` builds; nothing is changed where an error is raised."""
     found = find_layers(model)
     layers = choose_layers(found, stages)
-    make = _Gates(block, position, init, options) if slot == "attention" else _Convs(block, options)
     attach: dict[int, Callable[[], None]] = {}
     if position == "after_stage":
         for layer in layers:
@@ -92,15 +110,17 @@ def insert(
                 attach[id(unit.module)] = _named(unit, partial(make.unit, unit.module))
     for act in attach.values():
         act()
-    make.tell()
-    return model
 
 
-class _Gates:
-    """Makes gates for units and stages, each with what attaches it."""
+class Gates:
+    """Makes gates for units and stages, each with what attaches it.
 
-    def __init__(self, block: str, position: str, init: str | None, options: Mapping[str, Any]) -> None:
-        self.block, self.position, self.init, self.options = block, position, init, options
+    Args:
+        block: its name. build: a gate for a map of so many channels.
+    """
+
+    def __init__(self, block: str, position: str, build: Callable[[int], nn.Module]) -> None:
+        self.block, self.position, self.build = block, position, build
         self.gates_before: list[tuple[str, ...]] = []
 
     def unit(self, unit: nn.Module) -> Callable[[], None]:
@@ -133,10 +153,7 @@ class _Gates:
 
     def gate(self, owner: nn.Module, channels: int, unit: nn.Module) -> nn.Module:
         self.free(owner)
-        gate = create_block(self.block, channels, **self.options)
-        if self.init == "identity" and not getattr(gate, "starts_as_identity", False):
-            gate = IdentityStart(gate)
-        return _like(gate, unit)
+        return _like(self.build(channels), unit)
 
     @staticmethod
     def free(owner: nn.Module) -> None:
@@ -155,11 +172,16 @@ class _Gates:
             )
 
 
-class _Convs:
-    """Makes conv blocks for units, each with what attaches it."""
+class Convs:
+    """Makes conv blocks for units, each with what attaches it.
 
-    def __init__(self, block: str, options: Mapping[str, Any]) -> None:
-        self.block, self.options = block, options
+    Args:
+        block: its name, with options.
+        build: a block of (channels, out_channels, stride) with options.
+    """
+
+    def __init__(self, block: str, options: Mapping[str, Any], build: Callable[..., nn.Module]) -> None:
+        self.block, self.options, self.build = block, options, build
 
     def unit(self, unit: nn.Module) -> Callable[[], None]:
         positions.refuse_without_forward(unit)
@@ -174,9 +196,8 @@ class _Convs:
             raise UsageError(
                 f"conv2 has dilation {conv.dilation} and stride {conv.stride}; blocks have neither"
             )
-        shape = {"out_channels": conv.out_channels, "stride": conv.stride[0]}
-        options = {**self.groups(conv), **self.options}
-        block = _like(create_block(self.block, conv.in_channels, **shape, **options), unit)
+        shape = conv.in_channels, conv.out_channels, conv.stride[0]
+        block = _like(self.build(*shape, **{**self.groups(conv), **self.options}), unit)
         inner = "conv3" in probe.children(unit) and getattr(block, "normalized", False)
         if inner and not positions.norm_follows(unit, probe.in_channels(unit)):
             raise UsageError(
@@ -238,6 +259,17 @@ def _check(name: str, slot: str, position: str, init: str | None, units: str | S
         raise UsageError(
             f"a gate after_stage stands once, behind the stage's last unit; leave units={units!r} out"
         )
+
+
+def _gate(block: str, init: str | None, options: Mapping[str, Any], channels: int) -> nn.Module:
+    gate = create_block(block, channels, **options)
+    if init == "identity" and not getattr(gate, "starts_as_identity", False):
+        gate = IdentityStart(gate)
+    return gate
+
+
+def _conv(block: str, channels: int, out_channels: int, stride: int, **options: Any) -> nn.Module:
+    return create_block(block, channels, out_channels=out_channels, stride=stride, **options)
 
 
 def _like(block: nn.Module, unit: nn.Module) -> nn.Module:

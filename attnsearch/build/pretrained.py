@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.build.checkpoint import Checkpoint, read_checkpoint, sha256
-from attnsearch.build.resnet import ResNet, build
+from attnsearch.build.network import build_network
+from attnsearch.build.parts import parts_of
+from attnsearch.build.resnet import ResNet
 from attnsearch.build.weights import COUNTER, LoadReport, load, plain_names
 from attnsearch.core.checks import CHOICE, split_weights
 from attnsearch.core.errors import UsageError
@@ -23,10 +25,13 @@ LEAST_SHARE = 0.95  # of the host's own tensors: below it the file is another ne
 _FIRST = re.compile(r"^(.*?)layer(\d+)\.(\d+)\.conv1\.weight$")
 
 
-def load_host(model: ResNet, checkpoint: Checkpoint, *, head: bool = False) -> LoadReport:
+def load_host(
+    model: nn.Module, checkpoint: Checkpoint, host: Host | None = None, *, head: bool = False
+) -> LoadReport:
     """Load a checkpoint into a network that was built from an arch, blocks and all, in place.
 
     Args:
+        host: of that arch; None for a `ResNet`, which knows it.
         head: whether the head must be loaded too, for a network that is used as it is.
 
     Raises:
@@ -34,42 +39,47 @@ def load_host(model: ResNet, checkpoint: Checkpoint, *, head: bool = False) -> L
             with the host that it would fit; images of another number of channels; a head of another number of
             classes, where one is needed.
     """
+    if host is None:
+        assert isinstance(model, ResNet)
+        host = model.arch.host
     _check_channels(model, checkpoint)
     try:
         report = load(model, checkpoint)
     except UsageError as error:
         raise UsageError(
-            f"{error}{_advice(checkpoint)}" if "fits the model" in str(error) else str(error)
+            f"{error}{_advice(checkpoint, host)}" if "fits the model" in str(error) else str(error)
         ) from None
-    own, loaded = own_tensors(model), set(report.loaded)
+    own, loaded = own_tensors(model, host), set(report.loaded)
     share = sum(key in loaded for key in own) / len(own)
     if share < LEAST_SHARE:
         raise UsageError(
-            f"{checkpoint.source}: {100 * share:.0f} % of the tensors of {_named(model.arch.host)} are in it, "
-            f"{100 * LEAST_SHARE:.0f} % are needed ({_fault(own, report)}).{_advice(checkpoint)}"
+            f"{checkpoint.source}: {100 * share:.0f} % of the tensors of {_named(host)} are in it, "
+            f"{100 * LEAST_SHARE:.0f} % are needed ({_fault(own, report)}).{_advice(checkpoint, host)}"
         )
     # All of a shallow host's tensors are in a deeper one's checkpoint too; what they compute together is not.
     deeper = [name for name in report.unexpected if name.endswith(".conv1.weight")]
     if deeper:
         raise UsageError(
-            f"{checkpoint.source}: it is of a deeper network than {_named(model.arch.host)}: {len(deeper)} residual "
-            f"units would be left out, as that of {deeper[0]}.{_advice(checkpoint)}"
+            f"{checkpoint.source}: it is of a deeper network than {_named(host)}: {len(deeper)} residual "
+            f"units would be left out, as that of {deeper[0]}.{_advice(checkpoint, host)}"
         )
-    if head and not {"fc.weight", "fc.bias"} <= loaded:
+    if head and not {key for key in model.state_dict() if key.startswith(parts_of(model).head)} <= loaded:
         why = next((note for note in report.notes if "head" in note), "the file has no head")
         raise UsageError(f"{checkpoint.source}: without a head that fits there is nothing to evaluate; {why}")
     return report
 
 
-def start(arch: Arch, weights: Weights | None, *, classes: int, in_channels: int, seed: int | None) -> ResNet:
+def start(
+    arch: Arch, weights: Weights | None, *, classes: int, in_channels: int, seed: int | None
+) -> nn.Module:
     """An arch as a network, with a study's weights in it where there are any.
 
     Raises:
         UsageError: the file is not the one that the study began with, or is not of this host.
     """
-    model = build(arch, classes=classes, in_channels=in_channels, seed=seed)
+    model = build_network(arch, classes=classes, in_channels=in_channels, seed=seed)
     if weights is not None:
-        load_host(model, _known(weights))
+        load_host(model, _known(weights), arch.host)
     return model
 
 
@@ -89,12 +99,13 @@ def identify(path: str) -> Weights:
     return Weights(full, sha256(path))
 
 
-def own_tensors(model: ResNet) -> list[str]:
+def own_tensors(model: nn.Module, host: Host) -> list[str]:
     """Names of the host's tensors in a model: no block's, not the head's, no counters of batch norms."""
+    first = next(part for part in model.modules() if isinstance(part, nn.Conv2d))
     with torch.device("meta"):
-        bare = build(plain(model.arch.host)).state_dict()
-    own = model.state_dict()
-    return [key for key in bare if key in own and not key.startswith("fc.") and not key.endswith(COUNTER)]
+        bare = build_network(plain(host), in_channels=first.in_channels).state_dict()
+    own, head = model.state_dict(), parts_of(model).head
+    return [key for key in bare if key in own and not key.startswith(head) and not key.endswith(COUNTER)]
 
 
 def nearest_host(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
@@ -166,11 +177,13 @@ def host_of(checkpoint: Checkpoint) -> dict[str, Any] | None:
     return next((host for state in checkpoint.groups.values() if (host := nearest_host(state))), None)
 
 
-def _advice(checkpoint: Checkpoint) -> str:
-    host = host_of(checkpoint)
-    if host is None:
+def _advice(checkpoint: Checkpoint, host: Host) -> str:
+    if host.module:
+        return f" Weights for it are those that a model of {host.make}() in {host.module} has saved."
+    fitting = host_of(checkpoint)
+    if fitting is None:
         return " Its names are not those of a ResNet that attnsearch knows."
-    return f" The host that fits it: host: {spelled(host)}"
+    return f" The host that fits it: host: {spelled(fitting)}"
 
 
 def _fault(own: list[str], report: LoadReport) -> str:
@@ -185,17 +198,17 @@ def _fault(own: list[str], report: LoadReport) -> str:
 
 
 def _named(host: Host) -> str:
-    return spelled(_brief(host))
+    return host.name if host.module else spelled(_brief(host))
 
 
 def _check_channels(model: nn.Module, checkpoint: Checkpoint) -> None:
     """Refuse weights for images of another number of channels in a sentence of its own."""
     own = model.state_dict()
-    first = next(name for name in own if name.startswith("conv1.") and name.endswith("weight"))
+    first = next(f"{path}.weight" for path, part in model.named_modules() if isinstance(part, nn.Conv2d))
     for state in checkpoint.groups.values():
         for name, key in plain_names(state).items():
             theirs, ours = state[key].shape, own[first].shape
-            ends = name == first or name.endswith(f".{first}")
+            ends = name == first or name.endswith(f".{first}") or first.endswith(f".{name}")
             if ends and not re.search(r"layer\d", name) and len(theirs) == 4 and theirs[1] != ours[1]:
                 raise UsageError(
                     f"{checkpoint.source} takes images of {theirs[1]} channels, the data set's have {ours[1]}"

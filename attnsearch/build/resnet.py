@@ -113,7 +113,7 @@ class ResNet(nn.Module):
         name, preset = registry.expand(arch.neck.name)
         options = {**preset, **dict(arch.neck.options)}
         registry.check_options(registry.info(name, slot="neck"), options)
-        with _seeded(seed, "neck"):
+        with seeded(seed, "neck"):
             return registry.load(name)(channels, **options)
 
     def _initialise(self, seed: int | None) -> None:
@@ -124,7 +124,7 @@ class ResNet(nn.Module):
                 continue
             if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
                 continue  # no values to give, and torch would import its compiler for it: seconds
-            with _seeded(seed, name):
+            with seeded(seed, name):
                 if isinstance(module, nn.Conv2d):
                     nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 elif isinstance(module, nn.Linear):
@@ -234,7 +234,7 @@ class StageBuilder:
         options = {**preset, **dict(block.options)}
         registry.check_options(info, options)
         try:
-            with _seeded(self.seed, path):
+            with seeded(self.seed, path):
                 module = registry.load(name)(*shape, **options)
         except BlockError as error:
             raise BlockError(f"stage {self.index + 1}: {error}") from None
@@ -273,7 +273,7 @@ def _conv(i: int, o: int, kernel: int, *, stride: int = 1, groups: int = 1) -> n
 
 
 @contextmanager
-def _seeded(seed: int | None, name: str) -> Iterator[None]:
+def seeded(seed: int | None, name: str) -> Iterator[None]:
     """Draw from a generator of this seed and name, and leave the global one as it was."""
     if seed is None:
         yield

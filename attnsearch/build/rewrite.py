@@ -15,7 +15,7 @@ import copyreg
 import hashlib
 import inspect
 import linecache
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, reduce
 from types import CodeType, FrameType, FunctionType
@@ -28,6 +28,9 @@ from attnsearch.core.errors import UsageError
 _FUTURES = reduce(
     int.__or__, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 )
+
+
+_CHANGED: dict[type, tuple[type, dict[str, FunctionType]]] = {}  # generated classes
 
 
 @dataclass(frozen=True)
@@ -190,7 +193,13 @@ def _subclass(base: type, edits: tuple[Edit, ...], digests: tuple[tuple[str, str
         "__doc__": base.__doc__,
     }
     cls: type[Any] = type(base)(base.__name__, (base,), {**names, **changed, "__reduce_ex__": reduce_ex})
+    _CHANGED[cls] = (base, changed)
     return cls
+
+
+def changed_methods(cls: type) -> tuple[type, dict[str, FunctionType]]:
+    """What a generated class was made from, and its methods with a call written in; for others nothing."""
+    return _CHANGED.get(cls, (cls, {}))
 
 
 def _blank(base: type, edits: tuple[Edit, ...], digests: tuple[tuple[str, str], ...]) -> Any:
@@ -199,7 +208,7 @@ def _blank(base: type, edits: tuple[Edit, ...], digests: tuple[tuple[str, str], 
     return object.__new__(cls)
 
 
-def _rewritten(base: type, name: str, edits: list[Edit]) -> Callable[..., Any]:
+def _rewritten(base: type, name: str, edits: list[Edit]) -> FunctionType:
     function = resolved(base, name)
     text = _edited(source(function).text, edits)
     if not text[:1].isspace():
@@ -214,7 +223,7 @@ def _rewritten(base: type, name: str, edits: list[Edit]) -> Callable[..., Any]:
         flags = function.__code__.co_flags & _FUTURES
         made: dict[str, Any] = {}
         exec(compile(maker, filename, "exec", flags=flags, dont_inherit=True), function.__globals__, made)
-        result: Callable[..., Any] = made["_make"](*values)
+        result: FunctionType = made["_make"](*values)
     except Exception as error:  # a decorator or a default of a foreign method may raise anything
         raise UsageError(f"{function.__qualname__} cannot be made anew with a call in it: {error}") from None
     result.__qualname__, result.__module__ = function.__qualname__, function.__module__

@@ -110,6 +110,9 @@ RequiredSpace = Annotated[
 Plugins = Annotated[
     list[Path], typer.Option("--plugin", metavar="FILE", help="A Python file with blocks of your own.")
 ]
+HostModule = Annotated[
+    str | None, typer.Option("--host-module", metavar="FILE", help=settings.flags()["host_module"].help)
+]
 
 
 def option(help: str, metavar: str | None = None, parser: Any = None) -> Any:
@@ -136,6 +139,20 @@ def add_plugins(files: list[Path]) -> None:
 
     for file in files:
         registry.add_plugin(file)
+
+
+def allow_host_module(file: str | None) -> None:
+    """Let the space or arch that is read next name this file as its host."""
+    if file:
+        from attnsearch.study.own_model import allow
+
+        allow(file)
+
+
+def check_host_module(file: str | None, module: str | None, host: str | None) -> None:
+    """Refuse `--host-module` where nothing in the question is a module."""
+    if file and not module:
+        raise UsageError(f"--host-module {file}: the host is {host}, which is no model of your own")
 
 
 def check_study(name: str | None, storage: str | None, out: Path) -> None:

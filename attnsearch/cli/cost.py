@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attnsearch.cli.common import (
+    HostModule,
     Json,
     Plugins,
     add_plugins,
+    allow_host_module,
+    check_host_module,
     image_shape,
     show_json,
     show_table,
@@ -50,6 +53,7 @@ def cost(
     image: Image = None,
     classes: Classes = None,
     plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
+    host_module: HostModule = None,
     json: Json = False,
 ) -> None:
     """Count what a network costs: params, MACs, FLOPs, bytes.
@@ -59,13 +63,15 @@ def cost(
     from attnsearch.space.presets import read_arch
 
     add_plugins(plugin)
+    allow_host_module(host_module)
     network = read_arch(arch)  # a mistyped name is answered before torch is imported
+    check_host_module(host_module, network.host.module, network.host.name)
 
-    from attnsearch.build.resnet import build
+    from attnsearch.build.network import build_network
     from attnsearch.cost.measure import measure
 
     shape, outputs = setting(network, image, classes)
-    counted = measure(build(network, classes=outputs, in_channels=shape[0]), shape, computed=True)
+    counted = measure(build_network(network, classes=outputs, in_channels=shape[0]), shape, computed=True)
     if json:
         show_json(facts(network, counted, shape, outputs))
         return

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from attnsearch.cli.common import (
+    HostModule,
     Json,
     Plugins,
     add_plugins,
+    allow_host_module,
+    check_host_module,
     note,
     option,
     show_json,
@@ -34,6 +37,7 @@ def evaluate(
     on_bad_image: Annotated[str, option("fail, or skip and count.")] = "fail",
     device: Annotated[str, option("cpu, cuda or cuda:1.")] = "cpu",
     plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
+    host_module: HostModule = None,
     json: Json = False,
 ) -> None:
     """Test a checkpoint on images, without training.
@@ -45,7 +49,9 @@ def evaluate(
     from attnsearch.space.presets import read_arch
 
     add_plugins(plugin)
+    allow_host_module(host_module)
     network = read_arch(arch)
+    check_host_module(host_module, network.host.module, network.host.name)
     convention(normalise)
     check_data(data)  # mistyped words are answered before torch is imported
 

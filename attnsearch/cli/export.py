@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from attnsearch.cli.common import (
+    HostModule,
     Out,
     Plugins,
     Storage,
@@ -38,6 +39,7 @@ def export(
     ] = False,
     weights: Annotated[str | None, setting("weights")] = None,
     plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
+    host_module: HostModule = None,
     storage: Storage = None,
     out: Out = Path("results"),
 ) -> None:
@@ -50,8 +52,9 @@ def export(
     formats = [word.strip() for word in format.split(",")]
     check_formats(formats)
     check_study(study, storage, out)
-    add_plugins(plugin)  # both before anything heavy is imported
+    add_plugins(plugin)  # all before anything heavy is imported
 
+    from attnsearch.study import own_model
     from attnsearch.study.study import open_study
 
     opened = open_study(study, storage, out=out)
@@ -60,6 +63,7 @@ def export(
     name = "best" if trial == "best" else ""
     folder = out / opened.name / "export"
     info = opened.record.info
+    own_model.allow(host_module, info)
     package = pack(row, info, folder, name=name, formats=formats, train=train, weights=weights, tell=note)
     for kind, file in package.files.items():
         show_text(f"{file}: output within {package.differences[kind]:.1g} of the network's", hanging=2)

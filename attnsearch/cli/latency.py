@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from attnsearch.cli.common import Json, Plugins, add_plugins, note, show_json, show_text, whole
+from attnsearch.cli.common import (
+    HostModule,
+    Json,
+    Plugins,
+    add_plugins,
+    allow_host_module,
+    check_host_module,
+    note,
+    show_json,
+    show_text,
+    whole,
+)
 from attnsearch.cli.cost import ArchArgument, Classes, Image, setting
 from attnsearch.core.errors import UsageError, unknown
 
@@ -31,6 +42,7 @@ def latency(
     ] = "float32",
     repeats: Annotated[int, typer.Option("--repeats", parser=whole, metavar="N", help="Timed passes.")] = 30,
     plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
+    host_module: HostModule = None,
     json: Json = False,
 ) -> None:
     """Time a network on this machine.
@@ -40,18 +52,20 @@ def latency(
     from attnsearch.space.presets import read_arch
 
     add_plugins(plugin)
+    allow_host_module(host_module)
     network = read_arch(arch)  # a mistyped name is answered before torch is imported
+    check_host_module(host_module, network.host.module, network.host.name)
 
     from dataclasses import asdict
 
     import torch
 
-    from attnsearch.build.resnet import build
+    from attnsearch.build.network import build_network
     from attnsearch.core.machine import cores
     from attnsearch.cost.measure import latency as measure_latency
 
     shape, outputs = setting(network, image, classes)
-    model = build(network, classes=outputs, in_channels=shape[0])
+    model = build_network(network, classes=outputs, in_channels=shape[0])
     found = measure_latency(
         model, shape, device=device, batch=batch, dtype=getattr(torch, dtype), repeats=repeats
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attnsearch.cli.common import (
+    HostModule,
     Json,
     Out,
     Plugins,
@@ -16,6 +17,8 @@ from attnsearch.cli.common import (
     Storage,
     StudyOption,
     add_plugins,
+    allow_host_module,
+    check_host_module,
     check_study,
     note,
     option,
@@ -56,6 +59,7 @@ def plan(
     workers: Annotated[int, option("Trainings side by side, for the hours.", "N", whole)] = 1,
     device: Annotated[str, option("auto, cpu or cuda, for --measure.")] = "auto",
     plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
+    host_module: HostModule = None,
     storage: Storage = None,
     out: Out = Path("results"),
     json: Json = False,
@@ -68,7 +72,9 @@ def plan(
     from attnsearch.space.space import load_space
 
     add_plugins(plugin)
+    allow_host_module(host_module)
     question = load_space(space, weights)
+    check_host_module(host_module, question.host.module, question.host.name)
     kind = design or (question.design if question.design != "search" else "add")
     settings = Settings(
         data=data, design=kind, reference=reference, controls=controls, epochs=epochs,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attnsearch.cli.common import (
+    HostModule,
     Json,
     Out,
     Plugins,
@@ -34,6 +35,7 @@ def report(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda, for --test.")] = "auto",
     weights: Annotated[str | None, setting("weights")] = None,
     plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
+    host_module: HostModule = None,
     json: Json = False,
 ) -> None:  # fmt: skip
     """Show the front or the verdicts of a study, finished or not.
@@ -50,7 +52,13 @@ def report(
         from attnsearch.study import test_split
 
         test_split.open_test_split(
-            study, storage=storage, out=out, device=device, weights=weights, notify=note
+            study,
+            storage=storage,
+            out=out,
+            device=device,
+            weights=weights,
+            host_module=host_module,
+            notify=note,
         )
     gc.disable()  # what follows ends in seconds, of which looking for garbage would take a tenth
     try:

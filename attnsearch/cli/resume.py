@@ -6,13 +6,26 @@ import shlex
 from pathlib import Path
 from typing import Annotated
 
-from attnsearch.cli.common import Out, Storage, StudyArgument, check_study, option, positive, whole
+from attnsearch.cli.common import (
+    HostModule,
+    Out,
+    Storage,
+    StudyArgument,
+    check_study,
+    option,
+    positive,
+    whole,
+)
+
+# What a study's database says of these is not taken from there: where it lies, and whose code may run.
+LEFT_OUT = ("--storage", "--out", "--study", "--host-module")
 
 
 def resume(
     study: StudyArgument = None,
     trials: Annotated[int | None, option("Trainings in all; the study's own number when left out.", "N", whole)] = None,
     timeout: Annotated[float | None, option("Start nothing new after so long.", "SECONDS", positive)] = None,
+    host_module: HostModule = None,
     storage: Storage = None,
     out: Out = Path("results"),
 ) -> None:  # fmt: skip
@@ -36,13 +49,14 @@ def resume(
         "--out",
         str(out),
     ]
+    arguments += ["--host-module", host_module] if host_module else []
     arguments += ["--trials", str(trials)] if trials else []
     arguments += ["--timeout", f"{timeout:g}"] if timeout else []
     app([*arguments, "--resume"], prog_name="attnsearch", standalone_mode=False)
 
 
 def run_arguments(name: str, command: str) -> list[str]:
-    """The arguments of `attnsearch` that began a study, without those that say where it is kept.
+    """The arguments of `attnsearch` that began a study, without those that say where it is kept or that let code run.
 
     Raises:
         UsageError: it was not begun on a command line.
@@ -60,8 +74,8 @@ def run_arguments(name: str, command: str) -> list[str]:
     for word in words[1:]:
         if skip or word == "--resume":
             skip = False
-        elif word in ("--storage", "--out", "--study"):
+        elif word in LEFT_OUT:
             skip = True
-        elif not word.startswith(("--storage=", "--out=", "--study=")):
+        elif not word.startswith(tuple(f"{name}=" for name in LEFT_OUT)):
             kept.append(word)
     return kept

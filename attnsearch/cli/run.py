@@ -16,6 +16,8 @@ from attnsearch.cli.common import (
     Storage,
     StudyOption,
     add_plugins,
+    allow_host_module,
+    check_host_module,
     option,
     required_space,
     setting,
@@ -59,7 +61,9 @@ def run(
         required_space(space)
     settings = Settings(**values).check()
     add_plugins(plugin)
+    allow_host_module(settings.host_module)
     question = _question(space, host, blocks, stages, settings)
+    check_host_module(settings.host_module, question.host.module, question.host.name)
     if not settings.resume:
         sqlite.check_free(settings.study or question.name, settings.url())
     if dry_run:

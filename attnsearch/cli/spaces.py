@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attnsearch.cli.common import Json, Plugins, add_plugins, show_json, show_table, show_text
+from attnsearch.cli.common import (
+    HostModule,
+    Json,
+    Plugins,
+    add_plugins,
+    allow_host_module,
+    check_host_module,
+    show_json,
+    show_table,
+    show_text,
+)
 from attnsearch.core.text import many
 
 if TYPE_CHECKING:
@@ -27,6 +37,7 @@ def spaces(
         str, typer.Option("--budget", metavar="LIMITS", help="Such as 'params<=1.2x,macs<=60M'.")
     ] = "",
     plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
+    host_module: HostModule = None,
     json: Json = False,
 ) -> None:
     """List the questions on offer, or show one.
@@ -41,7 +52,9 @@ def spaces(
         _list(data, json)
         return
     limits = parse_limits(budget)
+    allow_host_module(host_module)
     space = load_space(name).on(data)
+    check_host_module(host_module, space.host.module, space.host.name)
     facts, tables = _facts(space, data, limits)
     if json:
         show_json(facts)
@@ -53,7 +66,10 @@ def spaces(
         show_text()
         show_table(table)
     show_text()
-    show_text(f"Run it: attnsearch run --space {name}{'' if data == 'cued-digits' else f' --data {data}'}")
+    code = f" --host-module {host_module}" if host_module else ""
+    show_text(
+        f"Run it: attnsearch run --space {name}{'' if data == 'cued-digits' else f' --data {data}'}{code}"
+    )
 
 
 def _list(data: str, json: bool) -> None:

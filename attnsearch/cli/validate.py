@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from attnsearch.cli.common import (
+    HostModule,
     Json,
     Out,
     Plugins,
@@ -34,6 +35,7 @@ def validate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, or cuda:0,cuda:1.")] = "auto",
     weights: Annotated[str | None, setting("weights")] = None,
     plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
+    host_module: HostModule = None,
     storage: Storage = None,
     out: Out = Path("results"),
     json: Json = False,
@@ -54,7 +56,7 @@ def validate(
     try:
         done = proxy_audit.validate(
             study, archs=archs, factor=factor, seeds=seeds, storage=storage, out=out, observer=watcher,
-            timeout=timeout, workers=workers, device=device, weights=weights,
+            timeout=timeout, workers=workers, device=device, weights=weights, host_module=host_module,
         )  # fmt: skip
     finally:
         watcher.close()

@@ -156,6 +156,9 @@ class TrainOptions:
     weights: Annotated[
         str | None, Flag("A checkpoint that every training starts from.", "FILE", check_weights)
     ] = None
+    host_module: Annotated[
+        str | None, Flag("The file of a model of your own that the space names as its host.", "FILE")
+    ] = None
     freeze: Annotated[
         Literal["none", "stem", "host"] | None,
         Flag(f"{listed(choices.FREEZE)}.", None, _one_of("freeze", choices.FREEZE)),

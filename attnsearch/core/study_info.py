@@ -18,6 +18,7 @@ from attnsearch.core.study_parts import (
     DataInfo,
     DesignInfo,
     FullTrainings,
+    ModuleInfo,
     ProxyAudit,
     RunInfo,
     SearchInfo,
@@ -38,6 +39,7 @@ class StudyInfo:
     search: SearchInfo = field(default_factory=SearchInfo)
     data: DataInfo | None = None
     weights: WeightsInfo | None = None
+    module: ModuleInfo = field(default_factory=ModuleInfo)
     design: DesignInfo | None = None
     audit: ProxyAudit | None = None
     audit_plan: AuditPlan | None = None
@@ -89,6 +91,7 @@ class StudyInfo:
             search=SearchInfo.from_attrs(attrs),
             data=DataInfo.from_attrs(attrs),
             weights=WeightsInfo.from_attrs(attrs),
+            module=ModuleInfo.from_attrs(attrs),
             design=DesignInfo.from_attrs(attrs),
             audit=ProxyAudit.from_attrs(attrs),
             audit_plan=AuditPlan.from_attrs(attrs),

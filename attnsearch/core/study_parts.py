@@ -328,6 +328,23 @@ class WeightsInfo:
 
 
 @dataclass(frozen=True)
+class ModuleInfo(_Part):
+    """A host that is a model of the user's own.
+
+    Args:
+        path: of its file when the study began. host: the fields of `arch.Host`, its fingerprint among them.
+    """
+
+    path: str = stored("host_module_path", "")
+    host: Mapping[str, Any] = field(default_factory=dict, metadata={"name": "host_module"})
+
+    @property
+    def sha256(self) -> str:
+        """The fingerprint; empty where the host is no module."""
+        return str(self.host.get("sha256", ""))
+
+
+@dataclass(frozen=True)
 class RunInfo(_Part):
     """How the study trains and how that went.
 

@@ -9,12 +9,18 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from attnsearch.build.resnet import StageBuilder, build, stem_channels
+from attnsearch.build.layers import Layer
+from attnsearch.build.module_host import check_runs
+from attnsearch.build.network import build_network
+from attnsearch.build.parts import stages_of
+from attnsearch.build.resnet import StageBuilder, stem_channels
 from attnsearch.core.costs import LIMITED, Limit, within
 from attnsearch.core.errors import CostError
 from attnsearch.cost.measure import COMPUTED, explain_unknown, measure_made
@@ -39,6 +45,8 @@ class CostTable:
     def __init__(self, space: Space, image: tuple[int, int, int], classes: int) -> None:
         self.space, self.image, self.classes = space, image, classes
         self.unknown: dict[str, int] = {}  # operations of the space that no rule covers
+        if space.host.module:
+            check_runs(space.host, image, classes)
         self.baseline = self.direct(space.baseline())
         plain_stages = plain(space.host)
         zero = self._vector(self.direct(plain_stages))
@@ -53,7 +61,7 @@ class CostTable:
     def direct(self, arch: Arch) -> dict[str, float]:
         """Counts of the whole network."""
         return self._measured(
-            lambda: build(arch, classes=self.classes, in_channels=self.image[0]), self.image
+            lambda: build_network(arch, classes=self.classes, in_channels=self.image[0]), self.image
         )
 
     def _measured(self, make: Callable[[], nn.Module], image: tuple[int, int, int]) -> dict[str, float]:
@@ -153,6 +161,8 @@ class CostTable:
         @cache
         def counted(index: int, stage: Stage) -> NDArray[np.float64]:
             host = self.space.host.filled()
+            if host.module:
+                return self._beyond_plain(index, stage)
             channels = stem_channels(host) if index == 0 else host.channels(index - 1)
             maker, units = StageBuilder(host, stage, index, None), (host.units or ())[index]
             shape = channels, *map_size(host, self.image, index - 1)
@@ -172,12 +182,18 @@ class CostTable:
 
         return counted
 
-    def _neck(self, block: Block) -> NDArray[np.float64]:
-        if not block:
-            return np.zeros(len(LIMITED))
+    def _beyond_plain(self, index: int, stage: Stage) -> NDArray[np.float64]:
+        """What a network costs more than the plain host with this in one stage alone."""
         bare = plain(self.space.host)
-        with_neck = Arch(bare.host, bare.stages, block)
-        return self._vector(self.direct(with_neck)) - self._vector(self.direct(bare))
+        stages = (*bare.stages[:index], stage, *bare.stages[index + 1 :])
+        return self._more(Arch(bare.host, stages)) if stage != Stage() else np.zeros(len(LIMITED))
+
+    def _neck(self, block: Block) -> NDArray[np.float64]:
+        bare = plain(self.space.host)
+        return self._more(Arch(bare.host, bare.stages, block)) if block else np.zeros(len(LIMITED))
+
+    def _more(self, arch: Arch) -> NDArray[np.float64]:
+        return self._vector(self.direct(arch)) - self._vector(self.direct(plain(self.space.host)))
 
     def _agrees(self) -> bool:
         """Whether the sums are the direct counts: exactly for params and MACs, whatever the arch."""
@@ -196,11 +212,32 @@ class CostTable:
 
 def map_size(host: Host, image: tuple[int, int, int], stage: int) -> tuple[int, int]:
     """Height and width of the map that a stage (from 0; -1 is the stem) puts out."""
+    if host.module:
+        return _map_sizes(host, image)[stage]
     halvings = (0 if host.filled().stem == "cifar" else 2) + max(0, stage)
     height, width = image[1:]
     for _ in range(halvings):
         height, width = -(-height // 2), -(-width // 2)
     return height, width
+
+
+@cache
+def _map_sizes(host: Host, image: tuple[int, int, int]) -> tuple[tuple[int, int], ...]:
+    """Of each stage of a model of the user's own, as a pass shows them."""
+    model = build_network(plain(host), classes=2, in_channels=image[0]).eval()
+    sizes: dict[int, tuple[int, int]] = {}
+
+    def keep(layer: Layer) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, out: Any) -> None:
+            sizes[layer.number] = tuple(out.shape[-2:])
+
+        return hook
+
+    for layer in stages_of(model):
+        layer.units[-1].module.register_forward_hook(keep(layer))
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        model(torch.zeros(1, *image))
+    return tuple(size for _, size in sorted(sizes.items()))
 
 
 def small_map(host: Host, image: tuple[int, int, int]) -> str:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from attnsearch.data import Data
+    from attnsearch.space.arch import Arch
 
 FORMATS = ("py", "safetensors", "pt2", "onnx")
 CLOSE = 1e-4  # of the largest output: more is another network, not another rounding
@@ -139,7 +140,8 @@ def pack(
     shape = seen.image or (3, 32, 32)
     classes = len(seen.classes) or 10
     known = weights_of(info.weights, weights)
-    network = start(Arch.from_dict(row.spec), known, classes=classes, in_channels=shape[0], seed=row.seed)
+    arch = Arch.from_dict(row.spec)
+    network = start(arch, known, classes=classes, in_channels=shape[0], seed=row.seed)
     data = data_of(info.data) if train else None
     error = None if data is None else _repeat(network, row, data, info.recipe, tell)
     network.float().eval().to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -147,9 +149,10 @@ def pack(
     expected = _run(network, images)
     _make(folder)
     head = _head(name, row, data, info.recipe)
+    subject = Subject(network, arch, classes)
     files = {kind: folder / f"{name}.{kind}" for kind in formats}
     differences = {
-        kind: _write_and_compare(kind, network, images, file, head, expected) for kind, file in files.items()
+        kind: _write_and_compare(kind, subject, images, file, head, expected) for kind, file in files.items()
     }
     record = folder / f"{name}.json"
     package = Package(name, files, differences, record, train, error, known is not None)
@@ -157,47 +160,72 @@ def pack(
     return package
 
 
-def _write_py(network: nn.Module, images: Tensor, file: Path, head: str) -> Tensor:
+@dataclass(frozen=True)
+class Subject:
+    """What is exported."""
+
+    network: nn.Module
+    arch: Arch
+    classes: int
+
+
+def _write_py(subject: Subject, images: Tensor, file: Path, head: str) -> Tensor:
     """The source; what it computes with the network's weights."""
     from attnsearch.blocks.plugin import import_file
+    from attnsearch.export import module_source
     from attnsearch.export.source import source
 
-    arch: Any = network.arch
-    classes = int(network.fc.out_features)  # type: ignore[union-attr, arg-type]
-    atomic.write(file, source(arch, classes=classes, in_channels=images.shape[1], head=head))
+    shape = {"classes": subject.classes, "in_channels": images.shape[1]}
+    if subject.arch.host.module:
+        folder = file.with_name(f"{file.stem}_host")
+        text = module_source.source(subject.network, subject.arch, folder=folder.name, head=head, **shape)
+        _copy_host(subject.arch, folder)
+    else:
+        text = source(subject.arch, head=head, **shape)
+    atomic.write(file, text)
     module = import_file(f"attnsearch_export_{file.stem}", file)
     copy = module.Network()
-    copy.load_state_dict(network.state_dict())
+    copy.load_state_dict(subject.network.state_dict())
     return _run(copy.eval(), images)
 
 
-def _write_safetensors(network: nn.Module, images: Tensor, file: Path, head: str) -> Tensor:
+def _copy_host(arch: Arch, folder: Path) -> None:
+    """The files of a host of the user's own, as they are."""
+    from attnsearch.space import module_file
+
+    path = module_file.find(arch.host.name, arch.host.module, arch.host.sha256)
+    for name, file in module_file.sources(path).items():
+        atomic.write(folder / name, file.read_bytes())
+
+
+def _write_safetensors(subject: Subject, images: Tensor, file: Path, head: str) -> Tensor:
     """The weights; what a fresh network computes with them."""
     from safetensors.torch import load, save
 
-    from attnsearch.build.resnet import build
+    from attnsearch.build.network import build_network
 
-    atomic.write(file, save({key: value.contiguous() for key, value in network.state_dict().items()}))
-    arch: Any = network.arch
-    copy = build(arch, classes=int(network.fc.out_features), in_channels=images.shape[1])  # type: ignore[union-attr, arg-type]
+    state = subject.network.state_dict()
+    atomic.write(file, save({key: value.contiguous() for key, value in state.items()}))
+    copy = build_network(subject.arch, classes=subject.classes, in_channels=images.shape[1])
     copy.load_state_dict(load(file.read_bytes()))
     return _run(copy.eval(), images)
 
 
-def _write_pt2(network: nn.Module, images: Tensor, file: Path, head: str) -> Tensor:
+def _write_pt2(subject: Subject, images: Tensor, file: Path, head: str) -> Tensor:
     """A program of `torch.export` for any batch."""
     import torch
 
     batch = torch.export.Dim("batch")
-    torch.export.save(torch.export.export(network, (images,), dynamic_shapes=({0: batch},)), file)
+    program = torch.export.export(subject.network, (images,), dynamic_shapes=({0: batch},))
+    torch.export.save(program, file)
     return _run(torch.export.load(file).module(), images)
 
 
-def _write_onnx(network: nn.Module, images: Tensor, file: Path, head: str) -> Tensor:
+def _write_onnx(subject: Subject, images: Tensor, file: Path, head: str) -> Tensor:
     """An ONNX graph for any batch; what ONNX's reference evaluator computes."""
     import torch
 
-    model = to_onnx(network, (images,), ({0: torch.export.Dim("batch")},))
+    model = to_onnx(subject.network, (images,), ({0: torch.export.Dim("batch")},))
     atomic.write(file, model.SerializeToString())
     return run_onnx(file, [images])
 
@@ -249,12 +277,12 @@ def _run(network: Any, images: Tensor) -> Tensor:
 
 
 def _write_and_compare(
-    kind: str, network: nn.Module, images: Tensor, file: Path, head: str, expected: Tensor
+    kind: str, subject: Subject, images: Tensor, file: Path, head: str, expected: Tensor
 ) -> float:
     """The largest absolute difference of what the file computes from what was expected."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch about its own serialisation
-        out = _WRITERS[kind](network, images, file, head)
+        out = _WRITERS[kind](subject, images, file, head)
     found = float((out - expected).abs().max())
     if not found <= CLOSE * max(1.0, float(expected.abs().max())):  # NaN fails too
         raise NoResultError(f"the {kind} file computes something else: its output differs by {found:.2g}")
@@ -283,8 +311,10 @@ def _repeat(
 
 def _head(name: str, row: TrialResult, data: Data | None, recipe: Recipe) -> str:
     """What the reader of a source file has to know; `data` is what it was trained on."""
+    own = row.spec["host"].get("module", "")
+    needs = f"torch and what {name}_host/{own} needs" if own else "torch alone"
     lines = [
-        f"Written by attnsearch; needs torch alone. Arch {row.key}, seed {row.seed}.",
+        f"Written by attnsearch; needs {needs}. Arch {row.key}, seed {row.seed}.",
         "    network = Network()",
     ]
     if data is not None:
@@ -320,6 +350,7 @@ def _record(package: Package, row: TrialResult, info: StudyInfo, shape: tuple[in
         "data": info.data.name if info.data else None,
         "recipe": info.run.recipe.to_dict() if info.run.recipe else None,
         "started_from": info.weights.to_dict() if info.weights else None,
+        "host_module": info.module.to_attrs() if info.module.sha256 else None,
     }
 
 

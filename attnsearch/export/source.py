@@ -58,22 +58,60 @@ def source(arch: Arch, *, classes: int = 10, in_channels: int = 3, head: str = "
         writer = _Writer(arch, network)
     body = writer.network()
     parts = [*writer.collector.text(), body]
-    lines = [
-        f"{arch.host.name}, {arch}: (B, {in_channels}, H, W) -> (B, {classes}).",
-        *([head] if head else []),
-    ]
-    title = '"""' + "\n\n".join(lines).replace("\\", "/").replace('"""', "'") + ('\n"""' if head else '"""')
     imports = writer.collector.imports({"import torch", "from torch import nn", "from torch import Tensor"})
+    first = f"{arch.host.name}, {arch}: (B, {in_channels}, H, W) -> (B, {classes})."
+    return file_text([first, head], imports, parts)
+
+
+def file_text(docstring: Sequence[str], imports: str, parts: Sequence[str]) -> str:
+    """A file of these paragraphs as its docstring, these imports and these definitions."""
+    lines = [line for line in docstring if line]
+    end = '\n"""' if len(lines) > 1 else '"""'
+    title = '"""' + "\n\n".join(lines).replace("\\", "/").replace('"""', "'") + end
     return "\n\n\n".join([f"{title}\n\nfrom __future__ import annotations\n\n{imports}", *parts]) + "\n"
 
 
-class _Writer:
-    """The network as source: expressions of its layers, and the classes that they need."""
+class Expressions:
+    """Layers as expressions, and the classes that these need."""
 
-    def __init__(self, arch: Arch, network: ResNet) -> None:
-        self.arch, self.built = arch, network
+    def __init__(self) -> None:
         self.collector = Collector()
         self.blocks: list[str] = []
+
+    def expression(self, module: nn.Module, indent: int) -> str:
+        """A constructor call that makes this module."""
+        if isinstance(module, ResidualUnit):
+            return self._unit(module, indent)
+        if isinstance(module, IdentityStart):
+            return _call(
+                self.collector.add(IdentityStart), [self.expression(module.gate, indent + 4)], indent
+            )
+        if hasattr(module, "constructed_with"):
+            name = self.collector.add(type(module))
+            self.blocks += [name] if name not in self.blocks else []
+            constructed_with: Any = module.constructed_with
+            args, options = constructed_with
+            return _call(name, [*map(repr, args), *(f"{k}={v!r}" for k, v in options.items())], indent)
+        if isinstance(module, nn.Sequential):
+            inner = [self.expression(child, indent + 4) for child in module.children()]
+            return _call("nn.Sequential", _folded(inner, indent + 4), indent)
+        ours = isinstance(module, SubsampledConv1x1 | PadChannels)
+        name = self.collector.add(type(module)) if ours else f"nn.{type(module).__name__}"
+        return _call(name, _layer(module), indent)
+
+    def _unit(self, unit: ResidualUnit, indent: int) -> str:
+        layers = unit.named_children()
+        args = [f"{name}={self.expression(layer, indent + 4)}" for name, layer in layers]
+        args += [f"position={unit.position!r}"] if unit.position else []
+        return _call(self.collector.add(type(unit)), args, indent)
+
+
+class _Writer(Expressions):
+    """The network as source."""
+
+    def __init__(self, arch: Arch, network: ResNet) -> None:
+        super().__init__()
+        self.arch, self.built = arch, network
 
     def network(self) -> str:
         """The class `Network`."""
@@ -101,27 +139,6 @@ class _Writer:
             self._initialisation(),
         )
 
-    def expression(self, module: nn.Module, indent: int) -> str:
-        """A constructor call that makes this module."""
-        if isinstance(module, ResidualUnit):
-            return self._unit(module, indent)
-        if isinstance(module, IdentityStart):
-            return _call(
-                self.collector.add(IdentityStart), [self.expression(module.gate, indent + 4)], indent
-            )
-        if hasattr(module, "constructed_with"):
-            name = self.collector.add(type(module))
-            self.blocks += [name] if name not in self.blocks else []
-            constructed_with: Any = module.constructed_with
-            args, options = constructed_with
-            return _call(name, [*map(repr, args), *(f"{k}={v!r}" for k, v in options.items())], indent)
-        if isinstance(module, nn.Sequential):
-            inner = [self.expression(child, indent + 4) for child in module.children()]
-            return _call("nn.Sequential", _folded(inner, indent + 4), indent)
-        ours = isinstance(module, SubsampledConv1x1 | PadChannels)
-        name = self.collector.add(type(module)) if ours else f"nn.{type(module).__name__}"
-        return _call(name, _layer(module), indent)
-
     def _neck(self) -> str:
         name, preset = registry.expand(self.arch.neck.name)
         channels = [self.arch.host.channels(i) for i in range(len(self.arch.stages))][-NECK_LEVELS:]
@@ -129,12 +146,6 @@ class _Writer:
         written = self.collector.add(registry.load(name))
         self.blocks.append(written)
         return _call(written, [repr(channels), *(f"{k}={v!r}" for k, v in options.items())], 8)
-
-    def _unit(self, unit: ResidualUnit, indent: int) -> str:
-        layers = unit.named_children()
-        args = [f"{name}={self.expression(layer, indent + 4)}" for name, layer in layers]
-        args += [f"position={unit.position!r}"] if unit.position else []
-        return _call(self.collector.add(type(unit)), args, indent)
 
     def _forward(self, pooled: bool) -> list[str]:
         count = len(self.arch.stages)
@@ -237,4 +248,4 @@ def _class(
     return "\n".join(lines)
 
 
-__all__ = ["source"]
+__all__ = ["Expressions", "file_text", "source"]

@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from attnsearch.blocks import registry
 from attnsearch.blocks.registry import Value
 from attnsearch.core.errors import UsageError, did_you_mean, unknown
 from attnsearch.core.text import format_value
+from attnsearch.space import module_file
 
 Position = Literal["before_add", "after_conv", "after_add", "after_stage"]
 POSITIONS: tuple[Position, ...] = ("before_add", "after_conv", "after_add", "after_stage")
@@ -128,6 +130,9 @@ class Host:
         downsample: how the branch of a bottleneck or single unit strides: `conv` in the 3x3 slot, `pool` average pool
             after it (ResNeSt's avd), `pool_first` before it.
         base_width, cardinality: width of a bottleneck's 3x3 = int(planes * base_width / 64) * cardinality.
+        module, make, sha256: of a model of the user's own: the name of its file, the function that makes it, and the
+            file's fingerprint (see `module_file`). Its units, widths and `inner` are read from it, the rest has no use.
+        inner: channels behind conv2 in each stage of such a model.
     """
 
     name: str = "resnet20"
@@ -143,12 +148,23 @@ class Host:
     downsample: Literal["conv", "pool", "pool_first"] = "conv"
     base_width: int = 64
     cardinality: int = 1
+    module: str = ""
+    make: str = ""
+    sha256: str = ""
+    inner: tuple[int, ...] | None = None
 
     def filled(self) -> Host:
         """The same host with every None worked out and what has no effect at its default.
 
         Raises `UsageError` for an unknown name, a width that does not fit the unit, or too few or too many widths.
         """
+        if self.module:
+            if len({len(per or ()) for per in (self.units, self.widths, self.inner)} | {0}) != 2:
+                raise UsageError(
+                    f"host: what was read from {self.module} is incomplete; write {{module: {self.module}, make: "
+                    f"{self.make or '...'}}} alone"
+                )
+            return self
         if self.name not in HOSTS:
             raise UsageError(unknown("host", self.name, HOSTS))
         cifar = self.name in _CIFAR_UNITS
@@ -200,6 +216,8 @@ class Host:
     def conv_channels(self, stage: int) -> int:
         """Channels of what stands in a stage's conv slot."""
         host = self.filled()
+        if host.inner:
+            return host.inner[stage]
         if host.unit != "bottleneck":
             return host.planes(stage)
         return int(host.planes(stage) * host.base_width / 64) * int(host.cardinality)
@@ -288,8 +306,7 @@ class Arch:
         _check_keys(values, [item.name for item in fields(cls)], "an arch")
         images = values.get("images", "all")
         _check_value("images", images, "images", of_host=False)
-        named = values.get("host", "resnet20")
-        host = Host(**_values(Host, {"name": named} if isinstance(named, str) else named, "host")).filled()
+        host = read_host(values.get("host", "resnet20"))
         count = len(host.units or ())
         listed = values.get("stages", ())
         if not isinstance(listed, list | tuple):
@@ -298,6 +315,8 @@ class Arch:
         if len(entries) not in (0, 1, count):
             raise UsageError(f"{host.name} has {count} stages, the arch lists {len(entries)}")
         stages = tuple(entries) * count if len(entries) == 1 else tuple(entries) or (Stage(),) * count
+        if host.module:
+            check_fits_module(host, stages, Block.parse(values.get("neck", "none")))
         return cls(host, stages, Block.parse(values.get("neck", "none")), images)
 
     def __str__(self) -> str:
@@ -306,10 +325,32 @@ class Arch:
             text = "plain" if text == "none" else f"all stages {text}"
         else:
             text = " | ".join(str(stage) for stage in self.stages)
-        if self.host.widths:
+        if self.host.widths and not self.host.module:
             text += f" (widths {format_value(self.host.widths)})"
         text += " (half of the images)" if self.images == "half" else ""
         return f"{text} > {self.neck}" if self.neck else text
+
+
+def read_host(node: Any, folder: Path = Path()) -> Host:
+    """A host by its name, or by its fields; a model of the user's own lies in `folder` or where the program runs.
+
+    Raises:
+        UsageError: an unknown word or number, or a module that may not be run or holds no ResNet.
+    """
+    if isinstance(node, Mapping) and "module" in node and "sha256" not in node:
+        node = module_file.completed(node, folder)
+    return Host(**_values(Host, {"name": node} if isinstance(node, str) else node, "host")).filled()
+
+
+def check_fits_module(host: Host, stages: Iterable[Stage | Block], *necks: Block) -> None:
+    """Raise `UsageError` for what only hosts of attnsearch's own can take."""
+    if any(necks):
+        raise UsageError(f"neck: {host.name} is a model of your own, which has no place for a neck")
+    other = next((s.convs for s in stages if isinstance(s, Stage) and s.convs != "second"), None)
+    if other:
+        raise UsageError(
+            f"convs: {other} is for hosts of attnsearch's own; in {host.name} only conv2 is replaced"
+        )
 
 
 def plain(host: Host) -> Arch:
@@ -355,13 +396,14 @@ def _check_value(key: str, value: Any, where: str, *, of_host: bool) -> None:
         raise UsageError(
             f"{where}: unknown {key} '{value}'.{did_you_mean(str(value), words)} Known: {', '.join(words)}"
         )
-    if of_host and key == "name" and not isinstance(value, str):
-        raise UsageError(f"{where}: expected a host's name, got {value!r}")
+    if of_host and key in ("name", "module", "make", "sha256") and not isinstance(value, str):
+        what = "a host's name" if key == "name" else "a text"
+        raise UsageError(f"{where}: expected {what}, got {value!r}")
     if key == "shortcut_bias" and not isinstance(value, bool):
         raise UsageError(f"{where}: expected true or false, got {value!r}")
     if key in _NUMBERS and not _whole(value, 1):
         raise UsageError(f"{where}: expected a whole number of at least 1, got {value!r}")
-    if key == "widths" and not _wholes(value, 1):
+    if key in ("widths", "inner") and not _wholes(value, 1):
         raise UsageError(f"{where}: expected the width of each stage, got {value!r}")
     if key == "units" and not (isinstance(value, str) and not of_host):
         if not _wholes(value, int(of_host)):
@@ -401,5 +443,7 @@ __all__ = [
     "Block",
     "Host",
     "Stage",
+    "check_fits_module",
     "plain",
+    "read_host",
 ]

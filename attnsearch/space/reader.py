@@ -34,7 +34,9 @@ from attnsearch.space.arch import (
     Block,
     Host,
     Stage,
+    check_fits_module,
     plain,
+    read_host,
 )
 
 MAX_SITE_OPTIONS = 20_000
@@ -69,21 +71,26 @@ _RECIPE_WORDS = {
 _SHARES = {"momentum": 1, "weight_decay": math.inf, "warmup": 1, "label_smoothing": 1, "ema": 1}
 
 
-def read_document(document: yaml_file.Document, name: str, weights: str = "") -> dict[str, Any]:
+def read_document(
+    document: yaml_file.Document, name: str, weights: str = "", module: Host | None = None
+) -> dict[str, Any]:
     """The fields of a `space.Space` that a document states; every mistake is in the one `SpaceError` raised.
 
     Args:
         weights: a checkpoint that is named outside the document, and goes before one in it. A recipe in the document
             is then not meant for it, unless it says what it starts from: `finetune` is taken in its place.
+        module: what the document's `host: {module: ...}` was when it was first read; the file is not opened again.
     """
-    return _Reader(document, name, weights).fields()
+    return _Reader(document, name, weights, module).fields()
 
 
 class _Reader:
     """Reads one document; every check that fails adds a (path, sentence) to `problems`."""
 
-    def __init__(self, document: yaml_file.Document, name: str, weights: str = "") -> None:
-        self.document = document
+    def __init__(
+        self, document: yaml_file.Document, name: str, weights: str = "", module: Host | None = None
+    ) -> None:
+        self.document, self.module = document, module
         self.name = name
         self.weights = weights
         self.outside = bool(weights)  # the document knows nothing of its weights
@@ -149,10 +156,14 @@ class _Reader:
     def host(self, node: Any, path: str) -> Host:
         if isinstance(node, dict):
             node = {key: value for key, value in node.items() if key != "weights"}
+            if self.module and "module" in node:
+                return self.module
         try:
-            return Arch.from_dict({"host": node}).host
+            return read_host(node, Path(self.document.source).parent)
         except (UsageError, TypeError, ValueError) as error:
             self.problems.append((path, str(error)))
+            if isinstance(node, dict) and "module" in node:  # nothing is known of its stages
+                raise yaml_file.problems_error(self.document, self.problems) from None
             return Host().filled()
 
     def choices(
@@ -176,6 +187,11 @@ class _Reader:
             options = self.stage(stages, "stages", "in stages")
             result = {"stages": options} if tied else {f"stage{i + 1}": options for i in range(count)}
         necks = self.blocks(node.get("neck", "none"), "neck", "neck", "in the neck")
+        if host.module:
+            try:
+                check_fits_module(host, itertools.chain.from_iterable(result.values()), *necks)
+            except UsageError as error:
+                self.problems.append(("", str(error)))
         return {**result, "neck": necks} if len(necks) > 1 or necks[:1] not in ((), (NONE,)) else result
 
     def stage(self, node: Any, path: str, where: str) -> tuple[Stage, ...]:

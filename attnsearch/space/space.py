@@ -20,7 +20,8 @@
         control_widths: [8, 16, 32]     # of the positive control, a narrower host
 
 A host may start from a checkpoint, `host: {name: resnet50, weights: FILE}`: the recipe then starts from `finetune` (see
-`core.recipes`), and a gate from the identity unless `init` says otherwise.
+`core.recipes`), and a gate from the identity unless `init` says otherwise. It may be a model of the user's own,
+`host: {module: my_model.py, make: build}`, where the command line names the file (see `module_file`).
 
 Checking a file imports no torch: blocks and their options are read from syntax trees. Only `Space.sites`, which brings
 every option to its canonical form, imports the blocks named.
@@ -264,9 +265,9 @@ def load_space(name_or_path: str | Path, weights: str | None = None) -> Space:
     raise UsageError(unknown("space", name, shipped))
 
 
-def read_space(text: str, name: str, weights: str | None = None) -> Space:
-    """A space from the text of its file, see `load_space`."""
-    return Space(**read_document(yaml_file.parse(text, name), name, weights or ""))
+def read_space(text: str, name: str, weights: str | None = None, module: Host | None = None) -> Space:
+    """A space from the text of its file, see `load_space`; `module` as in `reader.read_document`."""
+    return Space(**read_document(yaml_file.parse(text, name), name, weights or "", module))
 
 
 def shipped_spaces() -> dict[str, Path]:

@@ -3,10 +3,11 @@
 null gate        the reference's gates replaced by the identity, at the same places: what the hook itself does
 adapter          a narrow pair of pointwise convolutions, without any gating, at the same places and of the costliest
                  gate's MACs: what a few more trained parameters do. In place of the width-matched host where weights
-                 are given, since nobody has weights of a wider one
+                 are given, since nobody has weights of a wider one, or where the host is a model of the user's own
 width-matched    the plain host, widened until it has the MACs of a variant: what the same price buys without a block
 narrow host      the plain host with fewer channels: a harm that a study which finds nothing should have seen. Where
-                 weights are given it is the plain host trained on half of the images, for as many steps
+                 weights are given, or the host is a model of the user's own, it is the plain host trained on half
+                 of the images, for as many steps
 frozen gate      the reference's gates with their parameters left as drawn: what training them adds
 """
 
@@ -225,8 +226,8 @@ def controls(
 
 
 def can_be_resized(space: Space) -> bool:
-    """Whether the host may have more or fewer channels: nobody has weights of such a one."""
-    return not space.weights
+    """Whether the host may have more or fewer channels: not a model of the user's own, nor one of given weights."""
+    return not (space.weights or space.host.module)
 
 
 def positive(space: Space) -> str:

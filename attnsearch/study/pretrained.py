@@ -43,12 +43,12 @@ def weights_info(space: Space, settings: Settings, data: Data) -> WeightsInfo | 
     if not space.weights:
         return None
     from attnsearch.build.checkpoint import read_checkpoint
+    from attnsearch.build.network import build_network
     from attnsearch.build.pretrained import identify, load_host
-    from attnsearch.build.resnet import build
 
     weights = identify(space.weights)
-    model = build(plain(space.host), classes=len(data.classes), in_channels=data.image[0])
-    report = load_host(model, read_checkpoint(weights.path))
+    model = build_network(plain(space.host), classes=len(data.classes), in_channels=data.image[0])
+    report = load_host(model, read_checkpoint(weights.path), space.host)
     return WeightsInfo(
         weights.path,
         weights.sha256,

@@ -9,10 +9,11 @@ from attnsearch.core.errors import DataError, UsageError
 from attnsearch.core.machine import versions
 from attnsearch.core.settings import Settings
 from attnsearch.core.study_info import StudyInfo
-from attnsearch.core.study_parts import DataInfo, WeightsInfo
+from attnsearch.core.study_parts import DataInfo, ModuleInfo, WeightsInfo
 from attnsearch.data import Data
 from attnsearch.space.space import Space
 from attnsearch.store.read import read_info, read_record, study_names
+from attnsearch.study import own_model
 from attnsearch.study.observer import Observer
 from attnsearch.study.pretrained import check_same
 
@@ -23,7 +24,9 @@ class Resume:
     def __init__(self, name: str, space: Space, settings: Settings, observer: Observer) -> None:
         self.name, self.space, self.settings, self.observer = name, space, settings, observer
 
-    def check(self, opened: Any, data: Data, weights: WeightsInfo | None = None) -> None:
+    def check(
+        self, opened: Any, data: Data, weights: WeightsInfo | None = None, module: ModuleInfo | None = None
+    ) -> None:
         if self.name not in study_names(opened):
             if self.settings.resume and self.settings.study:
                 self.observer.note(f"no study '{self.name}' to resume; beginning it")
@@ -36,6 +39,7 @@ class Resume:
                 )
         info = read_info(opened, self.name)
         check_same(self.name, info.weights, weights)
+        own_model.check_same(self.name, info.module, module or ModuleInfo())
         self._check_same_settings(info)
         self._check_same_question(info)
         self._check_same_data(info.data, data)

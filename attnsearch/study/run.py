@@ -32,7 +32,7 @@ from attnsearch.space.space import Space, load_space, shipped_spaces
 from attnsearch.store import database
 from attnsearch.store.read import read_record
 from attnsearch.store.study_store import StudyStore, copy_study, none_left_empty
-from attnsearch.study import pretrained
+from attnsearch.study import own_model, pretrained
 from attnsearch.study.ablation import AblationSchedule, positive
 from attnsearch.study.coordinator import estimate_all, reasons, train_all, write_report
 from attnsearch.study.extend import replay
@@ -59,6 +59,7 @@ def run(space: Space | str | Path, *, observer: Observer | None = None, **settin
         Interrupted: a signal came; everything finished is kept.
     """
     checked = Settings(**settings).check()
+    own_model.allow(checked.host_module)
     question = space if isinstance(space, Space) else load_space(space, checked.weights)
     return Run(question, checked, observer or Observer()).execute()
 
@@ -112,6 +113,8 @@ class Run:
                 self.observer.note(warning)
             if data.ignored:
                 self.observer.note(data.summary())
+            self.module = own_model.module_info(self.space, data)
+            self.host_notes = own_model.described(self.space, data)
             if warning := small_map(self.space.host, data.image):
                 self.observer.note(warning)
             self.weights = pretrained.weights_info(self.space, settings, data)
@@ -119,7 +122,8 @@ class Run:
             held = database.owned(url, self.name)
             with held, database.faults(url), none_left_empty(opened, self.name):
                 with database.faults(url, reading=True):
-                    Resume(self.name, self.space, settings, self.observer).check(opened, data, self.weights)
+                    resume = Resume(self.name, self.space, settings, self.observer)
+                    resume.check(opened, data, self.weights, self.module)
                 table = CostTable(self.space, data.image, len(data.classes))
                 store = self._open_store(opened, data, table, devices)
                 if settings.extend and not store.results:
@@ -179,6 +183,7 @@ class Run:
             ),
             DataInfo.of(data.facts(), self.settings.data_options()),
             *([] if self.weights is None else [self.weights]),
+            self.module,
         )
         if store.info.run.started is None:
             store.set_attrs(replace(store.info.search, confirmed_on=self._confirmed_on(data)))
@@ -245,7 +250,8 @@ class Run:
                 self.observer.note(f"over {limits} and left out: {names}")
         done = [row for row in counted(store) if row.state != "running"]
         workers = worker_count(self.settings.workers, schedule.total)
-        for line in [] if self.weights is None else pretrained.described(self.weights, self.space):
+        told = [] if self.weights is None else pretrained.described(self.weights, self.space)
+        for line in (*self.host_notes, *told):
             self.observer.note(line)
         self.observer.began(store.info, schedule.total, workers, done)
         if isinstance(schedule, AblationSchedule) and not isinstance(schedule, SequentialSchedule):

@@ -12,8 +12,10 @@ from attnsearch.core.settings import Settings
 from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.study_parts import DataInfo, WeightsInfo
 from attnsearch.core.trial import Weights
+from attnsearch.space.arch import read_host
 from attnsearch.space.space import Space, read_space
 from attnsearch.store.sqlite import read_sqlite, sqlite_path
+from attnsearch.study import own_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +78,8 @@ def space_of(record: StudyRecord) -> Space:
     if not info.space.text or info.data is None or info.run.recipe is None:
         raise UsageError(f"study '{record.name}' does not say what space it asks about")
     outside = info.weights.path if info.weights and info.weights.outside else None
-    space = read_space(info.space.text, str(info.space.name), outside).on(info.data.name)
+    module = read_host(info.module.host) if info.module.sha256 else None
+    space = read_space(info.space.text, str(info.space.name), outside, module).on(info.data.name)
     if space.fingerprint() != info.space.fingerprint:
         raise UsageError(f"the blocks of the space have changed since study '{record.name}' began")
     return replace(space, recipe=info.run.recipe)
@@ -126,10 +129,14 @@ def data_of(info: DataInfo | None) -> Data:
 
 
 def settings_of(record: StudyRecord, **changes: Any) -> Settings:
-    """Settings that go on with a study's data, seed and cost axes; `changes` are further fields."""
+    """Settings that go on with a study's data, seed and cost axes; `changes` are further fields.
+
+    The file of a host of the user's own, where they name it, may be run from now on.
+    """
     info, data = record.info, record.info.data
     if data is None:
         raise UsageError(f"study '{record.name}' does not say what images it saw")
+    own_model.allow(changes.get("host_module"), info)
     options = dict(data.options)
     return Settings(
         data=data.name,

@@ -73,13 +73,15 @@ def open_test_split(
     out: Path = Path("results"),
     device: str = "auto",
     weights: str | None = None,
+    host_module: str | None = None,
     notify: Notify = lambda message: None,
 ) -> TestResult:
     """Open the test split for a study's selected archs; an earlier result where nothing has changed.
 
     Args:
         seeds: fresh trainings of each arch, at least 3.
-        weights: where the study's are now, if they have moved. notify: called with one line per training.
+        weights: where the study's are now, if they have moved. host_module: the file of a host of the user's own.
+        notify: called with one line per training.
 
     Raises:
         UsageError: no such study, or too few seeds. NoResultError: nothing has been trained to the end.
@@ -88,7 +90,9 @@ def open_test_split(
     if seeds < SEEDS:
         raise UsageError(f"The test takes {SEEDS} seeds at least, got {seeds}")
     record = open_study(name, storage, out=out).record
-    settings = settings_of(record, storage=storage, out=out, device=device, weights=weights)
+    settings = settings_of(
+        record, storage=storage, out=out, device=device, weights=weights, host_module=host_module
+    )
     url = settings.url()
     with stopping(), database.owned(url, record.name), database.faults(url):
         store = StudyStore.reopen(database.open_storage(url, create=False), record.name)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.build.checkpoint import read_checkpoint
+from attnsearch.build.module_host import check_output
+from attnsearch.build.network import build_network
 from attnsearch.build.pretrained import load_host
-from attnsearch.build.resnet import build
 from attnsearch.build.weights import LoadReport
 from attnsearch.core.errors import UsageError, unknown
 from attnsearch.core.metrics import ClassCounts
@@ -99,8 +100,10 @@ def evaluate(
     channels = opened.image[0]
     word = default_for(str(arch.host.filled().stem)) if normalisation == "auto" else normalisation
     mean, std = convention(word, channels) or (opened.mean, opened.std)
-    model = build(arch, classes=len(opened.classes), in_channels=channels, seed=0)
-    loaded = load_host(model, checkpoint, head=True)
+    model = build_network(arch, classes=len(opened.classes), in_channels=channels, seed=0)
+    loaded = load_host(model, checkpoint, arch.host, head=True)
+    if arch.host.module:
+        check_output(model, arch.host, opened.image, len(opened.classes))
     model.to(device).eval()
     parts = _splits(opened, data, split, options or {})
     counts = [_counts(model, *on_device(part, device), mean, std, len(opened.classes)) for part in parts]

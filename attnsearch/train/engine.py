@@ -41,9 +41,17 @@ class Engine(Protocol):
 
 
 def start_engine(
-    settings: Settings, trainings: int, *, devices: Sequence[str], plugins: Sequence[Path]
+    settings: Settings,
+    trainings: int,
+    *,
+    devices: Sequence[str],
+    plugins: Sequence[Path],
+    modules: Sequence[Path] = (),
 ) -> Engine:
     """The engine that the settings name, with the study's images.
+
+    Args:
+        plugins: files of blocks. modules: files that may be hosts.
 
     Raises:
         EnvironmentFault: no cluster at the address, or no Ray installed.
@@ -53,7 +61,11 @@ def start_engine(
         from attnsearch.train.pool import LocalPool
 
         return LocalPool(
-            source, workers=worker_count(settings.workers, trainings), devices=devices, plugins=plugins
+            source,
+            workers=worker_count(settings.workers, trainings),
+            devices=devices,
+            plugins=plugins,
+            modules=modules,
         )
     from attnsearch.train.ray_engine import RayNodes
 
@@ -63,5 +75,6 @@ def start_engine(
         workers=settings.workers,
         use_gpu={"auto": None, "cpu": False}.get(settings.device, True),
         plugins=plugins,
+        modules=modules,
         patience=settings.patience,
     )

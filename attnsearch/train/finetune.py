@@ -7,20 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from attnsearch.build.units import IdentityStart
+from attnsearch.build.parts import block_paths, parts_of, stem_paths
 from attnsearch.core.trial import Recipe
-
-HEAD = "fc."
-STEM = ("conv1.", "bn1.")
-
-
-def block_paths(model: nn.Module) -> tuple[str, ...]:
-    """Paths of everything that was put into the host, with a dot behind."""
-    return tuple(
-        f"{path}."
-        for path, module in model.named_modules()
-        if path and (hasattr(module, "block_name") or isinstance(module, IdentityStart))
-    )
 
 
 def frozen_paths(model: nn.Module, recipe: Recipe) -> tuple[str, ...]:
@@ -30,12 +18,12 @@ def frozen_paths(model: nn.Module, recipe: Recipe) -> tuple[str, ...]:
     """
     if recipe.freeze == "none":
         return ()
+    stem, stages = stem_paths(model), parts_of(model).stages
     if recipe.freeze == "stem":
-        return STEM
-    layers = [f"{name}." for name, _ in model.named_children() if name.startswith("layer")]
+        return stem
     if recipe.freeze == "host":
-        return (*STEM, *layers)
-    return (*STEM, *(f"layer{stage}." for stage in recipe.freeze))
+        return (*stem, *stages)
+    return (*stem, *(stages[stage - 1] for stage in recipe.freeze if stage <= len(stages)))
 
 
 def freeze(model: nn.Module, recipe: Recipe) -> None:
@@ -60,14 +48,14 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
 
     Where `decay_blocks` is off, nothing of a block decays.
     """
-    blocks = block_paths(model)
+    blocks, head = block_paths(model), parts_of(model).head
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         spared = not recipe.decay_blocks and bool(blocks) and name.startswith(blocks)
         decay = recipe.weight_decay if parameter.ndim > 1 and not spared else 0.0
-        scale = recipe.head_lr if name.startswith(HEAD) else 1.0
+        scale = recipe.head_lr if name.startswith(head) else 1.0
         groups.setdefault((decay, scale), []).append(parameter)
     return [
         {"params": parameters, "weight_decay": decay, "scale": scale}
@@ -89,4 +77,4 @@ def _still_norms(
                 yield path
 
 
-__all__ = ["block_paths", "freeze", "frozen_paths", "parameter_groups", "train_mode"]
+__all__ = ["freeze", "frozen_paths", "parameter_groups", "train_mode"]

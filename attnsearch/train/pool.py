@@ -88,6 +88,7 @@ class LocalPool:
     """`workers` processes over the given devices, in turn; see `engine.Engine`.
 
     Args:
+        plugins: files of blocks. modules: files that may be hosts.
         heartbeat_timeout: seconds without a heartbeat after which a worker is given up.
 
     `wait` raises `DataError` or `EnvironmentFault` when no place can start a worker.
@@ -100,9 +101,11 @@ class LocalPool:
         workers: int,
         devices: Sequence[str],
         plugins: Sequence[Path] = (),
+        modules: Sequence[Path] = (),
         heartbeat_timeout: float = HEARTBEAT_TIMEOUT,
     ) -> None:
         self._source, self._plugins, self._timeout = source, tuple(plugins), heartbeat_timeout
+        self._modules = tuple(modules)
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         # One worker a core: a neighbour then slows one of them, not all in turn (1.1 times the trials beside one).
         # Fewer stay free to go round what else runs here, such as the workers of a second run.
@@ -252,7 +255,8 @@ class LocalPool:
     def _start(self, i: int, device: str) -> _Place:
         ours, theirs = _SPAWN.Pipe()
         core = None if self._cores is None else self._cores[i]
-        arguments = (theirs, self._source, device, core, self._plugins, self._timeout / HEARTBEATS)
+        code = self._plugins, self._modules
+        arguments = (theirs, self._source, device, core, code, self._timeout / HEARTBEATS)
         process = _SPAWN.Process(target=_serve, args=arguments, daemon=True, name="attnsearch-worker")
         surroundings = environment({"OMP_NUM_THREADS": "1", **MEMORY})
         with surroundings, _nameless_main(), _blocked(_OURS):  # inherited: Ctrl-C goes to all of a terminal
@@ -324,10 +328,14 @@ def _serve(
     source: DataSource,
     device: str,
     core: int | None,
-    plugins: Sequence[Path],
+    code: tuple[Sequence[Path], Sequence[Path]],
     pause: float,
 ) -> None:
-    """The worker process: wait for a job, train it, report what came of it, until the pipe closes."""
+    """The worker process: wait for a job, train it, report what came of it, until the pipe closes.
+
+    Args:
+        code: plug-ins, and files that may be hosts.
+    """
     if core is not None:
         with contextlib.suppress(OSError):  # taken from us meanwhile: speed alone depends on it
             os.sched_setaffinity(0, {core})
@@ -336,12 +344,16 @@ def _serve(
     import torch
 
     from attnsearch.blocks import registry
+    from attnsearch.build import module_host
     from attnsearch.train.worker import Worker, first_line
 
     torch.set_num_threads(1)
     try:
+        plugins, modules = code
         for path in plugins:
             registry.add_plugin(path)
+        for path in modules:
+            module_host.allow(path)
         worker = Worker(source, device)
     except AttnsearchError as error:
         line.send(_StartupError(str(error), isinstance(error, DataError)))

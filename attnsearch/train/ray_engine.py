@@ -25,7 +25,18 @@ from attnsearch.core.errors import EnvironmentFault, UsageError
 from attnsearch.core.jobs import DataSource, Job, Message, Notice, Outcome
 from attnsearch.core.machine import versions
 from attnsearch.core.text import many
-from attnsearch.train.ray_node import Answer, Batch, Cancel, Command, Node, Place, Plugin, Setup, Submit
+from attnsearch.train.ray_node import (
+    Answer,
+    Batch,
+    Cancel,
+    Command,
+    Node,
+    Place,
+    Plugin,
+    Setup,
+    Submit,
+    packed,
+)
 
 PATIENCE = 600.0  # seconds without one place after which the run ends: SLURM starts nodes in minutes
 HEARTBEAT_TIMEOUT = 60.0  # seconds without a batch after which a node is given up
@@ -57,7 +68,7 @@ class RayNodes:
         address: `HOST:PORT` of a running cluster.
         workers: at most so many places in all; None for one a core, or one a GPU.
         use_gpu: None uses GPUs where a node has them, False never.
-        plugins: files of blocks, sent by content.
+        plugins: files of blocks, modules: files that may be hosts; sent by content.
         patience: seconds without a place that is ready after which `wait` raises `EnvironmentFault`.
     """
 
@@ -69,6 +80,7 @@ class RayNodes:
         workers: int | None = None,
         use_gpu: bool | None = None,
         plugins: Sequence[Path] = (),
+        modules: Sequence[Path] = (),
         patience: float = PATIENCE,
     ) -> None:
         self._quiet = contextlib.ExitStack()
@@ -92,6 +104,7 @@ class RayNodes:
             plugins=tuple(Plugin(path.name, path.read_bytes()) for path in plugins),
             workers=0,
             on_gpu=False,
+            modules=tuple(map(packed, modules)),
         )
         self._nodes: list[_Node] = []
         self._losses: dict[str, int] = {}  # node -> in a row

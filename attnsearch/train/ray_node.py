@@ -21,6 +21,7 @@ from attnsearch.core.errors import EnvironmentFault
 from attnsearch.core.jobs import DataSource, Job, Message, Outcome
 from attnsearch.core.machine import device_name, versions
 from attnsearch.data.shipping import Shipment, is_here, unpack
+from attnsearch.space.module_file import sources
 from attnsearch.train.pool import LocalPool
 
 PAUSE = 0.5  # seconds after which a batch is sent though it is empty: a heartbeat
@@ -29,7 +30,7 @@ COMPARED = ("attnsearch", "torch", "numpy", "numba")  # numbers depend on them; 
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plug-in file by its content."""
+    """A file of the user's code by its content."""
 
     name: str
     content: bytes
@@ -37,6 +38,20 @@ class Plugin:
     @property
     def sha256(self) -> str:
         return hashlib.sha256(self.content).hexdigest()
+
+
+@dataclass(frozen=True)
+class Module:
+    """A file that may be a host, with the files beside it that it imports, by their paths from its folder."""
+
+    name: str
+    files: tuple[Plugin, ...]
+
+
+def packed(path: Path) -> Module:
+    """A file that may be a host, ready to be sent."""
+    files = tuple(Plugin(name, file.read_bytes()) for name, file in sources(path).items())
+    return Module(path.name, files)
 
 
 @dataclass(frozen=True)
@@ -48,6 +63,7 @@ class Setup:
     plugins: tuple[Plugin, ...]
     workers: int
     on_gpu: bool
+    modules: tuple[Module, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,6 +134,7 @@ class Node:
             workers=self._setup.workers,
             devices=devices,
             plugins=written(self._setup.plugins),
+            modules=[written_module(module) for module in self._setup.modules],
         )
         return Place(_node_name(), device_name(torch.device(devices[0])))
 
@@ -179,6 +196,15 @@ def written(plugins: Sequence[Plugin]) -> list[Path]:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(plugin.content)
     return paths
+
+
+def written_module(module: Module) -> Path:
+    """A file that may be a host, with what it imports, in a folder of its own on this machine."""
+    folder = Path(tempfile.mkdtemp(prefix="attnsearch-host-"))
+    for file in module.files:
+        (folder / file.name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file.name).write_bytes(file.content)
+    return folder / module.name
 
 
 def _node_name() -> str:
