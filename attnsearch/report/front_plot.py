@@ -36,6 +36,9 @@ KEYS = 12  # architectures whose strips stand below the plot
 SQUEEZED = (
     0.25  # share of the axis below which the cheaper half of the listed architectures cannot be told apart
 )
+RASTERIZED = (
+    500  # points of one kind from which they are pixels in an SVG too, whose size would grow with them
+)
 _KEY_LINE = 0.19  # inches
 
 _AROUND = ((17, 0), (-17, 0), (11, 10), (-11, 10), (11, -10), (-11, -10), (0, 12), (0, -12))  # points
@@ -94,7 +97,8 @@ def _mark(axes: Any, rows: Sequence[ArchResult], marker: str, colour: str, fille
     axes.errorbar(x, y, yerr=bars, fmt="none", ecolor=colour, elinewidth=1, capsize=2, alpha=0.8)
     face = colour if filled else "white"
     order = 4 if filled else 3  # what is confirmed covers what is not
-    axes.scatter(x, y, marker=marker, s=30, edgecolors=colour, facecolors=face, zorder=order, label=name)
+    look = {"edgecolors": colour, "facecolors": face, "zorder": order, "label": name}
+    axes.scatter(x, y, marker=marker, s=30, rasterized=len(rows) > RASTERIZED, **look)
 
 
 def _reach(row: ArchResult) -> tuple[float, float]:
@@ -113,7 +117,7 @@ def _frame(axes: Any, report: Report, listed: Sequence[ArchResult]) -> None:
     costs = np.array([row.costs[0] for row in competing])
     plain = report.baseline.costs[0] if report.baseline else 0.0
     name = cost_name(report.cost)
-    if plain > 0 and _squeezed(costs):
+    if plain > 0 and is_squeezed(costs):
         least = max(1e-3, float(np.min(np.abs(costs / plain - 1)[costs != plain], initial=0.01)))
         axes.set_xscale("function", functions=_extra(plain, least))
         axes.set_xticks(plain * (1 + _round_steps(costs / plain - 1, least)))
@@ -131,10 +135,11 @@ def _frame(axes: Any, report: Report, listed: Sequence[ArchResult]) -> None:
     _beyond(axes, report.rows)
 
 
-def _squeezed(costs: NDArray[np.float64]) -> bool:
+def is_squeezed(values: Sequence[float] | NDArray[np.float64]) -> bool:
     """Whether a linear axis would show the cheaper half in less than `SQUEEZED` of its width."""
-    spread = float(np.ptp(costs))
-    return (
+    costs = np.asarray(values, float)
+    spread = float(np.ptp(costs)) if len(costs) else 0.0
+    return bool(
         spread > 0
         and float(np.median(costs) - costs.min()) < SQUEEZED * spread
         and costs.max() > 1.3 * costs.min()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,11 +18,11 @@ from typing import TYPE_CHECKING
 
 from attnsearch.core.estimate import Estimate
 from attnsearch.core.text import capital
-from attnsearch.report import cards, glossary, provenance, sentences, warnings
-from attnsearch.report.archs import cost_name
+from attnsearch.report import cards, glossary, page_data, placement, provenance, sentences, warnings
+from attnsearch.report.archs import cost_name, is_listed
 from attnsearch.report.picture import BLOCKS
 from attnsearch.report.strip import Strip
-from attnsearch.report.table import Table, Value
+from attnsearch.report.table import Table, Value, number
 from attnsearch.report.tables import Report
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
     from attnsearch.report.picture import Picture
 
-_HERE = Path(__file__).parent
+_WEB = Path(__file__).parent / "web"
+_MAPS = 12  # placement maps at most
 # Colours of the pictures -> the same on dark paper.
 _DARK = {
     "#ffffff": "#15181c",
@@ -59,6 +61,15 @@ class Row:
 
 
 @dataclass(frozen=True)
+class PlacementMap:
+    """The drawing of one architecture, what it is called and what it reaches."""
+
+    name: str
+    detail: str
+    drawing: Markup
+
+
+@dataclass(frozen=True)
 class Shown:
     """A picture and the address it is shown from."""
 
@@ -72,12 +83,12 @@ def render(report: Report, pictures: Sequence[Picture]) -> str:
     from markupsafe import Markup
 
     lead = sentences.best(report)  # the cards say it already
-    style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-    environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined)
+    style, script = (_WEB / "page.css").read_text(encoding="utf-8"), scripts()
+    environment = Environment(loader=FileSystemLoader(_WEB), autoescape=True, undefined=StrictUndefined)
     environment.globals["cells"] = cells
     environment.globals["colour"] = {b: i % len(BLOCKS) for i, b in enumerate(report.notation.blocks)}.get
     environment.filters["code"] = code
-    return environment.get_template("report.html.j2").render(
+    return environment.get_template("page.html.j2").render(
         report=report,
         title=f"{report.record.name}: attnsearch report",
         study=report.record.name,
@@ -87,8 +98,10 @@ def render(report: Report, pictures: Sequence[Picture]) -> str:
         policy=policy(style, script),
         style=Markup(style),  # our own files, never a study's words
         script=Markup(script),
-        cost_name=cost_name(report.cost),
-        error=report.info.metric.error,
+        data=Markup(page_data.text(report)),  # every `<` is an escape there
+        maps=maps(report),
+        evidence=[table for table in (report.importances, report.stops) if table is not None and table.rows],
+        costs=costs(report),
         heading=f"{capital(report.info.metric.error)} against cost",
         warnings=warnings.warnings(report),
         cards=cards.cards(report),
@@ -105,9 +118,51 @@ def render(report: Report, pictures: Sequence[Picture]) -> str:
     )
 
 
+def scripts() -> str:
+    """D3's modules in their order, then our own: the one script of the page."""
+    modules = json.loads((_WEB / "d3" / "SOURCES.json").read_text(encoding="utf-8"))["modules"]
+    files = [*(_WEB / "d3" / module["file"] for module in modules), _WEB / "tables.js", _WEB / "front.js"]
+    return "\n".join(file.read_text(encoding="utf-8") for file in files)
+
+
+def maps(report: Report) -> list[PlacementMap]:
+    """Of the architecture that the report leads with, then of the front; of a design of every variant."""
+    colours = {block: i % len(BLOCKS) for i, block in enumerate(report.notation.blocks)}
+    lead = sentences.chosen(report)
+    rows = [row for row in report.rows if not row.baseline and not row.control]
+    wanted = [row for row in rows if row.name or row.observed or row is lead]
+    wanted.sort(key=lambda row: (row is not lead, row.number))
+    found = []
+    for row in wanted[:_MAPS]:
+        strip, over = report.strip(row), row.difference
+        gain = "" if over is None else f", {number(over.mean, 2, True)} pp against the baseline"
+        ratio = "" if row.ratio is None else f", {row.ratio:.3f} x its {cost_name(report.cost)}"
+        detail = f"{row.outcome}: {report.info.metric.error} {sentences.estimate(row.error)}{gain}{ratio}"
+        found.append(
+            PlacementMap(f"A{row.number}", detail, placement.drawing(strip, colours, f"A{row.number}"))
+        )
+    return found
+
+
+def costs(report: Report) -> Table:
+    """All counted and measured costs of the listed architectures."""
+    names = {"number", "ratio", *(name for row in report.rows for name in row.all_costs)}
+    columns = report.archs.columns
+    keep = [i for i, column in enumerate(columns) if column.name in names]
+    rows = tuple(
+        tuple(values[i] for i in keep)
+        for row, values in zip(report.rows, report.archs.rows, strict=True)
+        if is_listed(row)
+    )
+    measured = any("latency" in columns[i].name for i in keep)
+    title = "Counted costs and measured latency" if measured else "Counted costs"
+    return Table("costs", title, tuple(columns[i] for i in keep), rows)
+
+
 def details(report: Report) -> list[Table]:
     """The tables that are folded; of a design without what only a search has."""
-    rest = [table for table in report.tables() if table not in (*report.main(), *report.classes)]
+    shown = {table.name for table in (*report.main(), *report.classes)} | {"importances", "stops"}
+    rest = [table for table in report.tables() if table.name not in shown]
     if report.verdicts is None:
         return rest
     searched = ("p_front", f"search_{report.info.metric.error_column}", "optimism_points")
@@ -129,9 +184,9 @@ def policy(style: str, script: str) -> str:
     )
 
 
-def cells(table: Table) -> Iterator[Row]:
-    """A table's rows with the text to show and the value to sort by."""
-    for index, values in enumerate(table.rows):
+def cells(table: Table, limit: int | None = None) -> Iterator[Row]:
+    """A table's rows, the first `limit`, with the text to show and the value to sort by."""
+    for index, values in enumerate(table.rows[:limit]):
         shown = zip(table.texts(index), table.columns, values, strict=True)
         yield Row(
             tuple(
@@ -150,8 +205,8 @@ def cells(table: Table) -> Iterator[Row]:
 def source(picture: Picture) -> str:
     """A data address of the SVG, which follows the reader's light or dark."""
     svg = picture.svg
-    for number, light in enumerate(_DARK):
-        svg = svg.replace(light, f"var(--c{number})").replace(light.upper(), f"var(--c{number})")
+    for n, light in enumerate(_DARK):
+        svg = svg.replace(light, f"var(--c{n})").replace(light.upper(), f"var(--c{n})")
     light_vars = "".join(f"--c{n}:{c};" for n, c in enumerate(_DARK))
     dark_vars = "".join(f"--c{n}:{c};" for n, c in enumerate(_DARK.values()))
     style = f"<style>:root{{{light_vars}}}@media(prefers-color-scheme:dark){{:root{{{dark_vars}}}}}</style>"

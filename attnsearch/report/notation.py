@@ -91,7 +91,8 @@ class Notation:
     def _cell(self, stage: _Stage) -> StripCell:
         block = "+".join(slot.block for slot in stage.slots)
         text = " + ".join(self._text(slot) for slot in stage.slots)
-        return StripCell(stage.name, block, text, stage.units if stage.slots else (), stage.after)
+        options = tuple((slot.block, *option) for slot in stage.slots for option in slot.options.items())
+        return StripCell(stage.name, block, text, stage.units, stage.after, options)
 
     def _text(self, slot: _Slot) -> str:
         usual = self.usual.get(slot.block, {})
@@ -173,7 +174,7 @@ def _of_spec(name: str, stage: Mapping[str, Any], count: int) -> _Stage:
     if conv and stage.get("convs") == "both":
         conv = _Slot(conv.block, conv.options, (_PLACES["convs"]["both"],))
     after = bool(attention) and stage.get("position") == "after_stage"
-    mask = tuple(bool(conv) or _carries(units, i, count) for i in range(count))
+    mask = tuple(bool(conv) or (bool(attention) and _carries(units, i, count)) for i in range(count))
     return _Stage(name, tuple(slot for slot in (conv, attention) if slot), mask, after)
 
 

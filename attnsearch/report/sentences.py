@@ -48,8 +48,13 @@ def answer(report: Report) -> tuple[str, ...]:
 
 def verdicts(report: Report) -> list[str]:
     """What the last block of seeds says of the finalists."""
-    labels = {row.key: report.called(row) for row in report.rows}
+    labels = {row.key: report.called(row) + _at_price(report, row) for row in report.rows}
     return finalists.sentences(report.final, labels, report.record, report.epochs)
+
+
+def _at_price(report: Report, row: ArchResult) -> str:
+    """`, at 1.006 x the baseline's MACs,`, for the middle of a sentence."""
+    return "" if row.ratio is None else f", at {row.ratio:.3f} x the baseline's {cost_name(report.cost)},"
 
 
 def chosen(report: Report) -> ArchResult | None:

@@ -11,14 +11,15 @@ BAR = " | "
 
 @dataclass(frozen=True)
 class StripCell:
-    """What stands in one stage.
+    """What stands in one stage; two that look alike are equal.
 
     Args:
         stage: the stage's name.
         block: what it is coloured by: names of blocks; empty where nothing was put in.
         text: block and options in the study's short notation, as `cbam r4 parallel`; empty where nothing was put in.
-        units: for each residual unit of the stage, whether it carries the block; empty where that is not known.
+        units: for each residual unit of the stage, whether it carries a block; empty where that is not known.
         after: whether the block stands behind the stage's last unit and not in its units.
+        options: block, option and value of all that is recorded, defaults among them.
     """
 
     stage: str
@@ -26,6 +27,7 @@ class StripCell:
     text: str = ""
     units: tuple[bool, ...] = ()
     after: bool = False
+    options: tuple[tuple[str, str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,15 @@ class Strip:
             return self.name
         return f"{self._joined()}, widths {self.widths}" if self.widths else self._joined()
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What the cells say; empty where nothing was put in anywhere."""
+        texts = tuple(cell.text for cell in self.cells)
+        return texts if any(texts) else ()
+
     def _joined(self) -> str:
-        texts = [cell.text for cell in self.cells]
-        if not any(texts):
+        texts = self.texts
+        if not texts:
             return "plain"
         if len(texts) > 1 and len(set(texts)) == 1:
             return f"all stages: {texts[0]}"

@@ -1,0 +1,422 @@
+// The front as one can ask it: points and table rows are the same architectures, chosen by the same filters.
+(() => {
+  const source = document.getElementById("data");
+  if (!source) return;
+  const data = JSON.parse(source.textContent);
+  const archs = data.archs.number.map((number, i) => {
+    const arch = { number, price: {} };
+    for (const [name, column] of Object.entries(data.archs)) arch[name] = column[i];
+    for (const [name, column] of Object.entries(data.price)) arch.price[name] = column[i];
+    arch.cells = arch.strip.map((cell) => data.cells[cell]);
+    return arch;
+  });
+  const baseline = archs.find((arch) => arch.baseline);
+  const SHAPES = {
+    o: "M4.5,0A4.5,4.5,0,1,1,-4.5,0A4.5,4.5,0,1,1,4.5,0Z",
+    ".": "M2.5,0A2.5,2.5,0,1,1,-2.5,0A2.5,2.5,0,1,1,2.5,0Z",
+    s: "M-4,-4H4V4H-4Z",
+    D: "M0,-5L5,0L0,5L-5,0Z",
+    "^": "M0,-5L5,4H-5Z",
+    v: "M0,5L5,-4H-5Z",
+  };
+  const PAGE = 50; // rows of the table at once
+  const INTERVALS = 150; // points up to which every one has its interval
+  const state = {
+    cost: data.costs[0].name, scale: data.above && baseline ? "above" : "linear", every: false, whole: false,
+    block: "", stage: "", option: "", sort: "price", up: true, page: 0, marked: new Set(), at: -1,
+  };
+
+  // Small helpers: elements are made one by one, so that no word of a study is read as markup.
+  const make = (tag, attributes = {}, ...children) => {
+    const node = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    node.append(...children);
+    return node;
+  };
+  const fixed = (value, digits, sign = "") => value === null ? "–" : (sign && value > 0 ? sign : "") + value.toFixed(digits);
+  const quantity = (value, digits = 4) => {
+    if (value === null) return "–";
+    for (const [scale, letter] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]])
+      if (Math.abs(value) >= scale) return (value / scale).toPrecision(digits) + letter;
+    return String(Number(value.toPrecision(digits)));
+  };
+  const interval = (mean, low, high, sign) => {
+    if (low === null || high === null) return fixed(mean, 2, sign);
+    return `${fixed(mean, 2, sign)} ± ${((high - low) / 2).toFixed(2)}`;
+  };
+  const probability = (p) => p === null ? "–" : p < 0.01 ? "< 0.01" : p > 0.99 ? "> 0.99" : p.toFixed(2);
+  const price = (arch) => arch.price[state.cost];
+  const cost = () => data.costs.find((entry) => entry.name === state.cost);
+  const name = (arch) => `A${arch.number}`;
+
+  function strip(arch) {
+    const box = make("span", { class: "strip" });
+    const empty = arch.cells.every((cell) => !cell.text);
+    if (arch.title && (empty || !["baseline", ""].includes(arch.title))) {
+      box.append(empty && arch.baseline ? "plain (baseline)" : arch.title);
+      return box;
+    }
+    for (const cell of arch.cells) {
+      const colour = cell.block ? ` c${Math.max(0, data.blocks.indexOf(cell.block)) % 6}` : "";
+      box.append(make("span", { class: `cell${colour}`, title: [cell.stage, ...cell.options].join("; ") }, cell.text || "·"));
+    }
+    return box;
+  }
+  const words = (arch) => strip(arch).childElementCount
+    ? arch.cells.map((cell) => cell.text || "nothing").join(", ")
+    : strip(arch).textContent;
+
+  // What is shown: the same list for points and rows.
+  function chosen() {
+    const fits = (cell) => (!state.stage || cell.stage === state.stage)
+      && (!state.block || (state.block === "-" ? !cell.block : cell.block === state.block))
+      && (!state.option || cell.options.includes(state.option));
+    const filtered = state.stage || state.block || state.option;
+    return archs.filter((arch) => price(arch) !== null && (state.every || arch.listed) && (!filtered || arch.cells.some(fits)));
+  }
+  const SORTS = {
+    number: (arch) => arch.number, n: (arch) => arch.n, error: (arch) => arch.error, over: (arch) => arch.over && arch.over[0],
+    price, ratio: (arch) => baseline && price(arch) / price(baseline), p: (arch) => arch.p, status: (arch) => arch.status,
+    strip: words,
+  };
+  function sorted(rows) {
+    const key = SORTS[state.sort], way = state.up ? 1 : -1;
+    const marked = (arch) => (state.marked.has(arch.number) ? 0 : 1);
+    return [...rows].sort((a, b) => {
+      const x = key(a), y = key(b);
+      if (marked(a) !== marked(b)) return marked(a) - marked(b);
+      if (x === null || y === null) return (x === null) - (y === null);
+      return way * (typeof x === "string" ? x.localeCompare(y, undefined, { numeric: true }) : x - y);
+    });
+  }
+
+  // The controls.
+  const root = document.getElementById("front");
+  const controls = make("div", { class: "controls" });
+  const chart = make("div", { class: "chart" });
+  const legend = make("ul", { class: "legend" });
+  const told = make("p", { class: "told", role: "status", "aria-live": "polite" });
+  const tip = make("div", { class: "tip", "aria-hidden": "true" });
+  const pager = make("div", { class: "pager" });
+  const scroll = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "The architectures of the plot" });
+  root.append(controls, legend, chart, told, scroll, pager);
+  root.hidden = false;
+  for (const still of document.querySelectorAll(".still")) still.hidden = true;
+
+  function choose(label, key, options, change) {
+    const select = make("select", { id: `choose-${key}` });
+    for (const [value, text] of options) select.append(make("option", { value }, text));
+    select.value = String(state[key]);
+    select.addEventListener("change", () => {
+      state[key] = change ? change(select.value) : select.value;
+      state.page = 0;
+      state.at = -1;
+      draw();
+    });
+    controls.append(make("label", {}, `${label} `, select));
+  }
+  const listed = archs.filter((arch) => arch.listed).length;
+  const blocks = data.blocks.map((block) => [block, block]);
+  const options = [...new Set(data.cells.flatMap((cell) => cell.options))].sort((a, b) => a.localeCompare(b, undefined, { numeric: true }));
+  choose("Cost", "cost", data.costs.map((entry) => [entry.name, entry.title]));
+  choose("Axis", "scale", [["linear", "linear"], ["log", "logarithmic"], ...(baseline ? [["above", "above the baseline, logarithmic"]] : [])]);
+  choose("Show", "every", [["false", `front and candidates (${listed})`], ["true", `all (${archs.length})`]], (value) => value === "true");
+  choose("Range", "whole", [["false", "of the front"], ["true", "of all that is shown"]], (value) => value === "true");
+  if (blocks.length) choose("Block", "block", [["", "any"], ...blocks, ["-", "nothing"]]);
+  if (data.stages.length > 1) choose("Stage", "stage", [["", "any"], ...data.stages.map((stage) => [stage, stage])]);
+  if (options.length) choose("Option", "option", [["", "any"], ...options.map((option) => [option, option])]);
+
+  // The plot.
+  const svg = d3.select(chart).append("svg").attr("role", "application").attr("tabindex", 0)
+    .attr("aria-label", `Plot of ${data.error} against cost. Arrow keys go from point to point, Enter marks one, Escape lets all go.`);
+  const layers = Object.fromEntries(["grid", "axes", "steps", "brush", "bars", "points", "names"].map((part) => [part, svg.append("g").attr("class", part)]));
+  chart.append(tip);
+  const brush = d3.brush().on("end", brushed);
+  let places = []; // [arch, x, y] of what is drawn
+  let scales;
+
+  function domain(values, margin) {
+    const low = d3.min(values), high = d3.max(values);
+    const room = margin * (high - low || Math.abs(high) || 1);
+    return [low - room, high + room];
+  }
+  function axis(rows, width, left) {
+    const frame = state.whole ? rows : rows.filter((arch) => arch.listed && !arch.control);
+    const costs = (frame.length ? frame : rows).map(price);
+    const range = [left, width - 16];
+    if (state.scale === "log") {
+      const [low, high] = [d3.min(costs), d3.max(costs)];
+      const room = Math.max(high / low, 1.01) ** 0.06;
+      return d3.scaleLog().domain([low / room, high * room]).range(range);
+    }
+    if (state.scale === "above") {
+      const plain = price(baseline);
+      const extra = costs.map((value) => value / plain - 1);
+      const least = Math.max(1e-3, d3.min(extra.filter((value) => value).map(Math.abs)) || 0.01);
+      const inner = d3.scaleSymlog().constant(least).domain([d3.min(extra), d3.max(extra)]).range([0.06, 0.94]);
+      const unit = d3.scaleLinear().domain([0, 1]).range(range);
+      const place = (value) => unit(inner(value / plain - 1));
+      const steps = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30].filter((step) => step >= least);
+      const all = [...steps.map((step) => -step).reverse(), 0, ...steps];
+      place.ticks = () => all.map((step) => plain * (1 + step)).filter((value) => place(value) >= range[0] && place(value) <= range[1]);
+      place.range = () => range;
+      place.text = (value) => `${value >= plain ? "+" : ""}${Number((100 * (value / plain - 1)).toPrecision(3))} %`;
+      return place;
+    }
+    return d3.scaleLinear().domain(domain(costs, 0.06)).range(range);
+  }
+  function texts(ticks) {
+    for (let digits = 3; digits < 9; digits += 1) {
+      const found = ticks.map((tick) => quantity(tick, digits));
+      if (new Set(found).size === ticks.length) return found;
+    }
+    return ticks.map(String);
+  }
+  const inside = (value, [low, high]) => Math.min(Math.max(value, low), high);
+
+  function plot(rows) {
+    const width = Math.max(280, chart.clientWidth), height = Math.round(Math.min(460, Math.max(300, width * 0.5)));
+    const left = 52, top = 14, bottom = height - 46;
+    svg.attr("width", width).attr("height", height).attr("viewBox", `0 0 ${width} ${height}`);
+    const x = axis(rows, width, left);
+    const frame = rows.filter((arch) => arch.listed && !arch.control);
+    const means = (frame.length && !state.whole ? frame : rows).map((arch) => arch.error);
+    const reach = d3.max(means) - d3.min(means) || 1;
+    const ends = (frame.length ? frame : rows).flatMap((arch) => [arch.low ?? arch.error, arch.high ?? arch.error, arch.error]);
+    const y = d3.scaleLinear().domain(domain([Math.max(d3.min(ends), d3.min(means) - 1.5 * reach), Math.min(d3.max(ends), d3.max(means) + 1.5 * reach), ...(state.whole ? means : [])], 0.05)).range([bottom, top]);
+    scales = { x, y };
+    const pixels = (arch) => [inside(x(price(arch)), x.range()), inside(y(arch.error), [top, bottom])];
+    places = rows.map((arch) => [arch, ...pixels(arch)]);
+    const outside = rows.filter((arch) => x(price(arch)) < x.range()[0] || x(price(arch)) > x.range()[1] || y(arch.error) < top || y(arch.error) > bottom);
+
+    const fits = Math.max(2, Math.floor((width - left) / 90));
+    let ticks = x.ticks(fits);
+    while (ticks.length > fits) ticks = ticks.filter((_, i) => i % 2 === 0);
+    const labels = x.text ? ticks.map(x.text) : texts(ticks);
+    layers.grid.selectAll("line").data([...ticks.map((tick) => [x(tick), top, x(tick), bottom]), ...y.ticks(6).map((tick) => [left, y(tick), width - 16, y(tick)])])
+      .join("line").attr("x1", (d) => d[0]).attr("y1", (d) => d[1]).attr("x2", (d) => d[2]).attr("y2", (d) => d[3]);
+    layers.axes.selectAll("*").remove();
+    layers.axes.append("g").attr("transform", `translate(0,${bottom + 4})`).selectAll("text").data(ticks).join("text")
+      .attr("x", (tick) => x(tick)).attr("y", 14).attr("text-anchor", "middle").text((_, i) => labels[i]);
+    layers.axes.append("g").attr("transform", `translate(${left - 2},0)`).call(d3.axisLeft(y).ticks(6).tickSize(0)).select(".domain").remove();
+    layers.axes.append("text").attr("x", (left + width - 16) / 2).attr("y", height - 8).attr("text-anchor", "middle").attr("class", "title")
+      .text(state.scale === "above" ? `${cost().short} above the baseline's ${quantity(price(baseline))}` : cost().title);
+    layers.axes.append("text").attr("transform", `translate(12,${(top + bottom) / 2})rotate(-90)`).attr("text-anchor", "middle").attr("class", "title")
+      .text(`validation ${data.error} (%)`);
+
+    const front = data.design ? [] : frontOf(rows).map(pixels);
+    const path = front.map(([px, py], i) => (i ? `H${px}V${py}` : `M${px},${py}`)).join("");
+    layers.steps.selectAll("path").data(path ? [path] : []).join("path").attr("d", (d) => d);
+
+    const few = rows.length <= INTERVALS;
+    const bars = places.filter(([arch]) => arch.low !== null && (few || arch.listed) && !outside.includes(arch));
+    layers.bars.selectAll("path").data(bars, ([arch]) => arch.number).join("path")
+      .attr("class", ([arch]) => `k-${colour(arch)}`)
+      .attr("d", ([arch, px]) => `M${px},${inside(y(arch.low), [top, bottom])}V${inside(y(arch.high), [top, bottom])}`);
+    const far = new Set(outside);
+    layers.points.selectAll("path").data(places, ([arch]) => arch.number).join("path")
+      .attr("data-arch", ([arch]) => arch.number)
+      .attr("d", ([arch]) => SHAPES[far.has(arch) ? "^" : arch.baseline ? "s" : mark(arch)[0]])
+      .attr("class", ([arch]) => `k-${colour(arch)}${arch.baseline || mark(arch)[2] ? "" : " hollow"}${far.has(arch) ? " far" : ""}`)
+      .attr("transform", ([arch, px, py]) => `translate(${px.toFixed(1)},${py.toFixed(1)})${far.has(arch) ? turned(arch, x, y, top) : ""}`);
+    layers.brush.call(brush.extent([[left, top], [width - 16, bottom]]));
+    layers.brush.selectAll(".overlay").attr("aria-hidden", "true");
+    namePoints();
+    shade();
+    return outside.length;
+  }
+  const mark = (arch) => data.marks[arch.status] || data.marks.unknown;
+  const colour = (arch) => (arch.baseline ? "ink" : mark(arch)[1]);
+  function turned(arch, x, y, top) { // a triangle at the edge points to where the architecture lies
+    const px = x(price(arch));
+    return px > x.range()[1] ? "rotate(90)" : px < x.range()[0] ? "rotate(-90)" : y(arch.error) < top ? "" : "rotate(180)";
+  }
+  function frontOf(rows) {
+    const ordered = rows.filter((arch) => !arch.control).sort((a, b) => price(a) - price(b) || a.error - b.error);
+    let least = Infinity;
+    return ordered.filter((arch) => arch.error < least && ((least = arch.error), true));
+  }
+
+  // Names of listed points, each at the nearest place where no point, no interval and no other name stands.
+  const SPOTS = [1, 1.7, 2.4].flatMap((r) => [[17, 0], [-17, 0], [11, 10], [-11, 10], [11, -10], [-11, -10], [0, 13], [0, -13]].map(([dx, dy]) => [r * dx, r * dy]));
+  function namePoints() {
+    const { x, y } = scales;
+    const taken = [], found = [];
+    const [low, high] = x.range(), [bottom, top] = y.range();
+    for (const [arch, px, py] of places.filter(([one]) => one.listed).slice(0, 60)) {
+      const wide = 1.5 * (name(arch).length - 2); // names of more letters stand further off
+      const spot = SPOTS.map(([dx, dy]) => [px + dx + Math.sign(dx) * wide * 2, py + dy]).find(([sx, sy]) => sx > low + 8 && sx < high + 8 && sy > top + 4 && sy < bottom - 4
+        && places.every(([, qx, qy]) => Math.abs(qx - sx) > 15 + wide || Math.abs(qy - sy) > 9)
+        && taken.every(([qx, qy]) => Math.abs(qx - sx) > 26 + wide || Math.abs(qy - sy) > 12)
+        && places.every(([other, qx]) => other.low === null || Math.abs(qx - sx) > 13 || y(other.high) > sy + 7 || y(other.low) < sy - 7));
+      if (spot) {
+        taken.push(spot);
+        found.push([arch, spot]);
+      }
+    }
+    layers.names.selectAll("text").data(found, ([arch]) => arch.number).join("text")
+      .attr("x", ([, [sx]]) => sx).attr("y", ([, [, sy]]) => sy + 4).attr("text-anchor", "middle").text(([arch]) => name(arch));
+  }
+
+  // Hover, keyboard and brush.
+  function shade() {
+    layers.points.selectAll("path").classed("marked", ([arch]) => state.marked.has(arch.number))
+      .classed("at", ([arch]) => arch.number === state.at);
+    for (const row of scroll.querySelectorAll("tbody tr")) {
+      const number = Number(row.dataset.arch);
+      row.classList.toggle("marked", state.marked.has(number));
+      row.classList.toggle("at", number === state.at);
+    }
+  }
+  function facts(arch) {
+    return [
+      [`validation ${data.error}`, `${interval(arch.error, arch.low, arch.high)} % on ${arch.n} ${arch.kind} seed${arch.n === 1 ? "" : "s"}${arch.low === null ? "" : ", ± half the 95 % CI"}`],
+      ...(arch.over ? [["difference from the baseline", `${interval(arch.over[0], arch.over[1], arch.over[2], "+")} pp`]] : []),
+      ...data.costs.filter((entry) => arch.price[entry.name] !== null).map((entry) => [entry.title, quantity(arch.price[entry.name])
+        + (baseline && !arch.baseline && baseline.price[entry.name] ? ` (${(arch.price[entry.name] / baseline.price[entry.name]).toFixed(3)} x the baseline)` : "")]),
+      ...(arch.p === null ? [] : [["P(front)", probability(arch.p)]]),
+      [data.design ? "verdict" : "status", arch.status],
+    ];
+  }
+  function show(arch, px, py) {
+    state.at = arch ? arch.number : -1;
+    shade();
+    tip.classList.toggle("open", Boolean(arch));
+    if (!arch) return;
+    tip.replaceChildren(make("strong", {}, name(arch)), " ", strip(arch), make("dl", {}, ...facts(arch).flatMap(([term, value]) => [make("dt", {}, term), make("dd", {}, value)])));
+    const right = px > chart.clientWidth / 2;
+    tip.style.left = `${right ? Math.max(0, px - tip.offsetWidth - 14) : Math.min(px + 14, Math.max(0, chart.clientWidth - tip.offsetWidth))}px`;
+    tip.style.top = `${Math.max(0, py - tip.offsetHeight / 2)}px`;
+  }
+  svg.on("pointermove", (event) => {
+    const [px, py] = d3.pointer(event, svg.node());
+    const near = d3.least(places, ([, qx, qy]) => (qx - px) ** 2 + (qy - py) ** 2);
+    if (near && Math.hypot(near[1] - px, near[2] - py) < 22) show(...near);
+    else show(null);
+  });
+  svg.on("pointerleave", () => show(null));
+  svg.on("keydown", (event) => {
+    const order = [...places].sort((a, b) => a[1] - b[1] || a[2] - b[2]);
+    const at = order.findIndex(([arch]) => arch.number === state.at);
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (step && order.length) {
+      const next = order[at < 0 ? (step > 0 ? 0 : order.length - 1) : (at + step + order.length) % order.length];
+      show(...next);
+      told.textContent = `${name(next[0])}: ${words(next[0])}. ${facts(next[0]).map((fact) => fact.join(" ")).join("; ")}.`;
+    } else if (event.key === "Enter" && at >= 0) {
+      const number = order[at][0].number;
+      if (!state.marked.delete(number)) state.marked.add(number);
+      table(chosen());
+      said();
+    } else if (event.key === "Escape") {
+      clear();
+    } else return;
+    event.preventDefault();
+  });
+  function brushed(event) {
+    if (!event.sourceEvent) return;
+    if (event.selection) {
+      const [[x0, y0], [x1, y1]] = event.selection;
+      state.marked = new Set(places.filter(([, px, py]) => px >= x0 && px <= x1 && py >= y0 && py <= y1).map(([arch]) => arch.number));
+      layers.brush.call(brush.move, null);
+    } else state.marked = new Set();
+    state.page = 0;
+    table(chosen());
+    said();
+  }
+  function clear() {
+    state.marked = new Set();
+    show(null);
+    table(chosen());
+    said();
+  }
+
+  // The table of what is shown.
+  const HEADS = [
+    ["number", "no."], ["strip", "architecture", "text"], ["n", "seeds"], ["error", `${data.error} (%)`],
+    ...(archs.some((arch) => arch.over) ? [["over", "Δ vs baseline (pp)"]] : []), ["price", ""],
+    ...(baseline ? [["ratio", "ratio to baseline"]] : []), ...(data.design ? [] : [["p", "P(front)"]]),
+    ["status", data.design ? "verdict" : "status", "text"],
+  ];
+  const head = make("tr");
+  for (const [key, title, kind] of HEADS) {
+    const button = make("button", { type: "button" }, title);
+    button.addEventListener("click", () => {
+      state.up = state.sort === key ? !state.up : true;
+      state.sort = key;
+      state.page = 0;
+      table(chosen());
+    });
+    head.append(make("th", { scope: "col", class: kind ? "" : "num", "data-key": key }, button));
+  }
+  const body = make("tbody");
+  scroll.append(make("table", {}, make("thead", {}, head), body));
+  const VALUES = {
+    number: name, n: (arch) => String(arch.n), error: (arch) => interval(arch.error, arch.low, arch.high),
+    over: (arch) => (arch.over ? interval(arch.over[0], arch.over[1], arch.over[2], "+") : "–"), price: (arch) => quantity(price(arch)),
+    ratio: (arch) => fixed(price(baseline) ? price(arch) / price(baseline) : null, 3), p: (arch) => probability(arch.p),
+    status: (arch) => arch.status, strip,
+  };
+  function table(rows) {
+    const ordered = sorted(rows);
+    const from = state.page * PAGE, to = Math.min(from + PAGE, ordered.length);
+    for (const cell of head.children) {
+      const sorts = cell.dataset.key === state.sort;
+      cell.setAttribute("aria-sort", sorts ? (state.up ? "ascending" : "descending") : "none");
+      if (cell.dataset.key === "price") cell.firstChild.textContent = cost().short;
+    }
+    body.replaceChildren(...ordered.slice(from, to).map((arch) => {
+      const row = make("tr", { "data-arch": arch.number });
+      for (const [key, , kind] of HEADS)
+        row.append(make(key === "number" ? "th" : "td", key === "number" ? { scope: "row" } : { class: kind || "num" }, VALUES[key](arch)));
+      row.addEventListener("pointerenter", () => { state.at = arch.number; shade(); });
+      row.addEventListener("pointerleave", () => { state.at = -1; shade(); });
+      return row;
+    }));
+    pager.hidden = ordered.length <= PAGE;
+    const turn = (text, page, can) => {
+      const button = make("button", { type: "button" }, text);
+      button.disabled = !can;
+      button.addEventListener("click", () => { state.page = page; table(chosen()); });
+      return button;
+    };
+    pager.replaceChildren(turn("Previous", state.page - 1, state.page > 0), ` ${from + 1} to ${to} of ${ordered.length.toLocaleString("en")} `, turn("Next", state.page + 1, to < ordered.length));
+    shade();
+  }
+  let outside = 0;
+  function said() {
+    const rows = chosen().length, marked = state.marked.size;
+    told.textContent = rows
+      ? `${rows.toLocaleString("en")} of ${archs.length.toLocaleString("en")} architectures, each a point and a row.`
+        + (outside ? ` ${outside.toLocaleString("en")} lie outside the range: triangles at the edge point to them.` : "")
+        + (marked ? ` ${marked.toLocaleString("en")} marked, first in the table; Escape or a click beside them lets them go.` : " Drag over points to mark their rows.")
+      : "No architecture is like that: choose less.";
+  }
+  function draw() {
+    const rows = chosen();
+    show(null);
+    if (rows.length) outside = plot(rows);
+    else for (const part of ["points", "names", "bars", "steps"]) layers[part].selectAll("*").remove();
+    if (!rows.length) places = [];
+    const counts = d3.rollup(rows, (group) => group.length, (arch) => (arch.baseline ? "baseline" : arch.status));
+    legend.replaceChildren(...[...counts].map(([status, count]) => {
+      const entry = make("li");
+      const [shape, tone, filled] = status === "baseline" ? ["s", "ink", true] : data.marks[status] || data.marks.unknown;
+      d3.select(entry).append("svg").attr("width", 12).attr("height", 12).attr("viewBox", "-6 -6 12 12").attr("aria-hidden", "true")
+        .append("path").attr("d", SHAPES[shape]).attr("class", `k-${tone}${filled ? "" : " hollow"}`);
+      entry.append(`${status} (${count.toLocaleString("en")})`);
+      return entry;
+    }));
+    table(rows);
+    said();
+  }
+  draw();
+  let drawn = chart.clientWidth;
+  new ResizeObserver(() => {
+    if (chart.clientWidth !== drawn) {
+      drawn = chart.clientWidth;
+      draw();
+    }
+  }).observe(chart);
+  document.documentElement.dataset.ready = "yes";
+})();
