@@ -253,6 +253,7 @@ class RunOptions:
         timeout: seconds after which nothing new is started.
         seed: of the study; trials use seeds derived from it.
         retries: how often a training is started again whose worker died.
+        no_images: a study otherwise keeps some training images as a network sees them, which its report shows.
         engine: `local` trains in processes of this machine, `ray` on the nodes of the cluster at `address`.
         patience: seconds without a node that is ready after which a run on a cluster ends.
     """
@@ -282,6 +283,7 @@ class RunOptions:
     storage: Annotated[str | None, Flag("Study database.", "URL")] = None
     out: Annotated[Path, Flag("Folder of results.")] = Path("results")
     resume: Annotated[bool, Flag("Go on with a study that exists.")] = False
+    no_images: Annotated[bool, Flag("Keep no training images in the study and its report.")] = False
     extend: Annotated[str | None, Flag("Take over the trials of another study.", "STUDY")] = None
     allow_changed_data: Annotated[bool, Flag("Resume although the images have changed.")] = False
 

@@ -21,6 +21,7 @@ from attnsearch.core.study_parts import (
     ModuleInfo,
     ProxyAudit,
     RunInfo,
+    SampleImages,
     SearchInfo,
     SpaceInfo,
     TestLedger,
@@ -40,6 +41,7 @@ class StudyInfo:
     data: DataInfo | None = None
     weights: WeightsInfo | None = None
     module: ModuleInfo = field(default_factory=ModuleInfo)
+    samples: SampleImages | None = None
     design: DesignInfo | None = None
     audit: ProxyAudit | None = None
     audit_plan: AuditPlan | None = None
@@ -92,6 +94,7 @@ class StudyInfo:
             data=DataInfo.from_attrs(attrs),
             weights=WeightsInfo.from_attrs(attrs),
             module=ModuleInfo.from_attrs(attrs),
+            samples=SampleImages.from_attrs(attrs),
             design=DesignInfo.from_attrs(attrs),
             audit=ProxyAudit.from_attrs(attrs),
             audit_plan=AuditPlan.from_attrs(attrs),

@@ -295,6 +295,31 @@ class FullTrainings:
 
 
 @dataclass(frozen=True)
+class SampleImages:
+    """Training images as a network sees them, in one picture.
+
+    Args:
+        kind: png or jpeg. data: the file in base64. classes: of the images, before any were mixed.
+        augment: what they were changed by.
+    """
+
+    kind: str
+    data: str
+    classes: tuple[str, ...] = ()
+    augment: tuple[str, ...] = ()
+
+    @classmethod
+    def from_attrs(cls, attrs: Attrs) -> SampleImages | None:
+        if not (values := attrs.get("samples")):
+            return None
+        texts = {name: tuple(values.get(name, ())) for name in ("classes", "augment")}
+        return cls(values["kind"], values["data"], **texts)
+
+    def to_attrs(self) -> dict[str, Any]:
+        return {"samples": plain(asdict(self))}
+
+
+@dataclass(frozen=True)
 class WeightsInfo:
     """The checkpoint that every training starts from, and what became of its tensors in the plain host.
 

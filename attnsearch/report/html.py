@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from attnsearch.core.estimate import Estimate
 from attnsearch.core.text import capital
-from attnsearch.report import cards, glossary, page_data, placement, provenance, sentences, warnings
+from attnsearch.report import cards, glossary, page_data, placement, provenance, samples, sentences, warnings
 from attnsearch.report.archs import cost_name, is_listed
 from attnsearch.report.picture import BLOCKS
 from attnsearch.report.strip import Strip
@@ -105,6 +105,7 @@ def render(report: Report, pictures: Sequence[Picture]) -> str:
         heading=f"{capital(report.info.metric.error)} against cost",
         warnings=warnings.warnings(report),
         cards=cards.cards(report),
+        samples=samples.samples(report.info),
         answer=[line for line in sentences.answer(report) if line != lead],
         caveats=sentences.caveats(report),
         words=glossary.words(report),

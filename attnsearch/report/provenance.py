@@ -30,7 +30,7 @@ def values(report: Report) -> dict[str, Any]:
         seeds.setdefault(trial.role, set()).add(trial.seed)
     return {
         "study": report.record.name,
-        "facts": dict(report.record.attrs),
+        "facts": {name: value for name, value in report.record.attrs.items() if name != "samples"},
         "proxy": report.audit,
         "trials": {
             "count": len(report.record.trials),

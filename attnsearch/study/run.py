@@ -39,6 +39,7 @@ from attnsearch.study.extend import replay
 from attnsearch.study.observer import Observer
 from attnsearch.study.planning import outlook
 from attnsearch.study.resume import Resume
+from attnsearch.study.samples import sample_images
 from attnsearch.study.search import SearchSchedule
 from attnsearch.study.sequential import SequentialSchedule
 from attnsearch.study.signals import Stop, stopping
@@ -187,6 +188,8 @@ class Run:
         )
         if store.info.run.started is None:
             store.set_attrs(replace(store.info.search, confirmed_on=self._confirmed_on(data)))
+            if not self.settings.no_images:
+                store.set_attrs(sample_images(data, self.space.recipe, self.settings.seed))
         store.set_attrs(self._run_info(store, devices[0]))
         return store
 
