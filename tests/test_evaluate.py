@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import attnsearch
 from attnsearch.__main__ import main
 from attnsearch.build.resnet import build
 from attnsearch.core.errors import UsageError
@@ -149,3 +150,23 @@ def test_conventions() -> None:
         convention("imagenet", 1)
     with pytest.raises(UsageError, match="above 0"):
         convention("0.5/0", 1)
+
+
+def test_weights_that_the_arch_file_names(folder: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """As they stand beside it, from wherever the program runs; those on the command line go before them."""
+    (folder / "started.yaml").write_text("host: {name: resnet8, width: 8, shortcut: pad, weights: w.pth}\n")
+    assert run("--json") == 0, run.err
+    expected = json.loads(run.out)["accuracy"]
+    given = ["evaluate", str(folder / "started.yaml"), "--data", str(folder / "d.npz"), "--json"]
+    assert main(given) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == expected
+    assert main([*given, "--weights", str(folder / "gone.pth")]) == 2
+    assert "gone.pth" in capsys.readouterr().err
+    model = attnsearch.create_model(folder / "started.yaml", num_classes=3)
+    trained = build(read_arch({"host": HOST}), classes=3, seed=3).state_dict()
+    torch.testing.assert_close(model.state_dict()["fc.weight"], trained["fc.weight"], atol=0, rtol=0)
+    (folder / "wrong.yaml").write_text("host: {name: resnet8, weights: [w.pth]}\n")
+    assert main(["cost", str(folder / "wrong.yaml")]) == 2
+    assert "host.weights: expected a file of weights, got" in capsys.readouterr().err
+    assert main(["evaluate", str(folder / "arch.yaml"), "--data", str(folder / "d.npz")]) == 2
+    assert "evaluate takes weights: --weights FILE" in capsys.readouterr().err

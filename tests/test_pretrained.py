@@ -392,3 +392,47 @@ def test_the_positive_control_of_given_weights_is_the_plain_host_on_half_of_the_
     assert Arch.from_dict(arch.to_dict()) == arch
     assert given.choice(arch) is None
     assert positive_control(without).host.widths == (8, 16, 32)
+
+
+# What is wrong with a file -> what makes it of a good one, and what is said.
+BAD_WEIGHTS: dict[str, tuple[Any, str]] = {
+    "truncated": (
+        lambda path: path.write_bytes(path.read_bytes()[:3000]),
+        "is not a checkpoint of weights, or a damaged",
+    ),
+    "code": (lambda path: torch.save(network(), path), "it holds Python objects"),
+    "another architecture": (
+        lambda path: torch.save(
+            build(read_arch({"host": {**HOST, "width": 8}}), in_channels=1).state_dict(), path
+        ),
+        "The host that fits it: host: {name: resnet8, width: 8",
+    ),
+    "NaN": (
+        lambda path: torch.save({k: v * float("nan") for k, v in network().state_dict().items()}, path),
+        "has NaN or infinity in conv1.weight",
+    ),
+    "no match": (
+        lambda path: torch.save({"a.b": torch.zeros(2)}, path),
+        "No tensor of the checkpoint fits the model",
+    ),
+    "channels": (
+        lambda path: torch.save(build(read_arch({"host": HOST}), in_channels=3).state_dict(), path),
+        "takes images of 3 channels, the data set's have 1",
+    ),
+    "empty": (lambda path: path.write_bytes(b""), "or a damaged one (0 bytes)"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_WEIGHTS)
+def test_bad_weights_end_a_run_with_2_and_a_sentence_and_leave_nothing(
+    case: str, space_file: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil, words = BAD_WEIGHTS[case]
+    spoil(weights)
+    out = tmp_path / "out"
+    given = ["run", "--space", str(space_file), "--data", "digits", "--out", str(out), "--device", "cpu"]
+    assert main(given) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert "Traceback" not in said
+    assert not out.exists()

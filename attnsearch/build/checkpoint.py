@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attnsearch.build.hub_weights import fetched
 from attnsearch.core.checks import check_weights, split_weights
 from attnsearch.core.errors import UsageError
 
@@ -100,14 +101,14 @@ def read_checkpoint(name: str | Path) -> Checkpoint:
     Raises:
         UsageError: no such file, a damaged one, one without tensors, or one that holds objects instead of weights.
     """
-    path, choice = split_weights(check_weights(str(name)))
+    path, choice = split_weights(check_weights(fetched(str(name))))
     held = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
     return Checkpoint(str(path), tensors_of(held, str(path)), choice)
 
 
 def sha256(name: str | Path) -> str:
     """Of a file's bytes; raises `UsageError` where it cannot be read."""
-    path = split_weights(name)[0]
+    path = split_weights(fetched(str(name)))[0]
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

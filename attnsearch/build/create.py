@@ -12,7 +12,7 @@ from attnsearch.blocks import registry
 from attnsearch.core.checks import whole
 from attnsearch.core.errors import AttnsearchError, BlockError, UsageError
 from attnsearch.space.arch import Arch
-from attnsearch.space.presets import read_arch
+from attnsearch.space.presets import read_start
 
 
 def create_block(name: str, channels: int, **options: Any) -> nn.Module:
@@ -60,7 +60,9 @@ def create_neck(name: str, in_channels: Sequence[int], **options: Any) -> nn.Mod
 def create_model(
     arch: Arch | Mapping[str, Any] | str | Path, *, num_classes: int = 10, in_channels: int = 3
 ) -> nn.Module:
-    """Build a network: (B, in_channels, H, W) -> (B, num_classes), on the CPU, in train mode, without trained weights.
+    """Build a network: (B, in_channels, H, W) -> (B, num_classes), on the CPU, in train mode.
+
+    It has trained weights where the arch names some (`host: {weights: FILE}`).
 
     Args:
         arch: an Arch, its dictionary, a JSON or YAML file of one, or a network's name (see `attnsearch.space.presets`):
@@ -72,9 +74,11 @@ def create_model(
     """
     for name, value in (("num_classes", num_classes), ("in_channels", in_channels)):
         _check_count(name, value, UsageError)
-    from attnsearch.build.network import build_network  # which inserts blocks that are made here
+    from attnsearch.build import pretrained  # which inserts blocks that are made here
 
-    return build_network(read_arch(arch), classes=num_classes, in_channels=in_channels)
+    read, weights = read_start(arch)
+    known = pretrained.identify(weights) if weights else None
+    return pretrained.start(read, known, classes=num_classes, in_channels=in_channels, seed=None)
 
 
 def _build(base: str, channels: Any, options: dict[str, Any], shape: dict[str, Any]) -> nn.Module:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.build.checkpoint import Checkpoint, read_checkpoint, sha256
+from attnsearch.build.hub_weights import fetched
 from attnsearch.build.network import build_network
 from attnsearch.build.parts import parts_of
 from attnsearch.build.resnet import ResNet
@@ -94,6 +95,7 @@ def _known(weights: Weights) -> Checkpoint:
 
 def identify(path: str) -> Weights:
     """A file of weights by its absolute path and its hash; raises `UsageError` where there is none."""
+    path = fetched(path)
     file, choice = split_weights(path)
     full = str(file.absolute()) + (f"{CHOICE}{choice}" if choice else "")
     return Weights(full, sha256(path))

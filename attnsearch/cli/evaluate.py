@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
 def evaluate(
     arch: ArchArgument,
-    weights: Annotated[str, option("A checkpoint; FILE::KEY takes one of several in it.", "FILE")],
     data: Annotated[str, option("A name, hf:NAME, a folder, a .parquet or .npz file.")],
+    weights: Annotated[
+        str, option("A checkpoint, else the one that ARCH names; FILE::KEY: one of several in it.", "FILE")
+    ] = "",
     split: Annotated[str, option("train, val, test, or all.")] = "test",
     normalise: Annotated[
         str, option("imagenet, cifar10, cifar100, half, none, data, or MEANS/STDS.", "WORD")
@@ -46,11 +48,12 @@ def evaluate(
     """
     from attnsearch.core.checks import check_data
     from attnsearch.core.normalisation import convention
-    from attnsearch.space.presets import read_arch
+    from attnsearch.space.presets import read_start
 
     add_plugins(plugin)
     allow_host_module(host_module)
-    network = read_arch(arch)
+    network, named = read_start(arch)
+    weights = weights or named
     check_host_module(host_module, network.host.module, network.host.name)
     convention(normalise)
     check_data(data)  # mistyped words are answered before torch is imported
@@ -73,7 +76,7 @@ def evaluate(
             {"arch": str(network), "host": network.to_dict()["host"], "weights": weights, **found.to_dict()}
         )
         return
-    note(f"{weights}: {found.loaded}")
+    note(f"{weights or arch}: {found.loaded}")
     images = f"{found.n:,} images" if split == "all" else f"{found.n:,} {split} images"
     right = f"{found.accuracy:.2f} % of {images} right"
     show_text(f"{right}, error {100 - found.accuracy:.2f} %", "bold")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from attnsearch.cli.common import (
+    HostModule,
     Json,
     Out,
     Plugins,
@@ -24,9 +25,6 @@ from attnsearch.cli.common import (
     whole,
 )
 
-if TYPE_CHECKING:
-    pass
-
 
 def train(
     epochs: Annotated[int, option("How long.", "N", whole)],
@@ -39,6 +37,7 @@ def train(
     threads: Annotated[int, option("Of a CPU; one is what the study's trials had.", "N", whole)] = 1,
     weights: Annotated[str | None, setting("weights")] = None,
     plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
+    host_module: HostModule = None,
     storage: Storage = None,
     out: Out = Path("results"),
     json: Json = False,
@@ -57,7 +56,7 @@ def train(
     from attnsearch.tools import full_training
 
     record = open_study(study, storage, out=out).record
-    settings = settings_of(record, storage=storage, out=out, weights=weights)
+    settings = settings_of(record, storage=storage, out=out, weights=weights, host_module=host_module)
     row = choose(record, trial)
     plan = full_training.Plan(row, epochs, pick_devices(device)[0], threads, weights)
     note(f"trial {row.number} of {record.name}: {row.arch}, seed {row.seed}")

@@ -23,6 +23,7 @@ DATA = (
     "cifar100",
 )  # that come with us, or are known by name
 CHOICE = "::"  # FILE::KEY takes what stands under KEY where a file holds several sets of weights
+PUBLIC = ("timm:", "hf-hub:")  # weights by name, fetched when they are needed
 LARGEST_SIDE = 2048  # pixels
 # What SQLite, Python and SQLAlchemy would take from an SQLite URL's query.
 _SQLITE_SETTINGS = (
@@ -70,8 +71,23 @@ def split_weights(name: str | Path) -> tuple[Path, str]:
     return at_home(file), choice
 
 
+def beside(name: str, folder: Path) -> str:
+    """A file that another file names: as it stands, or where that one lies."""
+    if is_public(name):
+        return name
+    near = folder / name
+    return str(near) if not _exists(split_weights(name)[0]) and _exists(split_weights(near)[0]) else name
+
+
+def is_public(name: str | Path) -> bool:
+    """Whether weights are named as others publish them, and not by a file."""
+    return str(name).startswith(PUBLIC)
+
+
 def check_weights(name: str) -> str:
-    """The name of a checkpoint itself, if there is such a file; else `UsageError`."""
+    """The name of a checkpoint itself, if there is such a file, or if it is a public one; else `UsageError`."""
+    if is_public(name):
+        return name
     path, _ = split_weights(name)
     if not (_exists(path) and path.is_file()):
         what = "is a folder, expected a file of weights" if _exists(path) else "not found"

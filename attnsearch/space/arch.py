@@ -301,12 +301,16 @@ class Arch:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Arch:
-        """Read `{"host": ..., "stages": [...], "neck": ...}`; raises `UsageError` with the nearest right word."""
+    def from_dict(cls, values: Mapping[str, Any], folder: Path = Path()) -> Arch:
+        """Read `{"host": ..., "stages": [...], "neck": ...}`; raises `UsageError` with the nearest right word.
+
+        Args:
+            folder: of the file that says so, where a host of the user's own may lie.
+        """
         _check_keys(values, [item.name for item in fields(cls)], "an arch")
         images = values.get("images", "all")
         _check_value("images", images, "images", of_host=False)
-        host = read_host(values.get("host", "resnet20"))
+        host = read_host(values.get("host", "resnet20"), folder)
         count = len(host.units or ())
         listed = values.get("stages", ())
         if not isinstance(listed, list | tuple):

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from attnsearch.blocks import registry
+from attnsearch.core.checks import beside
 from attnsearch.core.errors import UsageError, did_you_mean
 from attnsearch.space import yaml_file
 from attnsearch.space.arch import HOSTS, Arch, Block, Host, Stage
@@ -81,14 +82,31 @@ def read_arch(arch: Arch | Mapping[str, Any] | str | Path) -> Arch:
     Raises:
         UsageError: an unknown name or word, or a file that holds no arch.
     """
+    return read_start(arch)[0]
+
+
+def read_start(arch: Arch | Mapping[str, Any] | str | Path) -> tuple[Arch, str]:
+    """`read_arch`, and the weights that its host starts from (`host: {weights: FILE}`); empty where none are named."""
     if isinstance(arch, Arch):
-        return Arch.from_dict(arch.to_dict())
+        return Arch.from_dict(arch.to_dict()), ""
     if isinstance(arch, Mapping):
-        return Arch.from_dict(arch)
+        return _started(arch, Path())
     path = Path(arch)
     if isinstance(arch, Path) or path.suffix in (".json", ".yaml", ".yml") or len(path.parts) > 1:
-        return _read_file(path)
-    return preset(arch)
+        return _started(_read_file(path), path.parent)
+    return preset(arch), ""
+
+
+def _started(values: Mapping[str, Any], folder: Path) -> tuple[Arch, str]:
+    """An arch and its weights from plain values; `folder` is where the file that says so lies."""
+    host = values.get("host")
+    if not isinstance(host, Mapping) or "weights" not in host:
+        return Arch.from_dict(values, folder), ""
+    weights = host["weights"]
+    if not isinstance(weights, str) or not weights:
+        raise UsageError(f"host.weights: expected a file of weights, got {weights!r}")
+    rest = {key: value for key, value in host.items() if key != "weights"}
+    return Arch.from_dict({**values, "host": rest}, folder), beside(weights, folder)
 
 
 def preset(name: str) -> Arch:
@@ -185,7 +203,7 @@ def _everywhere(host: dict[str, Any], stage: dict[str, Any]) -> Arch:
     return Arch.from_dict({"host": host, "stages": [stage]})
 
 
-def _read_file(path: Path) -> Arch:
+def _read_file(path: Path) -> Mapping[str, Any]:
     if path.suffix == ".json":
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
@@ -197,7 +215,17 @@ def _read_file(path: Path) -> Arch:
         values = yaml_file.read(path).values
     if not isinstance(values, Mapping):
         raise UsageError(f"{path}: expected a mapping with host, stages and neck")
-    return Arch.from_dict(values)
+    return values
 
 
-__all__ = ["ALIASES", "ARTICLES", "ECA_KERNELS", "PLACES", "Place", "names", "preset", "read_arch"]
+__all__ = [
+    "ALIASES",
+    "ARTICLES",
+    "ECA_KERNELS",
+    "PLACES",
+    "Place",
+    "names",
+    "preset",
+    "read_arch",
+    "read_start",
+]

@@ -12,7 +12,7 @@ from typing import Any
 
 from attnsearch.blocks import registry
 from attnsearch.core import augmentations
-from attnsearch.core.checks import positive, whole
+from attnsearch.core.checks import beside, positive, whole
 from attnsearch.core.choices import CLASS_WEIGHTS, DESIGNS
 from attnsearch.core.convergence import LEAST_SEEDS, LONGER, Convergence
 from attnsearch.core.costs import Limit, read_limit
@@ -150,8 +150,7 @@ class _Reader:
         if not isinstance(named, str) or not named:
             self.problems.append(("host.weights", f"expected a file of weights, got {named!r}"))
         elif not self.outside:
-            beside = Path(self.document.source).parent / named
-            self.weights = str(beside) if not Path(named).exists() and beside.exists() else named
+            self.weights = beside(named, Path(self.document.source).parent)
 
     def host(self, node: Any, path: str) -> Host:
         if isinstance(node, dict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from attnsearch.core.checks import is_public
 from attnsearch.core.errors import UsageError
 from attnsearch.core.normalisation import default_for
 from attnsearch.core.settings import Settings
@@ -25,13 +26,21 @@ def prepared(space: Space, settings: Settings) -> Space:
     weights = settings.weights or space.weights
     if not weights:
         return space
-    changes = (
-        {} if space.recipe.normalise != "auto" else {"normalise": default_for(str(space.host.filled().stem))}
-    )
-    space = space.with_recipe(changes)
+    if space.recipe.normalise == "auto":
+        space = space.with_recipe({"normalise": _own_convention(weights, space)})
     if settings.weights:  # what was measured of the recipe was measured without them
         space = replace(space, convergence=None)
     return replace(space, weights=weights)
+
+
+def _own_convention(weights: str, space: Space) -> str:
+    """How the images were normalised that the weights saw, where their name says it; else by the host's stem."""
+    if is_public(weights):
+        from attnsearch.build.hub_weights import normalisation
+
+        if word := normalisation(weights):
+            return word
+    return default_for(str(space.host.filled().stem))
 
 
 def weights_info(space: Space, settings: Settings, data: Data) -> WeightsInfo | None:

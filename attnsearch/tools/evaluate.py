@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.build.checkpoint import read_checkpoint
-from attnsearch.build.module_host import check_output
+from attnsearch.build.module_host import check_output, notes
 from attnsearch.build.network import build_network
 from attnsearch.build.pretrained import load_host
 from attnsearch.build.weights import LoadReport
@@ -22,7 +22,7 @@ from attnsearch.core.normalisation import convention, default_for
 from attnsearch.data import open_data, open_test
 from attnsearch.data.batches import normalise, on_device
 from attnsearch.data.dataset import SPLITS, Split
-from attnsearch.space.arch import Arch
+from attnsearch.space.arch import Arch, Host
 from attnsearch.train.answers import among_top, class_counts
 
 BATCH = 250
@@ -85,7 +85,7 @@ def evaluate(
 
     Args:
         arch: with its blocks, if the checkpoint has them; blocks that it does not have must start as the identity.
-        weights: a file, see `build.checkpoint`.
+        weights: a file, see `build.checkpoint`; empty for those that a model of the user's own comes with.
         data: as `data.open_data` takes it, with its further `options`.
         split: `train`, `val`, `test`, or `all` of them together.
         normalisation: see `core.normalisation.convention`; `auto` is ImageNet's for ImageNet stems, else the data's.
@@ -95,13 +95,16 @@ def evaluate(
     """
     if split not in EVERY:
         raise UsageError(unknown("split", split, EVERY))
-    checkpoint = read_checkpoint(weights)
+    checkpoint = read_checkpoint(weights) if weights else None
     opened = open_data(data, **(options or {}))
     channels = opened.image[0]
     word = default_for(str(arch.host.filled().stem)) if normalisation == "auto" else normalisation
     mean, std = convention(word, channels) or (opened.mean, opened.std)
     model = build_network(arch, classes=len(opened.classes), in_channels=channels, seed=0)
-    loaded = load_host(model, checkpoint, arch.host, head=True)
+    if checkpoint is None:
+        loaded = _as_made(arch.host, len(opened.classes))
+    else:
+        loaded = load_host(model, checkpoint, arch.host, head=True)
     if arch.host.module:
         check_output(model, arch.host, opened.image, len(opened.classes))
     model.to(device).eval()
@@ -109,6 +112,21 @@ def evaluate(
     counts = [_counts(model, *on_device(part, device), mean, std, len(opened.classes)) for part in parts]
     note = f"{word}: mean {_brief(mean)}, standard deviation {_brief(std)}"
     return Evaluation(split, opened.classes, reduce(add, counts), note, loaded)
+
+
+def _as_made(host: Host, classes: int) -> LoadReport:
+    """What is said of a model without a checkpoint.
+
+    Raises:
+        UsageError: a host of attnsearch's own, or a model whose head was replaced: both have nothing to evaluate.
+    """
+    if not host.module:
+        raise UsageError(
+            "evaluate takes weights: --weights FILE, or host: {name: ..., weights: FILE} in the arch file"
+        )
+    if replaced := notes(host, classes):
+        raise UsageError(f"{replaced[0]}, untrained: there is nothing to evaluate without --weights FILE")
+    return LoadReport((), (), (), (), (f"the weights are those that {host.name} makes or loads itself",))
 
 
 def _splits(opened: Any, data: str, split: str, options: Mapping[str, Any]) -> list[Split]:
