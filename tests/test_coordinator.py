@@ -18,9 +18,11 @@ from attnsearch.core.settings import Settings
 from attnsearch.core.trial import Epoch
 from attnsearch.data import open_data
 from attnsearch.report import sentences
+from attnsearch.report.finalists import positive_control
 from attnsearch.space.space import load_space
 from attnsearch.study.observer import Observer
 from attnsearch.study.run import Run
+from attnsearch.study.search import block_seeds
 from attnsearch.study.study import open_study
 
 SMALL = """
@@ -135,7 +137,36 @@ def test_few_trials_try_archs_too(question, tmp_path, monkeypatch, trials):
 def test_no_trial_is_left_over_behind_the_last_block(question, tmp_path, monkeypatch, trials):
     found = go(question, tmp_path, monkeypatch, trials=trials, pruner="one-epoch").record
     assert (len(found.trials), found.attrs["ended"]) == (trials, f"all {trials} trials are done")
-    assert sum(row.role == "report" for row in found.trials) % 3 == 0
+    block = [row for row in found.trials if row.role == "report"]
+    plain, narrow = found.attrs["baseline"], next(iter(found.attrs["controls"]))
+    seeds = {key: {row.seed for row in block if row.key == key} for key in {row.key for row in block}}
+    finalists = [found for key, found in seeds.items() if key not in (plain, narrow)]
+    assert seeds[plain] == seeds[narrow]
+    assert all(len(each) >= 3 and each <= seeds[plain] for each in finalists)
+
+
+@pytest.mark.parametrize(
+    ("trials", "archs", "seeds", "further"),
+    [(9, 3, 3, 0), (11, 3, 3, 1), (13, 3, 4, 0), (14, 3, 4, 1), (15, 3, 5, 0), (18, 4, 4, 1), (20, 3, 6, 0)],
+)
+def test_what_a_last_block_leaves_over_goes_to_the_baseline_and_the_control(trials, archs, seeds, further):
+    assert block_seeds(trials, archs, control=True) == (seeds, further)
+    assert seeds * archs + 2 * further <= trials
+    assert block_seeds(trials, archs, control=False) == (seeds, 0)
+
+
+def test_the_control_is_judged_in_all_its_seeds_and_the_finalist_in_those_it_has(
+    question, tmp_path, monkeypatch
+):
+    found = go(question, tmp_path, monkeypatch, trials=28, pruner="one-epoch").record
+    search = found.info.search
+    assert (len(search.report_repeats), len(search.control_repeats)) == (4, 1)
+    report = reports.build(found)
+    assert report.final is not None
+    assert {verdict.n for verdict in report.final.verdicts} == {4}
+    verdict = positive_control(found, report.epochs)
+    assert verdict is not None
+    assert verdict.n == 5
 
 
 def test_no_training_is_repeated(question, tmp_path, monkeypatch):

@@ -87,6 +87,7 @@ class SearchInfo(_Part):
     Args:
         sampler, pruner: names, with the reason where there is one.
         selected: keys of the archs that the last seeds judge, empty once they have; report_repeats: these seeds.
+        control_repeats: further seeds, of the baseline and the positive control alone.
         confirmed_on: "new splits" or "other half", the images that they are judged on; empty: those of the search.
         false_stops: {"all" or an option: tally of stops}.
         controls: {key: one of `controls.POSITIVE`}, the positive control that is trained with the finalists.
@@ -96,6 +97,7 @@ class SearchInfo(_Part):
     pruner: str | None = stored()
     selected: tuple[str, ...] = stored("frozen", (), tuple)
     report_repeats: tuple[int, ...] = stored("report_blocks", (), tuple)
+    control_repeats: tuple[int, ...] = stored("control_blocks", (), tuple)
     confirmed_on: str = stored("", "")
     false_stops: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     controls: Mapping[str, str] | None = stored()

@@ -34,9 +34,10 @@ def control_key(record: StudyRecord) -> str:
 
 
 def positive_control(record: StudyRecord, epochs: int) -> Verdict | None:
-    """The positive control against the baseline, in the seeds that the verdicts rest on; None where it was not run."""
+    """The positive control against the baseline, in the seeds of the last block; None where it was not run."""
     info = record.info
-    latest = {trial_seed(info.run.seed, repeat) for repeat in info.search.report_repeats}
+    repeats = (*info.search.report_repeats, *info.search.control_repeats)
+    latest = {trial_seed(info.run.seed, repeat) for repeat in repeats}
     trials = [
         trial
         for trial in record.trials

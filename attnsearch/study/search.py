@@ -30,6 +30,7 @@ HOMOGENEOUS_SHARE = 0.25
 # The last block of seeds gives the verdicts: fresh runs of the baseline and the finalists, which no choice has seen.
 REPORT_SEEDS = 6  # that it has where the trials allow it
 REPORT_LEAST = 3  # below as many there is none: two seeds see nothing smaller than 16 run sds
+CONTROL_SEEDS = 5  # of the positive control and the baseline: with 3, t's quantile of 4.3 hides a harm of 4 pair sds
 REPORT_ARCHS = 3  # the baseline and two finalists; more where more archs are on the front
 BASELINE_SEEDS = 2  # trained at once: their spread is the noise that everything else is held against
 LEAST_PROMISE = 0.01  # of the hypervolume: below it the rest of the budget buys certainty instead of archs
@@ -167,7 +168,9 @@ class SearchSchedule:
         if self.store.info.search.selected:
             return None
         left = self._left()
-        return self._confirm() if left % len(self._block(left)) else None
+        archs = self._block(left)
+        seeds, further = self._seeds(left, archs)
+        return self._confirm() if left > seeds * len(archs) + 2 * further else None
 
     def _last_block(self) -> Task | None:
         """The frozen archs, each once in every seed of a block that had no say in choosing them."""
@@ -178,11 +181,16 @@ class SearchSchedule:
         specs = {row.key: row.spec for row in self.store.results.values()}
         if self.control:
             specs[self.control.key] = self.control.to_dict()
-        for repeat in self.store.info.search.report_repeats:
-            for key in self.store.info.search.selected:
-                if not self._has(key, repeat):
-                    return self._task(Arch.from_dict(specs[key]), repeat, "report", protected=True)
-        self._select((), ())  # done; a resumed study with more trials may settle on other archs
+        search = self.store.info.search
+        cells = [(key, repeat) for repeat in search.report_repeats for key in search.selected]
+        if self.control:
+            pair = self.baseline.key, self.control.key
+            cells += [(key, repeat) for repeat in search.control_repeats for key in pair]
+        for key, repeat in cells:
+            if not self._has(key, repeat):
+                return self._task(Arch.from_dict(specs[key]), repeat, "report", protected=True)
+        if self._left() >= 2 * REPORT_LEAST:
+            self._select((), ())  # done; a resumed study with more trials may settle on other archs
         return None
 
     def _ahead(self) -> Task | None:
@@ -209,11 +217,21 @@ class SearchSchedule:
         left = self._left()
         archs = self._block(left)
         ahead = self.store.info.search.report_repeats
-        fresh = Repeats.REPORT.take(left // len(archs) - len(ahead), {*self._used(), *ahead})
-        self._select(tuple(archs), (*ahead, *fresh))
+        seeds, further = self._seeds(left, archs)
+        fresh = Repeats.REPORT.take(seeds + further - len(ahead), {*self._used(), *ahead})
+        repeats = (*ahead, *fresh)
+        self._select(tuple(archs), repeats[:seeds], repeats[seeds:])
 
-    def _select(self, keys: tuple[str, ...], repeats: tuple[int, ...]) -> None:
-        self.store.set_attrs(replace(self.store.info.search, selected=keys, report_repeats=repeats))
+    def _seeds(self, trials: int, archs: Sequence[str]) -> tuple[int, int]:
+        return block_seeds(trials, len(archs), self.control is not None and self.control.key in archs)
+
+    def _select(
+        self, keys: tuple[str, ...], repeats: tuple[int, ...], further: tuple[int, ...] = ()
+    ) -> None:
+        search = self.store.info.search
+        self.store.set_attrs(
+            replace(search, selected=keys, report_repeats=repeats, control_repeats=further)
+        )
 
     def _block(self, trials: int) -> list[str]:
         """The archs of the last block: baseline, finalists, and the positive control where the trials go round."""
@@ -309,6 +327,19 @@ class SearchSchedule:
         for limit in self.table.broken(costs, limits):
             raise UsageError(f"--enqueue '{text}' costs {costs[limit.cost]:,.0f} {limit.cost}, over {limit}")
         return choice
+
+
+def block_seeds(trials: int, archs: int, control: bool) -> tuple[int, int]:
+    """Seeds of the last block for all its archs, and further ones for the baseline and the positive control alone.
+
+    The two are the cheapest trainings and tell what all others are worth: they get what is left over, up to
+    `CONTROL_SEEDS`.
+
+    Args:
+        trials: that are left. archs: in the block, the baseline and the control among them.
+    """
+    seeds, left = divmod(trials, archs)
+    return seeds, min(max(0, CONTROL_SEEDS - seeds), left // 2) if control else 0
 
 
 def feasible(table: CostTable, limits: Sequence[Limit], most: int = 200_000) -> int:
