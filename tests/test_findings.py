@@ -127,6 +127,22 @@ def test_nothing_is_named_where_the_recipe_is_far_from_converged(study):
     assert "far from" not in reports.as_json(reports.build(study(convergence=near)))["finding"]["reason"]
 
 
+def test_no_table_and_no_picture_ranks_where_the_recipe_is_far_from_converged(tmp_path):
+    far = {"epochs": 2, "errors": [20.0, 20.0], "long_epochs": 8, "long_errors": [10.0, 10.0]}
+    ranked, unranked = reports.build(record()), reports.build(record(convergence=far))
+    assert any(row.p_front is not None and row.observed for row in ranked.rows)
+    assert not any(
+        row.p_front is not None or row.observed or row.tied or row.next_seeds for row in unranked.rows
+    )
+    assert {row.error for row in unranked.rows} == {row.error for row in ranked.rows}
+    assert "no front" in unranked.front.title
+    assert len(unranked.front.rows) == len(unranked.rows)
+    reports.write(unranked, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "P(front) &gt;" not in page
+    assert "There is no front" in page
+
+
 def test_networks_that_guess_alike_are_not_called_one_network():
     """On two classes each guesses one a seed: 45.75 or 54.25 % of 153 images wrong. Their losses tell them apart."""
     guessed = {0: 100 * 70 / 153, 1: 100 * 83 / 153}

@@ -18,7 +18,13 @@ from attnsearch.cli.common import (
     show_table,
     show_text,
 )
+from attnsearch.core.convergence import NOT_MEASURED
 from attnsearch.core.text import many
+
+NOT_AUDITED = (
+    "Whether so short a training ranks archs as a longer one does: not audited. After a run, `attnsearch validate "
+    "STUDY --archs 24 --seeds 2` audits it."
+)
 
 if TYPE_CHECKING:
     from attnsearch.core.costs import Limit
@@ -107,6 +113,8 @@ def _facts(space: Space, data: str, limits: Sequence[Limit]) -> tuple[dict[str, 
         "baseline": str(space.baseline()),
         "design": space.design,
         "recipe": space.recipe.to_dict(),
+        "convergence": space.convergence.to_attrs() if space.convergence else None,
+        "ranking": "not audited",
         "costs": {
             cost: {"least": table.range(cost)[0], "baseline": value, "greatest": table.range(cost)[1]}
             for cost, value in table.baseline.items()
@@ -131,6 +139,8 @@ def _lines(space: Space, facts: dict[str, Any]) -> list[str]:
         f"Archs: {facts['archs']:,} = {sizes}. Baseline: {facts['baseline']}. Design: {facts['design']}.",
         f"Recipe on {data['name']}: {many(recipe.epochs, 'epoch')}, {recipe.optimizer}, lr {recipe.lr:g}, batch "
         f"{recipe.batch_size}.",
+        space.convergence.sentence() if space.convergence else NOT_MEASURED,
+        NOT_AUDITED,
     ]
     if budget := facts["budget"]:
         limits = ", ".join(f"{limit} ({value:,.0f})" for limit, value in budget["limits"].items())

@@ -395,6 +395,11 @@ class RunInfo(_Part):
     machine: str | None = stored()
     versions: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def far_from_converged(self) -> bool:
+        """Whether the recipe was measured and found to be: then no architecture is named and none is ranked."""
+        return self.convergence is not None and not self.convergence.reached
+
 
 def plain(value: Any) -> Any:
     """As JSON gives it back: tuples are lists, mappings dictionaries."""

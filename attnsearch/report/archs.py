@@ -163,8 +163,9 @@ def arch_results(
     roles = record.info.controls
     plain = next((row for row in front if row.key == key), None)
     unit = plain.costs[0] if plain else 0.0
-    tied = tied_with_best(front)
-    extra = Counter(arch for arch, _ in next_runs(front, NEXT))
+    ranked = not record.info.run.far_from_converged
+    tied = tied_with_best(front) if ranked else set()
+    extra = Counter(arch for arch, _ in next_runs(front, NEXT) if ranked)
     ordered = sorted((*front, *off_front(front, controls)), key=lambda row: row.costs)
     return tuple(
         replace(

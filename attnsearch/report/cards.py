@@ -13,8 +13,7 @@ from attnsearch.statistics.front import ArchResult
 
 def cards(report: Report) -> tuple[Card, ...]:
     """The first screen: which block, where, what cost, how sure, against what, how long a proxy."""
-    convergence = report.info.run.convergence
-    if convergence is not None and not convergence.reached:  # no architecture is named
+    if report.info.run.far_from_converged:  # no architecture is named
         return (_proxy_card(report), _setting_card(report))
     if isinstance(report.judged, Judged):
         return (*design.cards(report.judged, report.cost), _proxy_card(report), _setting_card(report))

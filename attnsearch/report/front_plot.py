@@ -48,6 +48,7 @@ _PLACES = tuple((reach * x, reach * y) for reach in (1, 1.6, 2.3, 3.2, 4.4) for 
 def pareto(report: Report) -> Picture:
     """Error against cost; names beside points are those of the tables, their strips stand below."""
     listed = [row for row in report.rows if is_listed(row)]
+    ranked = not report.info.run.far_from_converged
 
     def paint(figure: Any) -> None:
         keys = listed[:KEYS]
@@ -71,7 +72,8 @@ def pareto(report: Report) -> Picture:
     )
     caption = (
         "Lower left is better. Points are means over seeds; named ones, which the table lists, with 95 % CIs."
-        + (" The line is the Pareto front of the means." if report.verdicts is None else "")
+        + (" The line is the Pareto front of the means." if report.verdicts is None and ranked else "")
+        + ("" if ranked else " There is no front, since the recipe is far from converged.")
     )
     title = f"{capital(report.info.metric.error)} against cost ({report.audit})"
     return draw("pareto", title, alt, caption, paint)
@@ -83,8 +85,10 @@ def _points(axes: Any, report: Report) -> None:
         _mark(axes, rows, marker, colour, filled, f"{status} ({len(rows)})")
     if report.baseline:
         _mark(axes, [report.baseline], "s", INK, True, "baseline")
-    if report.verdicts is None:  # a line through means that no verdict tells apart would say too much
-        points = sorted(_position(row) for row in report.rows if row.observed)
+    points = sorted(_position(row) for row in report.rows if row.observed)
+    if (
+        points and report.verdicts is None
+    ):  # a line through means that no verdict tells apart would say too much
         look = {"color": INK, "linewidth": 0.9, "linestyle": ":", "zorder": 2, "label": "front of the means"}
         axes.step(*zip(*points, strict=True), where="post", **look)
 

@@ -39,7 +39,7 @@ from attnsearch.report.table import Column, Table, Value
 from attnsearch.report.test_result import final_table
 from attnsearch.report.verdicts import Judged, effect_table, judge, over_baseline, verdict_table
 from attnsearch.statistics import Analysis
-from attnsearch.statistics.front import ArchResult, Front, Status, assess, gather
+from attnsearch.statistics.front import ArchResult, Front, Status, assess, gather, unranked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,6 +157,7 @@ def build(record: StudyRecord) -> Report:
     guessing = record.info.metric.guessing(classes)
     assessed = assess([arch for arch in archs if arch.key not in roles], baseline=baseline, guessing=guessing)
     controls = [arch for arch in archs if arch.key in roles]
+    assessed = unranked(assessed) if record.info.run.far_from_converged else assessed
     over = over_baseline(assessed, baseline)
     rows = arch_results(record, assessed, controls, over)
     judged = judge(record, rows, epochs)
@@ -263,6 +264,10 @@ def _arch_table(
 
 
 def _front_table(rows: Sequence[ArchResult], record: StudyRecord, cost: str, short: Notation) -> Table:
+    if record.info.run.far_from_converged:
+        title = "Errors and costs; no front, since the recipe is far from converged"
+        competing = tuple(row for row in rows if not row.control)
+        return replace(_arch_table("front", title, competing, record, cost, short), strong=frozenset())
     listed = tuple(row for row in rows if is_listed(row))
     table = _arch_table("front", "Pareto front and close candidates", listed, record, cost, short)
     remarks = list(_contradictions(listed))

@@ -58,7 +58,8 @@ _MEANINGS = {
     Status.NOT_CONFIRMED: "looked good in the search, but independent seeds did not confirm it",
     Status.DOMINATED: "an architecture of equal or lower cost has a lower error (P(front) at most "
     f"{DOMINATED:.2f})",
-    Status.UNKNOWN: "too few repeated seeds to know the noise, or an error no better than guessing",
+    Status.UNKNOWN: "too few repeated seeds to know the noise, an error no better than guessing, or a recipe far from "
+    "converged",
 }
 
 
@@ -350,6 +351,14 @@ def _on_one_scale(rows: tuple[ArchResult, ...], baseline: str | None) -> tuple[A
     moved = [row for row in rows if row.other_images and row.optimism is not None]
     known = {row.key: None if shift is None else (row.optimism or 0.0) - shift for row in moved}
     return tuple(replace(row, optimism=known[row.key]) if row.key in known else row for row in rows)
+
+
+def unranked(front: Front) -> Front:
+    """The same errors and intervals without any place on the front: of a recipe that is far from converged, the order
+    is that of speed.
+    """
+    rows = (replace(row, p_front=None, status=Status.UNKNOWN, observed=False) for row in front)
+    return replace(front, results=tuple(rows))
 
 
 def off_front(front: Front, archs: Iterable[ArchRuns]) -> tuple[ArchResult, ...]:

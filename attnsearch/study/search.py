@@ -30,7 +30,9 @@ HOMOGENEOUS_SHARE = 0.25
 # The last block of seeds gives the verdicts: fresh runs of the baseline and the finalists, which no choice has seen.
 REPORT_SEEDS = 6  # that it has where the trials allow it
 REPORT_LEAST = 3  # below as many there is none: two seeds see nothing smaller than 16 run sds
-CONTROL_SEEDS = 5  # of the positive control and the baseline: with 3, t's quantile of 4.3 hides a harm of 4 pair sds
+CONTROL_SEEDS = (
+    5  # of the positive control and the baseline: with 3, t's quantile of 4.3 hides a harm of 4 pair sds
+)
 REPORT_ARCHS = 3  # the baseline and two finalists; more where more archs are on the front
 BASELINE_SEEDS = 2  # trained at once: their spread is the noise that everything else is held against
 LEAST_PROMISE = 0.01  # of the hypervolume: below it the rest of the budget buys certainty instead of archs
@@ -225,13 +227,9 @@ class SearchSchedule:
     def _seeds(self, trials: int, archs: Sequence[str]) -> tuple[int, int]:
         return block_seeds(trials, len(archs), self.control is not None and self.control.key in archs)
 
-    def _select(
-        self, keys: tuple[str, ...], repeats: tuple[int, ...], further: tuple[int, ...] = ()
-    ) -> None:
+    def _select(self, keys: tuple[str, ...], repeats: tuple[int, ...], further: tuple[int, ...] = ()) -> None:
         search = self.store.info.search
-        self.store.set_attrs(
-            replace(search, selected=keys, report_repeats=repeats, control_repeats=further)
-        )
+        self.store.set_attrs(replace(search, selected=keys, report_repeats=repeats, control_repeats=further))
 
     def _block(self, trials: int) -> list[str]:
         """The archs of the last block: baseline, finalists, and the positive control where the trials go round."""
