@@ -458,7 +458,7 @@ def test_a_control_neither_leads_nor_competes():
     report = reports.build(controlled())
     assert {row.key for row in report.assessed} == {"key-plain", "key-se"}
     tile = next(t for t in cards.cards(report) if t.name.startswith("largest estimated gain"))
-    assert tile.detail.startswith("se: no evidence")
+    assert tile.detail.startswith("A3 (se): no evidence")
     assert "no evidence 1" in sentences.answer(report)[0]
     assert "equivalent 0" in sentences.answer(report)[0]
     assert report.verdicts is not None

@@ -16,7 +16,7 @@ def cards(report: Report) -> tuple[Card, ...]:
     if report.info.run.far_from_converged:  # no architecture is named
         return (_proxy_card(report), _setting_card(report))
     if isinstance(report.judged, Judged):
-        return (*design.cards(report.judged, report.cost), _proxy_card(report), _setting_card(report))
+        return (*design.cards(report, report.judged), _proxy_card(report), _setting_card(report))
     row = sentences.chosen(report)
     return (*(_arch_cards(report, row) if row else ()), _proxy_card(report), _setting_card(report))
 

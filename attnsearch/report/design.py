@@ -259,7 +259,7 @@ def warnings(judged: Judged) -> list[str]:
     ]
 
 
-def cards(judged: Judged, cost: str) -> list[Card]:
+def cards(report: Report, judged: Judged) -> list[Card]:
     """The verdicts, the highest estimate among the variants, what could be seen, and the design's size."""
     analysis, variants = judged.analysis, judged.variants
     controls = f"; {many(len(judged.controls), 'control')} in the table" if judged.controls else ""
@@ -273,25 +273,25 @@ def cards(judged: Judged, cost: str) -> list[Card]:
     )
     return [
         Card("verdicts", tally(judged), against, wide=True),
-        *_top(judged, variants, cost),
+        *_top(report, judged, variants),
         Card("minimum detectable effect", seen, "true effects of this size are found with 80 % power"),
         Card("seeds", str(analysis.blocks), f"every variant trained once on each; {noise}"),
     ]
 
 
-def _top(judged: Judged, variants: Sequence[Verdict], cost: str) -> list[Card]:
+def _top(report: Report, judged: Judged, variants: Sequence[Verdict]) -> list[Card]:
     if not variants:
         return []
     top = variants[0]
     low, high = top.simultaneous
     interval = f"{number(low, 2, True)} to {number(high, 2, True)}" if math.isfinite(low) else "no interval"
-    price = _price(judged, top, cost)
+    price = _price(judged, top, report.cost)
     cost_said = f"; {price}" if price else ""
     return [
         Card(
             "largest estimated gain over the baseline",
             f"{number(top.estimate, 2, True)} points",
-            f"{top.variant}: {outcome(judged.analysis, top)}{cost_said}",
+            f"{called(report, judged, top.variant)}: {outcome(judged.analysis, top)}{cost_said}",
         ),
         Card("its simultaneous 95 % CI", interval, "holds for all variants and controls together"),
     ]

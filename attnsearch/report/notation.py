@@ -9,13 +9,17 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from attnsearch.core.text import format_value
 from attnsearch.report.strip import Strip, StripCell
 from attnsearch.statistics.front import ArchResult
 
+if TYPE_CHECKING:
+    from attnsearch.report.verdicts import Judged
+
+_SPELT = re.compile(r"[=(|@]")  # in a variant's name: it says its options
 _COMMA = re.compile(r",(?![^(\[]*[)\]])")  # outside brackets
 _PLAIN_WORDS = ("none", "default", "given", "shared")  # these say nothing without the option's name
 _PLACES = {  # key of a stage -> value -> words
@@ -57,7 +61,7 @@ class Notation:
     def strip(self, row: ArchResult) -> Strip:
         """One architecture; a variant whose name says more than its options keeps the name."""
         cells = tuple(self._cell(stage) for stage in _stages(row))
-        named = row.name if row.name and not re.search(r"[=(|@]", row.name) else ""
+        named = row.name if row.name and not _SPELT.search(row.name) else ""
         return Strip(cells, row.title, named, "baseline" if row.baseline else row.control, _widths(row))
 
     @property
@@ -133,6 +137,17 @@ def notation(rows: Sequence[ArchResult], sites: Mapping[str, Iterable[str]]) -> 
     numbers = {name for block, names in varying.items() for name in names if usual[block][name][:1].isdigit()}
     places = tuple(word for word in (slots[0].place if slots else ()) if all(word in s.place for s in slots))
     return Notation(varying, usual, _letters(numbers), shared, places)
+
+
+def in_short(judged: Judged, rows: Sequence[ArchResult], short: Notation) -> Judged:
+    """The same verdicts, with variants in the analysis' notes called as tables call them."""
+    names = {row.name: f"A{row.number} ({short.strip(row).short})" for row in rows if _SPELT.search(row.name)}
+    if not names:
+        return judged
+    longest_first = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    found = re.compile(rf"(?<![\w=(])(?:{longest_first})(?![\w(@])")
+    notes = tuple(found.sub(lambda match: names[match[0]], note) for note in judged.analysis.notes)
+    return replace(judged, analysis=replace(judged.analysis, notes=notes))
 
 
 def parts(option: str) -> tuple[str, dict[str, str]]:

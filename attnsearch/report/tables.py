@@ -33,7 +33,7 @@ from attnsearch.report.archs import (
 from attnsearch.report.classes import arch_scores, class_tables, score_columns, trial_scores
 from attnsearch.report.finalists import last_block
 from attnsearch.report.importances import importance_table
-from attnsearch.report.notation import Notation, notation
+from attnsearch.report.notation import Notation, in_short, notation
 from attnsearch.report.strip import Strip
 from attnsearch.report.table import Column, Table, Value
 from attnsearch.report.test_result import final_table
@@ -165,6 +165,8 @@ def build(record: StudyRecord) -> Report:
         rows = judged.restated(rows)
     design = isinstance(judged, Judged)
     short = notation([row for row in rows if not row.control], record.info.space.sites)
+    if isinstance(judged, Judged):
+        judged = in_short(judged, rows, short)
     make = _design_table if design else _front_table
     return Report(
         record=record,

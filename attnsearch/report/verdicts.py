@@ -49,7 +49,7 @@ OVER = (
     "(Dunnett)"
 )
 ALONE = "± half the unadjusted 95 % CI"
-VISIBLE = "minimum detectable effect: found with 80 % power; smaller ones may be missed"
+VISIBLE = "found with 80 % power; smaller ones may be missed"
 NEXT = (
     "seeds in all that detect, with 80 % power, an effect of the margin's size; without a margin one of the observed "
     "size, assuming that it is true"

@@ -160,7 +160,7 @@
       const all = [...steps.map((step) => -step).reverse(), 0, ...steps];
       place.ticks = () => all.map((step) => plain * (1 + step)).filter((value) => place(value) >= range[0] && place(value) <= range[1]);
       place.range = () => range;
-      place.text = (value) => `${value >= plain ? "+" : ""}${Number((100 * (value / plain - 1)).toPrecision(3))} %`;
+      place.text = (value) => value === plain ? "baseline" : `${value >= plain ? "+" : ""}${Number((100 * (value / plain - 1)).toPrecision(3))} %`;
       return place;
     }
     return d3.scaleLinear().domain(domain(costs, 0.06)).range(range);
