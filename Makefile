@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # torch comes first and exactly as locked: asked for in any other way, pip may fetch a CUDA build of several gigabytes.
 TORCH := torch==2.13.0
 
-.PHONY: run test check bench simulate lock clean
+.PHONY: run test check postgres bench simulate lock clean
 run: $(VENV)/installed
 	$(BIN)/attnsearch run --space cbam_variants --trials 20 $(ARGS)
 
@@ -14,6 +14,11 @@ test: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+# Starts a server of its own from Debian's postgresql; skips with a sentence where there is none.
+postgres: $(VENV)/installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[postgres]"
+	$(BIN)/python -m pytest -rs -m slow tests/test_postgres.py $(ARGS)
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.speed.throughput $(ARGS)

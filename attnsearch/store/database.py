@@ -23,6 +23,8 @@ from attnsearch.core.checks import check_url, masked
 from attnsearch.core.errors import EnvironmentFault
 from attnsearch.store.connections import ADDRESS, BUSY, Patient, draft_options, engine_options
 from attnsearch.store.locks import is_locked, locked, study_lock
+from attnsearch.store.outages import ServerStorage
+from attnsearch.store.owner import owned_on_server
 from attnsearch.store.sqlite import check_is_there, read_only, sqlite_path
 
 # SQLite's write-ahead log needs memory that all its processes share, which no network file system has.
@@ -47,8 +49,9 @@ def open_storage(url: str, *, create: bool) -> BaseStorage:
             _back_up(path)
     try:
         with faults(url, reading=True):
+            made_of: RDBStorage
             if path is None:
-                made_of = RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+                made_of = ServerStorage(url)
             else:
                 made_of = RDBStorage(ADDRESS, engine_kwargs=engine_options(path, write=create))
             return optuna.storages.get_storage(made_of)
@@ -77,15 +80,18 @@ def faults(url: str, *, reading: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def owned(url: str, name: str) -> Iterator[None]:
+def owned(url: str, name: str, storage: BaseStorage | None = None) -> Iterator[None]:
     """Hold the study for one coordinator; a dead holder's lock frees itself.
+
+    Args:
+        storage: what is written through; on a server, no transaction of it commits once the study is another's.
 
     Raises:
         EnvironmentFault: another process runs this study, named by process and host.
     """
     path = sqlite_path(check_url(url))
     if path is None:
-        with _advisory_lock(url, name):
+        with faults(url), owned_on_server(check_url(url), name, storage):
             yield
         return
     with study_lock(path, name):
@@ -244,20 +250,3 @@ def _fault(url: str, error: BaseException) -> EnvironmentFault:
     if any(word in reason for word in ("readonly", "unable to open", "disk I/O error")):
         return EnvironmentFault(f"{path} cannot be written: {reason}; all finished trials are kept")
     return _unusable(path, reason)
-
-
-@contextlib.contextmanager
-def _advisory_lock(url: str, name: str) -> Iterator[None]:
-    engine = sqlalchemy.create_engine(check_url(url), pool_pre_ping=True)
-    try:
-        with faults(url), engine.connect() as connection:
-            held = connection.execute(
-                sqlalchemy.text("select pg_try_advisory_lock(hashtext(:n))"), {"n": f"attnsearch/{name}"}
-            ).scalar()
-            if not held:
-                raise EnvironmentFault(
-                    f"study '{name}' is being run by another process on this database; wait for it"
-                )
-            yield
-    finally:
-        engine.dispose()

@@ -61,7 +61,7 @@ def remove_study(url: str, name: str) -> None:
     if entries[name].state == "not attnsearch's":
         raise not_ours(name)
     storage = database.open_storage(url, create=False)
-    with database.owned(url, name), database.faults(url):
+    with database.owned(url, name, storage), database.faults(url):
         names = {summary.study_name for summary in optuna.get_all_study_summaries(storage)}
         for part in (name, f"{name}{CURVES}"):
             if part in names:

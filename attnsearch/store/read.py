@@ -15,6 +15,7 @@ from attnsearch.core.errors import UsageError, unknown
 from attnsearch.core.study_info import StudyInfo, StudyRecord
 from attnsearch.core.trial import TrialResult
 from attnsearch.store import records
+from attnsearch.store.outages import server_call
 from attnsearch.store.records import OURS, our_studies
 from attnsearch.store.sqlite import not_ours, others
 
@@ -68,19 +69,25 @@ def running_trials(storage: Any, study_id: int) -> list[FrozenTrial]:
 
 def read_study(study: optuna.Study, storage: Any) -> StudyRecord:
     """A study by SQL, or by Optuna where its tables or parameters are not as they are known."""
+    known = server_call(storage)(lambda again: _by_sql(storage._backend.engine, study.study_name))
+    if known is not None:
+        return known
+    trials = tuple(to_result(trial) for trial in study.get_trials(deepcopy=False))
+    return StudyRecord(study.study_name, dict(study.user_attrs), trials)
+
+
+def _by_sql(engine: Any, name: str) -> StudyRecord | None:
+    """None where Optuna must read it, or say why it cannot."""
     try:
-        with _snapshot(storage._backend.engine) as connection:
+        with _snapshot(engine) as connection:
 
             def execute(sql: str, values: Mapping[str, Any]) -> Iterable[Any]:
                 rows: Iterable[Any] = connection.execute(text(sql), values)
                 return rows
 
-            if records.is_known_layout(execute):
-                return records.read_study(execute, study.study_name)
+            return records.read_study(execute, name) if records.is_known_layout(execute) else None
     except (LookupError, TypeError, ValueError):
-        pass  # Optuna can read it, or says why not
-    trials = tuple(to_result(trial) for trial in study.get_trials(deepcopy=False))
-    return StudyRecord(study.study_name, dict(study.user_attrs), trials)
+        return None
 
 
 def to_result(trial: FrozenTrial) -> TrialResult:

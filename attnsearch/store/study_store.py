@@ -31,6 +31,7 @@ from attnsearch.core.jobs import Outcome
 from attnsearch.core.study_info import StudyInfo, StudyRecord
 from attnsearch.core.trial import Epoch, TrialResult
 from attnsearch.store.database import open_storage
+from attnsearch.store.outages import server_call
 from attnsearch.store.read import named_studies, read_study, running_trials, study_names
 from attnsearch.store.records import CURVES
 from attnsearch.store.sqlite import not_ours, others
@@ -307,15 +308,22 @@ def write_batch(
         }
         for name, (distribution, value) in params.items()
     ]
-    table = models.TrialUserAttributeModel
-    with storage._backend.engine.begin() as connection:
-        # A run that died in the midst of closing a trial has left some of them.
-        stale = delete(table).where(table.trial_id == trial_id, table.key.in_(list(attributes)))
-        connection.execute(stale)
-        if attribute_rows:
-            connection.execute(insert(table), attribute_rows)
-        if param_rows:
-            connection.execute(insert(models.TrialParamModel), param_rows)
+    attribute_table, param_table = models.TrialUserAttributeModel, models.TrialParamModel
+
+    def call(again: bool) -> None:
+        with storage._backend.engine.begin() as connection:
+            # A run that died in the midst of closing a trial has left some of them.
+            stale = attribute_table.trial_id == trial_id, attribute_table.key.in_(list(attributes))
+            connection.execute(delete(attribute_table).where(*stale))
+            if again:  # they may be there: whether the first attempt was committed is not known
+                there = param_table.trial_id == trial_id, param_table.param_name.in_(list(params))
+                connection.execute(delete(param_table).where(*there))
+            if attribute_rows:
+                connection.execute(insert(attribute_table), attribute_rows)
+            if param_rows:
+                connection.execute(insert(param_table), param_rows)
+
+    server_call(storage)(call)
 
 
 def _attributes(row: TrialResult) -> dict[str, Any]:

@@ -124,8 +124,9 @@ def validate(
     observer, record = observer or Observer(), open_study(name, storage, out=out).record
     options = settings_of(record, storage=storage, out=out, **settings)
     url = options.url()
-    with stopping() as stop, database.owned(url, record.name), database.faults(url):
-        store = StudyStore.reopen(database.open_storage(url, create=False), record.name)
+    opened = database.open_storage(url, create=False)
+    with stopping() as stop, database.owned(url, record.name, opened), database.faults(url):
+        store = StudyStore.reopen(opened, record.name)
         space, data = space_of(record), data_of(record.info.data)
         table = CostTable(space, data.image, len(data.classes))
         plan = _planned(store, table, archs, factor)

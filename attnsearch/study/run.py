@@ -120,7 +120,7 @@ class Run:
                 self.observer.note(warning)
             self.weights = pretrained.weights_info(self.space, settings, data)
             opened = database.open_storage(url, create=True)
-            held = database.owned(url, self.name)
+            held = database.owned(url, self.name, opened)
             with held, database.faults(url), none_left_empty(opened, self.name):
                 with database.faults(url, reading=True):
                     resume = Resume(self.name, self.space, settings, self.observer)

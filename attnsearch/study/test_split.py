@@ -94,8 +94,9 @@ def open_test_split(
         record, storage=storage, out=out, device=device, weights=weights, host_module=host_module
     )
     url = settings.url()
-    with stopping(), database.owned(url, record.name), database.faults(url):
-        store = StudyStore.reopen(database.open_storage(url, create=False), record.name)
+    opened = database.open_storage(url, create=False)
+    with stopping(), database.owned(url, record.name, opened), database.faults(url):
+        store = StudyStore.reopen(opened, record.name)
         selected = select(store.snapshot(), seeds)
         entries = store.info.test.openings
         if old := next((e for e in entries if e.digest == selected.digest and e.errors), None):
