@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import attnsearch
@@ -28,7 +30,7 @@ from attnsearch.space.arch import Arch
 from attnsearch.space.presets import read_arch
 from attnsearch.space.space import Space, load_space, read_space
 from attnsearch.study.ablation import adapted, laid_out, positive, positive_control
-from attnsearch.study.pretrained import prepared
+from attnsearch.study.pretrained import prepared, sized
 from attnsearch.study.study import open_study, space_of
 from attnsearch.train import finetune
 from attnsearch.train.fit import device_data, fit, make_optimizer, resplit, with_half_of_train
@@ -220,12 +222,60 @@ def test_weights_beside_the_space_file_are_found_from_anywhere(tmp_path: Path, w
     assert load_space(tmp_path / "s.yaml").weights == str(weights)
 
 
-def test_photos_are_normalised_as_imagenets_weights_want_it() -> None:
-    for host, word in (("resnet18", "imagenet"), ("resnet20", "data")):
-        space = read(f"host: {host}\nstages: {{attention: [none, se]}}\n", "w.pth")
-        assert prepared(space, Settings()).recipe.normalise == word
-    space = read("host: resnet18\nstages: {attention: [none, se]}\n")
-    assert prepared(space, Settings()).recipe.normalise == "auto"
+def saved(folder: Path, host: str, **ends: int) -> str:
+    """A file of a host's untrained weights."""
+    path = folder / f"{host}-{'-'.join(map(str, ends.values()))}.pth"
+    torch.save(build(read_arch({"host": host}), seed=0, **ends).state_dict(), path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("host", "channels", "classes", "word"),
+    [
+        ("resnet18", 3, 1000, "imagenet"),
+        ("resnet20", 3, 10, "cifar10"),
+        ("resnet20", 3, 100, "cifar100"),
+        ("resnet20", 3, 7, "data"),  # trained on something else
+        ("resnet20", 1, 10, "data"),  # on grey digits, perhaps
+    ],
+)
+def test_images_are_normalised_as_the_weights_want_it(
+    host: str, channels: int, classes: int, word: str, tmp_path: Path
+) -> None:
+    file = saved(tmp_path, host, in_channels=channels, classes=classes)
+    space = read(f"host: {host}\nstages: {{attention: [none, se]}}\n", file)
+    assert prepared(space, Settings()).recipe.normalise == word
+    plain = read(f"host: {host}\nstages: {{attention: [none, se]}}\n")
+    assert prepared(plain, Settings()).recipe.normalise == "auto"
+
+
+def photos(folder: Path, side: int) -> str:
+    """Twelve pictures of two classes."""
+    for name, count in (("a", 6), ("b", 6)):
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = np.random.default_rng(i).integers(0, 256, (side, side, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("host", "side", "asked", "size"),
+    [
+        ("resnet18", 300, None, 224),  # ImageNet's
+        ("resnet18", 300, 96, 96),  # as asked
+        ("resnet20", 300, None, 32),  # CIFAR's
+        ("resnet20", 16, None, None),  # small images of one size stay as they are
+    ],
+)
+def test_images_have_the_size_that_the_weights_want(
+    host: str, side: int, asked: int | None, size: int | None, tmp_path: Path
+) -> None:
+    file = saved(tmp_path, host, in_channels=3, classes=10)
+    space = replace(read(f"host: {host}\nstages: {{attention: [none, se]}}\n"), weights=file)
+    settings = Settings(data=photos(tmp_path / "photos", side), image_size=asked)
+    assert sized(space, settings).image_size == size
+    assert sized(replace(space, weights=""), settings).image_size == asked
 
 
 def test_a_study_from_weights_end_to_end(

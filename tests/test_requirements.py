@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -93,12 +94,15 @@ def test_every_place_is_busy_while_steps_are_timed() -> None:
     engine = Clocked(lambda arch: 0.2, slots=3)
     arch = plain(Host("resnet8"))
     sample = Job(-1, {}, 0, Recipe(epochs=2))
-    needed, _ = estimate(engine, [(arch, {"macs": 1.0, "bytes_moved": 1.0})], 7, sample, Stop())
+    needed, _ = estimate(
+        engine, [(arch, {"macs": 1.0, "bytes_moved": 1.0})], 7, sample, Stop(), time.monotonic()
+    )
     assert needed is not None
     assert len(engine.timed) == 3
     assert len({job.number for job in engine.timed}) == 3
     # 1 s, and 2 epochs of 10 steps and half a second; 7 trainings on 3 workers are 3 rounds.
-    assert (needed.mean, needed.seconds) == pytest.approx((6.0, 18.0))
+    assert needed.mean == pytest.approx(6.0)
+    assert needed.seconds == pytest.approx(18.0, abs=1.0)  # and what the timing takes
     assert needed.memory > 3 * MEMORY  # and this process
     assert needed.timed == (Timed(str(arch), pytest.approx(0.2), 9, pytest.approx(6.0)),)
 
@@ -134,7 +138,8 @@ def test_a_dry_run_says_what_it_takes_and_leaves_nothing(
     # 1 s, and 3 epochs of 10 steps of 0.2 or 0.4 s and half a second of validation.
     assert answer["least"] == pytest.approx(8.5, rel=0.02)
     assert answer["most"] == pytest.approx(14.5, rel=0.02)
-    assert answer["seconds"] == pytest.approx(3 * answer["mean"])  # 6 trainings on 2 workers
+    # 6 trainings on 2 workers, and the start
+    assert answer["seconds"] == pytest.approx(3 * answer["mean"], abs=2.0)
     assert main(["run", *QUESTION.split(), "--out", str(out), "--dry-run"]) == 0
     assert "6 trainings of 0:08 to 0:14 on 2 workers" in " ".join(capsys.readouterr().out.split())
 

@@ -23,6 +23,8 @@ from attnsearch.core.trial import Weights
 from attnsearch.space.arch import HOSTS, Arch, Host, plain
 
 LEAST_SHARE = 0.95  # of the host's own tensors: below it the file is another network's
+_STEM = re.compile(r"^(?!.*layer\d).*conv1(\.0)?\.weight$")
+_HEAD = re.compile(r"(^|\.)(fc|linear|classifier|head)(\.\d+|\.fc)?\.weight$")
 _FIRST = re.compile(r"^(.*?)layer(\d+)\.(\d+)\.conv1\.weight$")
 
 
@@ -168,6 +170,19 @@ def _brief(host: Host) -> dict[str, Any]:
     return {"name": host.name, **{k: list(v) if isinstance(v, tuple) else v for k, v in changed.items()}}
 
 
+def ends_of(checkpoint: Checkpoint) -> tuple[int | None, int | None]:
+    """(channels that the first convolution takes, classes that the head gives); None where the names are not usual."""
+    channels = classes = None
+    for state in checkpoint.groups.values():
+        for name, key in plain_names(state).items():
+            shape = tuple(state[key].shape)
+            if len(shape) == 4 and _STEM.search(name):
+                channels = shape[1]
+            elif len(shape) == 2 and _HEAD.search(name):
+                classes = shape[0]
+    return channels, classes
+
+
 def spelled(host: Mapping[str, Any]) -> str:
     """`{name: resnet20, shortcut: pad}`, as a space file has it."""
     words = (f"{key}: {str(value).lower() if value is True else value}" for key, value in host.items())
@@ -219,6 +234,7 @@ def _check_channels(model: nn.Module, checkpoint: Checkpoint) -> None:
 
 __all__ = [
     "LEAST_SHARE",
+    "ends_of",
     "host_of",
     "identify",
     "load_host",

@@ -15,11 +15,15 @@ from attnsearch.cli.common import (
     allow_host_module,
     check_host_module,
     image_shape,
+    note,
+    option,
     show_json,
     show_table,
     show_text,
     whole,
 )
+from attnsearch.core.errors import UsageError
+from attnsearch.core.normalisation import CIFAR_SIDE, IMAGENET_SIDE
 
 if TYPE_CHECKING:
     from attnsearch.cost.measure import Cost
@@ -42,6 +46,7 @@ Image = Annotated[
         help="Shape of an image; 3x224x224, or 3x32x32 with a CIFAR stem.",
     ),
 ]
+ImageSize = Annotated[int | None, option("Side of a square image, in place of --image.", "PIXELS", whole)]
 Classes = Annotated[
     int | None,
     typer.Option("--classes", parser=whole, metavar="N", help="Outputs; 1000, or 10 with a CIFAR stem."),
@@ -51,6 +56,7 @@ Classes = Annotated[
 def cost(
     arch: ArchArgument,
     image: Image = None,
+    image_size: ImageSize = None,
     classes: Classes = None,
     plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
     host_module: HostModule = None,
@@ -68,15 +74,18 @@ def cost(
     check_host_module(host_module, network.host.module, network.host.name)
 
     from attnsearch.build.network import build_network
+    from attnsearch.cost.cost_table import small_map
     from attnsearch.cost.measure import measure
 
-    shape, outputs = setting(network, image, classes)
+    shape, outputs = setting(network, image, classes, image_size)
     counted = measure(build_network(network, classes=outputs, in_channels=shape[0]), shape, computed=True)
     if json:
         show_json(facts(network, counted, shape, outputs))
         return
     show_text(f"{arch}: {network.host.name}, {network}", "bold")
     show_text(f"Image {'×'.join(map(str, shape))}, {outputs} classes, batch 1, eval mode.")
+    if warning := small_map(network.host, shape):
+        note(warning)
     show_text()
     show_table(_totals(counted))
     for table in [_shares(counted)] if counted.by_block else []:
@@ -90,10 +99,19 @@ def cost(
     show_text(f"fvcore leaves out: {_calls(counted.fvcore_uncounted)}.")
 
 
-def setting(arch: Arch, image: str | None, classes: int | None) -> tuple[tuple[int, int, int], int]:
-    """Shape and classes as asked for, or those that the stem was made for."""
+def setting(
+    arch: Arch, image: str | None, classes: int | None, side: int | None
+) -> tuple[tuple[int, int, int], int]:
+    """Shape and classes as asked for, or those that the stem was made for.
+
+    Raises:
+        UsageError: both a shape and a side.
+    """
+    if image and side:
+        raise UsageError("--image and --image-size both say how large an image is; give one of them")
     small = arch.host.filled().stem == "cifar"
-    shape = image_shape(image) if image else (3, 32, 32) if small else (3, 224, 224)
+    side = side or (CIFAR_SIDE if small else IMAGENET_SIDE)
+    shape = image_shape(image) if image else (3, side, side)
     return shape, classes or (10 if small else 1000)
 
 

@@ -13,10 +13,10 @@ from attnsearch.cli.common import (
     check_host_module,
     note,
     option,
+    setting,
     show_json,
     show_table,
     show_text,
-    whole,
 )
 from attnsearch.cli.cost import ArchArgument
 
@@ -35,7 +35,8 @@ def evaluate(
     normalise: Annotated[
         str, option("imagenet, cifar10, cifar100, half, none, data, or MEANS/STDS.", "WORD")
     ] = "auto",
-    image_size: Annotated[int | None, option("Resize images to this side.", "PIXELS", whole)] = None,
+    image_size: Annotated[int | None, setting("image_size")] = None,
+    resize: Annotated[str, setting("resize")] = "crop",
     on_bad_image: Annotated[str, option("fail, or skip and count.")] = "fail",
     device: Annotated[str, option("cpu, cuda or cuda:1.")] = "cpu",
     plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
@@ -61,7 +62,7 @@ def evaluate(
     from attnsearch.core.machine import pick_devices
     from attnsearch.tools.evaluate import evaluate as run
 
-    options = {"image_size": image_size, "on_bad_image": on_bad_image}
+    options = {"image_size": image_size, "resize": resize, "on_bad_image": on_bad_image}
     found = run(
         network,
         weights,
@@ -76,7 +77,8 @@ def evaluate(
             {"arch": str(network), "host": network.to_dict()["host"], "weights": weights, **found.to_dict()}
         )
         return
-    note(f"{weights or arch}: {found.loaded}")
+    for sentence in (f"{weights or arch}: {found.loaded}", *found.warnings):
+        note(sentence)
     images = f"{found.n:,} images" if split == "all" else f"{found.n:,} {split} images"
     right = f"{found.accuracy:.2f} % of {images} right"
     show_text(f"{right}, error {100 - found.accuracy:.2f} %", "bold")
@@ -86,7 +88,8 @@ def evaluate(
         f"Mean recall of the classes (balanced accuracy): {scores['balanced_accuracy']:.2f} %, "
         f"macro-F1 {scores['macro_f1']:.2f} %{top5}."
     )
-    show_text(f"Images normalised by {found.note}. No training, float32, eval mode.")
+    size = "×".join(map(str, found.image))
+    show_text(f"Images {size}, normalised by {found.note}. No training, float32, eval mode.")
     show_text()
     show_table(_table(found))
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from attnsearch.cli.common import show_text
+from attnsearch.cli.common import note, option, setting, show_text
 from attnsearch.core.errors import EnvironmentFault, UsageError
 
 EXAMPLE = """\
@@ -45,17 +45,43 @@ for_data:
 
 def init(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write, such as my_space.yaml.")],
+    data: Annotated[str, option("Images that it should fit: a folder, a file, a name.")] = "",
+    weights: Annotated[str | None, setting("weights")] = None,
+    image_size: Annotated[int | None, setting("image_size")] = None,
 ) -> None:
-    """Write an example of a space file, every line explained."""
+    """Write a space file to begin with, every line explained.
+
+    An example, or one that fits the images of --data and the checkpoint of --weights.
+    """
     if file.suffix not in (".yaml", ".yml"):
         raise UsageError(f"{file}: a space file ends in .yaml")
+    if file.exists():  # before the images are read, which may take long
+        raise UsageError(f"{file} exists and is left as it is; choose another name")
+    text, options = EXAMPLE.format(file=file), ""
+    if data:
+        text, options = _fitted(file, data, weights, image_size)
+    elif weights or image_size:
+        raise UsageError("--weights and --image-size fit the space to images: add --data")
     try:
         with open(file, "x", encoding="utf-8") as out:
-            out.write(EXAMPLE.format(file=file))
+            out.write(text)
     except FileExistsError:
         raise UsageError(f"{file} exists and is left as it is; choose another name") from None
     except OSError as error:
         raise EnvironmentFault(f"cannot write {file}: {error.strerror}") from None
     show_text(f"Wrote {file}. Now edit it, then:")
-    show_text(f"attnsearch spaces {file}", indent="  ")
-    show_text(f"attnsearch run --space {file}", indent="  ")
+    show_text(f"attnsearch spaces {file}{options}", indent="  ")
+    show_text(f"attnsearch run --space {file}{options}", indent="  ")
+
+
+def _fitted(file: Path, data: str, weights: str | None, image_size: int | None) -> tuple[str, str]:
+    """The text for these images, and the options that name them."""
+    from attnsearch.core.checks import check_data
+
+    check_data(data)
+    from attnsearch.tools.fitted_space import fitted
+
+    made = fitted(file, data, weights, image_size)
+    for warning in made.warnings:
+        note(warning)
+    return made.text, f" {made.options}"

@@ -19,7 +19,7 @@ from attnsearch.cli.common import (
     show_text,
     whole,
 )
-from attnsearch.cli.cost import ArchArgument, Classes, Image, setting
+from attnsearch.cli.cost import ArchArgument, Classes, Image, ImageSize, setting
 from attnsearch.core.errors import UsageError, unknown
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -34,6 +34,7 @@ def _dtype(name: str) -> str:
 def latency(
     arch: ArchArgument,
     image: Image = None,
+    image_size: ImageSize = None,
     classes: Classes = None,
     device: Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda or cuda:1.")] = "cpu",
     batch: Annotated[int, typer.Option("--batch", parser=whole, metavar="N", help="Images per pass.")] = 1,
@@ -64,7 +65,7 @@ def latency(
     from attnsearch.core.machine import cores
     from attnsearch.cost.measure import latency as measure_latency
 
-    shape, outputs = setting(network, image, classes)
+    shape, outputs = setting(network, image, classes, image_size)
     model = build_network(network, classes=outputs, in_channels=shape[0])
     found = measure_latency(
         model, shape, device=device, batch=batch, dtype=getattr(torch, dtype), repeats=repeats

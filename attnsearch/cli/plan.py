@@ -54,6 +54,7 @@ def plan(
     controls: Annotated[str, option("As `run` has them, by comma; or none.")] = "null,width,narrow",
     epochs: Annotated[int | None, option("Length of a proxy training.", "N", whole)] = None,
     weights: Annotated[str | None, setting("weights")] = None,
+    image_size: Annotated[int | None, setting("image_size")] = None,
     train_images: Annotated[int | None, option("At most so many.", "N", whole)] = None,
     resplit: Annotated[bool, typer.Option("--resplit", help="Re-split train/val per seed.")] = False,
     workers: Annotated[int, option("Trainings side by side, for the hours.", "N", whole)] = 1,
@@ -78,7 +79,8 @@ def plan(
     kind = design or (question.design if question.design != "search" else "add")
     settings = Settings(
         data=data, design=kind, reference=reference, controls=controls, epochs=epochs,
-        train_images=train_images, weights=weights, resplit=resplit, device=device, storage=storage, out=out,
+        image_size=image_size, train_images=train_images,
+        weights=weights, resplit=resplit, device=device, storage=storage, out=out,
     ).check()  # fmt: skip
     if kind == "search":
         raise UsageError(
@@ -90,7 +92,7 @@ def plan(
     from attnsearch.statistics import power
     from attnsearch.study import planning
 
-    variants = len(planning.rows(question, settings))
+    variants = len(planning.rows(question, settings, note))
     noise = _noise(question, settings, sd, study, measure)
     planned = power.plan(
         effect, variants, sd=noise.sd, degrees=noise.degrees, rho=noise.rho,

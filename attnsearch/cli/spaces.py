@@ -14,11 +14,14 @@ from attnsearch.cli.common import (
     add_plugins,
     allow_host_module,
     check_host_module,
+    note,
+    setting,
     show_json,
     show_table,
     show_text,
 )
 from attnsearch.core.convergence import NOT_MEASURED
+from attnsearch.core.normalisation import IMAGENET_SIDE
 from attnsearch.core.text import many
 
 NOT_AUDITED = (
@@ -39,6 +42,7 @@ def spaces(
     data: Annotated[
         str, typer.Option("--data", metavar="NAME|PATH", help="The data set it is asked of.")
     ] = "cued-digits",
+    image_size: Annotated[int | None, setting("image_size")] = None,
     budget: Annotated[
         str, typer.Option("--budget", metavar="LIMITS", help="Such as 'params<=1.2x,macs<=60M'.")
     ] = "",
@@ -61,7 +65,9 @@ def spaces(
     allow_host_module(host_module)
     space = load_space(name).on(data)
     check_host_module(host_module, space.host.module, space.host.name)
-    facts, tables = _facts(space, data, limits)
+    if image_size is None and space.weights and space.host.filled().stem != "cifar":
+        image_size = IMAGENET_SIDE
+    facts, tables = _facts(space, data, image_size, limits)
     if json:
         show_json(facts)
         return
@@ -96,12 +102,17 @@ def _list(data: str, json: bool) -> None:
     show_text("One of your own: attnsearch init my_space.yaml")
 
 
-def _facts(space: Space, data: str, limits: Sequence[Limit]) -> tuple[dict[str, Any], list[Table]]:
-    from attnsearch.cost.cost_table import CostTable
+def _facts(
+    space: Space, data: str, side: int | None, limits: Sequence[Limit]
+) -> tuple[dict[str, Any], list[Table]]:
+    from attnsearch.cost.cost_table import CostTable, small_map
     from attnsearch.tools import catalog
 
-    image, classes = catalog.shape_of(data)
+    image, classes, warnings = catalog.shape_of(data, side)
     table = CostTable(space, image, classes)
+    for warning in (*warnings, small_map(space.host, image)):
+        if warning:
+            note(warning)
     everything = (*space.limits, *limits)
     facts = {
         "space": space.name,
@@ -137,6 +148,7 @@ def _lines(space: Space, facts: dict[str, Any]) -> list[str]:
     lines = [
         f"Host: {host['name']}, stages of {_join(host['units'])} units with {_join(host['channels'])} channels.",
         f"Archs: {facts['archs']:,} = {sizes}. Baseline: {facts['baseline']}. Design: {facts['design']}.",
+        f"Costs at images of {_times(data['image'])}; --image-size changes that.",
         f"Recipe on {data['name']}: {many(recipe.epochs, 'epoch')}, {recipe.optimizer}, lr {recipe.lr:g}, batch "
         f"{recipe.batch_size}.",
         space.convergence.sentence() if space.convergence else NOT_MEASURED,
@@ -148,6 +160,10 @@ def _lines(space: Space, facts: dict[str, Any]) -> list[str]:
         seen = "" if budget["exact"] else f", estimated from {budget['looked_at']:,} of them"
         lines.append(f"Within {limits}: {about}{budget['archs']:,} archs ({budget['share']:.1%}{seen}).")
     return lines
+
+
+def _times(image: list[int]) -> str:
+    return "×".join(map(str, image))
 
 
 def _join(values: list[int]) -> str:

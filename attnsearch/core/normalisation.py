@@ -47,9 +47,19 @@ def convention(text: str, channels: int | None = None) -> Convention | None:
     return numbers[0], numbers[1]
 
 
-def default_for(stem: str) -> str:
-    """What `auto` is for weights of a host with this stem: networks of photos are trained with ImageNet's numbers."""
-    return "data" if stem == "cifar" else "imagenet"
+CIFAR_SIDE, IMAGENET_SIDE = 32, 224  # pixels of the images that published weights of these stems have seen
+
+
+def default_for(stem: str, channels: int | None = None, classes: int | None = None) -> str:
+    """What `auto` is for weights of a host with this stem: networks of photos are trained with ImageNet's numbers.
+
+    Args:
+        channels, classes: that the weights themselves take and give; with a CIFAR stem they tell whose numbers theirs
+            are.
+    """
+    if stem != "cifar":
+        return "imagenet"
+    return {10: "cifar10", 100: "cifar100"}.get(classes or 0, "data") if channels == 3 else "data"
 
 
 def _numbers(part: str, text: str) -> tuple[float, ...]:
@@ -62,4 +72,4 @@ def _numbers(part: str, text: str) -> tuple[float, ...]:
     return values
 
 
-__all__ = ["CONVENTIONS", "WORDS", "Convention", "convention", "default_for"]
+__all__ = ["CIFAR_SIDE", "CONVENTIONS", "IMAGENET_SIDE", "WORDS", "Convention", "convention", "default_for"]

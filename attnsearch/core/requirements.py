@@ -22,7 +22,7 @@ class Timed:
 
 @dataclass(frozen=True)
 class Requirements:
-    """Time and memory of a run from now on.
+    """Time and memory of a run from its start to its last training.
 
     Args:
         trials: trainings still to do. workers: side by side.

@@ -126,6 +126,9 @@ def _choose_size(pool: Pool, plan: Plan, options: Options) -> tuple[tuple[int, i
         return (chosen, chosen), "", []
     if median.min() < min(STRIDE, chosen):
         what = f"images are small: {shape} pixels in the median, resized to {chosen}×{chosen}"
+    elif (sizes.max(axis=0) < chosen).all():
+        largest = "×".join(map(str, sizes.max(axis=0)))
+        what = f"all images are smaller than {chosen}×{chosen} (at most {largest}) and enlarged, which adds no detail"
     elif one_size:
         what = f"images of {shape} pixels are resized to {chosen}×{chosen}"
     else:

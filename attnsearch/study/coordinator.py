@@ -144,6 +144,7 @@ class Coordinator:
         )
         self.first_states: list[str] = []  # of the first trainings that ended in this run
         self.retries: list[Task] = [_retry_of(row) for row in store.to_retry()]
+        self.began = time.monotonic()
         self.memory: MemoryWatch | None = None
         self.check_storage = database.watcher(settings.url())
 
@@ -156,10 +157,10 @@ class Coordinator:
         deadline = time.monotonic() + (self.settings.timeout or float("inf"))
         stop.graceful = True
         needed = self._announce(stop) if self.observer.wants_estimate else None
-        began, done = time.monotonic(), len(counted(self.store))
+        done = len(counted(self.store))
         ended = self._train(stop, deadline)
         if needed is not None and len(counted(self.store)) - done == needed.trials:
-            self._compare(needed, time.monotonic() - began)
+            self._compare(needed, time.monotonic() - self.began)
         return ended
 
     def estimate(self, stop: Stop) -> tuple[Requirements | None, str]:
@@ -170,7 +171,7 @@ class Coordinator:
             return None, "no training is left to do"
         recipe, val_half = images_of("search", self.store.info.search.confirmed_on, self.recipe)
         sample = Job(-1, {}, 0, recipe, val_half=val_half, weights=self.weights)
-        needed, reason = estimate(self.engine, expected, left, sample, stop)
+        needed, reason = estimate(self.engine, expected, left, sample, stop, self.began)
         return needed and replace(needed, at_most=self.schedule.may_end_early), reason
 
     def _announce(self, stop: Stop) -> Requirements | None:

@@ -20,7 +20,7 @@ from attnsearch.core.seeds import trial_seed
 from attnsearch.core.settings import Settings
 from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.trial import TrialResult
-from attnsearch.cost.cost_table import CostTable
+from attnsearch.cost.cost_table import CostTable, small_map
 from attnsearch.data import open_data
 from attnsearch.report.archs import proxy_epochs
 from attnsearch.space.space import Space
@@ -29,7 +29,7 @@ from attnsearch.statistics.front import pooled_sd
 from attnsearch.statistics.noise import seed_correlation
 from attnsearch.statistics.power import mde
 from attnsearch.study.ablation import AblationSchedule, Variant, laid_out
-from attnsearch.study.pretrained import prepared
+from attnsearch.study.pretrained import prepared, sized
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,19 @@ class Noise:
     seconds: float | None = None
 
 
-def rows(space: Space, settings: Settings) -> list[Variant]:
-    """The variants of the design that `settings` and the space ask for, the baseline and the controls among them."""
+def rows(
+    space: Space, settings: Settings, notify: Callable[[str], None] = lambda message: None
+) -> list[Variant]:
+    """The variants of the design that `settings` and the space ask for, the baseline and the controls among them.
+
+    `notify` is called with what the user should know of the images, such as how they are resized.
+    """
     space = prepared(space, settings)
+    settings = sized(space, settings)
     data = open_data(settings.data, **settings.data_options())
+    for sentence in (*data.warnings, small_map(space.host, data.image)):
+        if sentence:
+            notify(sentence)
     table = CostTable(space, data.image, len(data.classes))
     return list(laid_out(space, table, settings, space.limits)[1].values())
 
@@ -106,6 +115,7 @@ def measured(space: Space, settings: Settings, runs: int, notify: Callable[[str]
     if runs < 2:
         raise UsageError(f"--measure takes 2 runs at least, got {runs}")
     space = prepared(space, settings)
+    settings = sized(space, settings)
     weights = identify(space.weights) if space.weights else None
     worker = Worker(DataSource(settings.data, settings.data_options()), pick_devices(settings.device)[0])
     metric, errors, seconds = METRICS[space.recipe.metric], [], []

@@ -24,16 +24,18 @@ from attnsearch.train.engine import Engine
 
 SIDE_BY_SIDE = 8  # places kept busy while steps are timed: they share memory and cache as they will later
 WORK = ("macs", "bytes_moved")  # what a step's time consists of
+PATIENCE = 15.0  # seconds after which no further arch is timed, where some are: steps of photos take seconds
 PAUSE = 5.0  # seconds between two looks at the memory: one takes some 10 ms
 
 
 def estimate(
-    engine: Engine, expected: Sequence[Costed], trials: int, sample: Job, stop: Stop
+    engine: Engine, expected: Sequence[Costed], trials: int, sample: Job, stop: Stop, began: float
 ) -> tuple[Requirements | None, str]:
     """What so many trainings of these archs take on this engine; None, and why, where nothing could be timed.
 
     Args:
         expected: see `Schedule.expected`.
+        began: when the run did, by `time.monotonic`: its start and this timing are part of what it takes.
         sample: a job of the run; archs are timed with its recipe, images and weights.
     """
     chosen = extremes(expected)
@@ -54,7 +56,7 @@ def estimate(
         least=min(seconds),
         mean=mean(seconds),
         most=max(seconds),
-        seconds=mean(seconds) * math.ceil(trials / workers),
+        seconds=time.monotonic() - began + mean(seconds) * math.ceil(trials / workers),
         memory=workers * max(timing.memory for _, timing in known) + peak_memory(),
         device=outcomes[0].device,
         timed=_by_arch([(arch, timing) for (arch, _), timing in known], epochs),
@@ -98,8 +100,10 @@ def predicted(expected: Sequence[Costed], known: Sequence[tuple[Costed, float]])
 def _outcomes(engine: Engine, jobs: Sequence[Job], stop: Stop) -> list[Outcome]:
     """What became of the jobs; each place is busy meanwhile, some of them with a job over again."""
     waiting, running, outcomes = list(jobs), set[int](), list[Outcome]()
-    repeated = 0
+    repeated, began = 0, time.monotonic()
     while (waiting or running) and not stop.signal:
+        if outcomes and time.monotonic() - began > PATIENCE:
+            waiting = []
         while waiting and len(running) < engine.slots:
             running.add(waiting[0].number)
             engine.submit(waiting.pop(0))

@@ -69,8 +69,9 @@ class Run:
     """One call of `run`, from opening the data to writing the report."""
 
     def __init__(self, space: Space, settings: Settings, observer: Observer) -> None:
-        self.settings, self.observer = settings, observer
+        self.observer = observer
         self.space = pretrained.prepared(space, settings)
+        self.settings = pretrained.sized(self.space, settings)
         self.name = check_study_name(settings.study or self.space.name)
         self.limits: tuple[Limit, ...] = (*self.space.limits, *parse_limits(settings.budget))
 
@@ -253,8 +254,8 @@ class Run:
                 self.observer.note(f"over {limits} and left out: {names}")
         done = [row for row in counted(store) if row.state != "running"]
         workers = worker_count(self.settings.workers, schedule.total)
-        told = [] if self.weights is None else pretrained.described(self.weights, self.space)
-        for line in (*self.host_notes, *told):
+        loaded = [] if self.weights is None else pretrained.described(self.weights, self.space, table.image)
+        for line in (*self.host_notes, *loaded):
             self.observer.note(line)
         self.observer.began(store.info, schedule.total, workers, done)
         if isinstance(schedule, AblationSchedule) and not isinstance(schedule, SequentialSchedule):

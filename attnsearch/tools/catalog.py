@@ -36,14 +36,19 @@ _COUNTS = ("params", "macs", "flops", "bytes_moved")
 _SOURCE = re.compile(r"(?:After )?([A-Z]\w+ (?:et al\.|and [A-Z]\w+))")
 
 
-def shape_of(data: str) -> tuple[tuple[int, int, int], int]:
-    """(C, H, W) and the number of classes of a data set; one of the user's own is opened."""
+def shape_of(data: str, side: int | None = None) -> tuple[tuple[int, int, int], int, tuple[str, ...]]:
+    """(C, H, W), the number of classes and warnings of a data set; one of the user's own is opened.
+
+    Args:
+        side: of the images in pixels; None is what a run would take.
+    """
     if data in KNOWN_DATA:
-        return KNOWN_DATA[data]
+        (channels, height, width), classes = KNOWN_DATA[data]
+        return (channels, side or height, side or width), classes, ()
     from attnsearch.data import open_data
 
-    opened = open_data(data)
-    return opened.image, len(opened.classes)
+    opened = open_data(data, image_size=side)
+    return opened.image, len(opened.classes), opened.warnings
 
 
 def sites(space: Space) -> Table:

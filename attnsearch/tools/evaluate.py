@@ -14,18 +14,18 @@ from torch import Tensor, nn
 from attnsearch.build.checkpoint import read_checkpoint
 from attnsearch.build.module_host import check_output, notes
 from attnsearch.build.network import build_network
-from attnsearch.build.pretrained import load_host
+from attnsearch.build.pretrained import ends_of, load_host
 from attnsearch.build.weights import LoadReport
 from attnsearch.core.errors import UsageError, unknown
 from attnsearch.core.metrics import ClassCounts
-from attnsearch.core.normalisation import convention, default_for
+from attnsearch.core.normalisation import CIFAR_SIDE, IMAGENET_SIDE, convention, default_for
 from attnsearch.data import open_data, open_test
 from attnsearch.data.batches import normalise, on_device
 from attnsearch.data.dataset import SPLITS, Split
 from attnsearch.space.arch import Arch, Host
 from attnsearch.train.answers import among_top, class_counts
+from attnsearch.train.fit import eval_batch
 
-BATCH = 250
 EVERY = (*SPLITS, "all")
 
 
@@ -36,7 +36,8 @@ class Evaluation:
     Args:
         classes: names, in the order of the class numbers. counts: what was answered.
         note: mean and standard deviation that the images were normalised with, in words.
-        loaded: what became of the checkpoint.
+        loaded: what became of the checkpoint. image: (C, H, W) of what the network saw.
+        warnings: on the images, such as how they were resized.
     """
 
     split: str
@@ -44,6 +45,8 @@ class Evaluation:
     counts: ClassCounts
     note: str
     loaded: LoadReport
+    image: tuple[int, ...]
+    warnings: tuple[str, ...]
 
     @property
     def n(self) -> int:
@@ -66,6 +69,7 @@ class Evaluation:
             "split": self.split,
             "classes": {name: {"n": size, "recall": recall} for name, size, recall in rows},
             "normalisation": self.note,
+            "image": list(self.image),
             "tensors_loaded": len(self.loaded.loaded),
             "notes": list(self.loaded.notes),
         }
@@ -88,7 +92,8 @@ def evaluate(
         weights: a file, see `build.checkpoint`; empty for those that a model of the user's own comes with.
         data: as `data.open_data` takes it, with its further `options`.
         split: `train`, `val`, `test`, or `all` of them together.
-        normalisation: see `core.normalisation.convention`; `auto` is ImageNet's for ImageNet stems, else the data's.
+        normalisation: see `core.normalisation.convention`; `auto` is ImageNet's for ImageNet stems,
+            CIFAR's for a CIFAR stem with a head of its classes, else the data's.
 
     Raises:
         UsageError: a checkpoint that does not fit the arch or the classes. DataError: images that cannot be read.
@@ -96,9 +101,12 @@ def evaluate(
     if split not in EVERY:
         raise UsageError(unknown("split", split, EVERY))
     checkpoint = read_checkpoint(weights) if weights else None
-    opened = open_data(data, **(options or {}))
+    stem = str(arch.host.filled().stem)
+    options = dict(options or {}) if arch.host.module else _sized(stem, data, options or {})
+    opened = open_data(data, **options)
     channels = opened.image[0]
-    word = default_for(str(arch.host.filled().stem)) if normalisation == "auto" else normalisation
+    ends = ends_of(checkpoint) if checkpoint else (None, None)
+    word = default_for(stem, *ends) if normalisation == "auto" else normalisation
     mean, std = convention(word, channels) or (opened.mean, opened.std)
     model = build_network(arch, classes=len(opened.classes), in_channels=channels, seed=0)
     if checkpoint is None:
@@ -108,10 +116,20 @@ def evaluate(
     if arch.host.module:
         check_output(model, arch.host, opened.image, len(opened.classes))
     model.to(device).eval()
-    parts = _splits(opened, data, split, options or {})
+    parts = _splits(opened, data, split, options)
     counts = [_counts(model, *on_device(part, device), mean, std, len(opened.classes)) for part in parts]
     note = f"{word}: mean {_brief(mean)}, standard deviation {_brief(std)}"
-    return Evaluation(split, opened.classes, reduce(add, counts), note, loaded)
+    return Evaluation(split, opened.classes, reduce(add, counts), note, loaded, opened.image, opened.warnings)
+
+
+def _sized(stem: str, data: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with the image size that weights of this stem were made for, unless one is asked for."""
+    if options.get("image_size") is not None:
+        return dict(options)
+    if stem != "cifar":
+        return {**options, "image_size": IMAGENET_SIDE}
+    large = max(open_data(data, **options).image[1:]) > CIFAR_SIDE
+    return {**options, "image_size": CIFAR_SIDE} if large else dict(options)
 
 
 def _as_made(host: Host, classes: int) -> LoadReport:
@@ -144,9 +162,10 @@ def _counts(
 ) -> ClassCounts:
     pairs, in_top = [], 0
     with torch.inference_mode():
-        for start in range(0, len(labels), BATCH):
-            logits = model(normalise(images[start : start + BATCH], mean, std))
-            own = labels[start : start + BATCH]
+        size = eval_batch(images)
+        for start in range(0, len(labels), size):
+            logits = model(normalise(images[start : start + size], mean, std))
+            own = labels[start : start + size]
             pairs.append(own * classes + logits.argmax(1))
             in_top += int(among_top(logits, own).sum())
     return class_counts(torch.cat(pairs), classes, in_top)

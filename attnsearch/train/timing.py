@@ -60,10 +60,12 @@ def _step(training: Training, batches: Iterator[tuple[Tensor, Tensor]]) -> float
 
 
 def _validation(training: Training) -> float:
-    """Seconds of a pass over the validation images, by that of one batch; a first one warms up."""
+    """Seconds of a pass over the validation images, by that of one batch; a first one warms up unless it is slow."""
     data, count = training.data, len(training.data.val_images)
-    part = min(count, eval_batch(data.val_images))
+    part, seconds = min(count, eval_batch(data.val_images)), 0.0
     for _ in range(2):
+        if seconds > LONG:
+            break
         began = time.perf_counter()
         evaluate(training.model, data.val_images[:part], data.val_labels[:part], data, training.dtype)
         seconds = time.perf_counter() - began
