@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # torch comes first and exactly as locked: asked for in any other way, pip may fetch a CUDA build of several gigabytes.
 TORCH := torch==2.13.0
 
-.PHONY: run test check postgres bench simulate lock clean
+.PHONY: run test check postgres bench simulate verify lock clean
 run: $(VENV)/installed
 	$(BIN)/attnsearch run --space cbam_variants --trials 20 $(ARGS)
 
@@ -28,6 +28,10 @@ simulate: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.statistics.searches
 	$(BIN)/python -m benchmarks.statistics.places
 	$(BIN)/python -m benchmarks.statistics.stopping
+
+# One random training of each study under results/ again; ARGS="--files FOLDER" names images and checkpoints of your own.
+verify: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks.verify $(ARGS)
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("attnsearch needs Python 3.11 or newer, this is %s: make PYTHON=python3.11" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'

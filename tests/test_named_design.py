@@ -21,7 +21,7 @@ def space(variants: str) -> Space:
 
 
 def test_each_name_is_one_variant_beside_the_plain_host() -> None:
-    asked = space("{late: none | none | se, everywhere: se, mixed: cbam@after_stage | none | se}")
+    asked = space("{late: none | none | se, everywhere: all stages se, mixed: cbam@after_stage | none | se}")
     assert asked.design == "named"
     design = plan_design(asked, asked.design, None, [0, 1])
     assert list(design.variants) == ["plain", "late", "everywhere", "mixed"]

@@ -319,7 +319,7 @@ def test_no_evidence_says_what_could_have_been_seen_and_what_it_would_take():
     row = dict(zip([c.name for c in report.verdicts.columns], report.verdicts.texts(0), strict=True))
     assert row["verdict"] == "no evidence"
     assert row["next"].endswith("seeds, to detect 0.40 pp")
-    assert "minimum detectable effect" in sentences.answer(report)[1]
+    assert "minimum detectable effect" in sentences.answer(report)[2]
 
 
 def test_a_factorial_tells_main_effects():
@@ -459,8 +459,8 @@ def test_a_control_neither_leads_nor_competes():
     assert {row.key for row in report.assessed} == {"key-plain", "key-se"}
     tile = next(t for t in cards.cards(report) if t.name.startswith("largest estimated gain"))
     assert tile.detail.startswith("A3 (se): no evidence")
-    assert "no evidence 1" in sentences.answer(report)[0]
-    assert "equivalent 0" in sentences.answer(report)[0]
+    assert "no evidence 1" in sentences.answer(report)[1]
+    assert "equivalent 0" in sentences.answer(report)[1]
     assert report.verdicts is not None
     assert list(map(str, report.verdicts.column("variant"))) == [
         "se",

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from attnsearch.core.text import many
+from attnsearch.report import opening
 from attnsearch.report.archs import cost_name
 from attnsearch.report.table import Card, number
 from attnsearch.report.verdicts import (
@@ -63,7 +64,7 @@ _CONTROLS = {
 
 
 def lines(report: Report, judged: Judged) -> list[str]:
-    """The tally, one sentence per variant and control, and what it takes to know more."""
+    """What is better and worse, the tally, a sentence per variant and control, and what it takes to know more."""
     analysis = judged.analysis
     told = judged.variants[:LINES]
     found = [
@@ -74,7 +75,16 @@ def lines(report: Report, judged: Judged) -> list[str]:
     if len(judged.variants) > len(told):
         found.append(f"{len(judged.variants) - len(told)} more in the table.")
     found += [f"Control, {_line(report, judged, verdict)}" for verdict in judged.controls]
-    return [main_effects(judged), *found, inflated(judged), outlook(report, judged), untouched(report)]
+    leads = bool(judged.variants) and not judged.effects  # main effects are what a factorial answers with
+    opened = opening.sentence(judged, report.info.metric.title) if leads else ""
+    return [
+        opened,
+        main_effects(judged),
+        *found,
+        inflated(judged),
+        outlook(report, judged),
+        untouched(report),
+    ]
 
 
 def main_effects(judged: Judged) -> str:

@@ -143,10 +143,12 @@ class Space:
     def named(self, text: str) -> dict[str, str]:
         """Site -> option, of the sites that a user names: one option for every site that has it, or `a | none | b`.
 
-        Options may be written with spaces, in any order, and with the defaults written out.
+        Options may be written with spaces, in any order, with the defaults written out; `all stages a`, as archs are
+        printed, is `a`.
 
         Raises `UsageError` for an option that no such site has.
         """
+        text = text.removeprefix("all stages ")
         everywhere = {site: label for site in self.sites if (label := self._label_of(site, text))}
         if everywhere or "|" not in text:
             if not everywhere:
