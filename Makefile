@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # torch comes first and exactly as locked: asked for in any other way, pip may fetch a CUDA build of several gigabytes.
 TORCH := torch==2.13.0
 
-.PHONY: run test check postgres bench simulate verify lock clean
+.PHONY: run test docs slow postgres bench simulate verify lock clean
 run: $(VENV)/installed
 	$(BIN)/attnsearch run --space cbam_variants --trials 20 $(ARGS)
 
@@ -19,6 +19,14 @@ test: $(VENV)/installed-dev
 postgres: $(VENV)/installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[postgres]"
 	$(BIN)/python -m pytest -rs -m slow tests/test_postgres.py $(ARGS)
+
+docs: $(VENV)/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -q
+	@echo "site/index.html"
+
+# What takes minutes: insertions into the networks of torchvision and timm where they are installed, fuzzing, faults.
+slow: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.speed.throughput $(ARGS)

@@ -59,6 +59,19 @@ def test_in_our_own_host_too(gate: str) -> None:
     torch.testing.assert_close(ours(x), plain(x), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("host", ["resnet20", "resnet50"])
+@pytest.mark.parametrize("position", POSITIONS)
+def test_a_network_of_create_model_takes_a_gate(host: str, position: str) -> None:
+    """It is then the network that has the gate from the start."""
+    small = {"name": host, "width": 16}
+    ours = create_model({"host": small, "stages": [{"attention": "cbam", "position": position}]}).eval()
+    model = insert(create_model({"host": small}).eval(), "cbam", position=position)
+    model.load_state_dict(ours.state_dict())
+    torch.testing.assert_close(model(images()), ours(images()))
+    with pytest.raises(UsageError, match="There is an attention block in this place already"):
+        insert(model, "se", position=position)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("expansion", [1, 4])
 @pytest.mark.parametrize("position", POSITIONS)

@@ -32,7 +32,7 @@ from attnsearch.build.layers import (
     choose_units,
     find_layers,
 )
-from attnsearch.build.units import IdentityStart
+from attnsearch.build.units import IdentityStart, ResidualUnit
 from attnsearch.core.errors import BlockError, UsageError, did_you_mean
 from attnsearch.space.arch import INITS, POSITIONS
 
@@ -141,6 +141,8 @@ class Gates:
     def module(self, owner: nn.Module, position: str, first: nn.Module) -> Callable[[], None]:
         positions.refuse_without_forward(owner)
         self.free(owner)
+        if isinstance(owner, ResidualUnit):
+            return self.own(owner, position)
         place = positions.find(owner, position, probe.in_channels(first))
         gate = self.gate(owner, place.channels, first)
         self.gates_before.append(place.gates_before)
@@ -148,6 +150,16 @@ class Gates:
         def attach() -> None:
             owner.__class__ = place.cls
             owner.attention = gate
+
+        return attach
+
+    def own(self, unit: ResidualUnit, position: str) -> Callable[[], None]:
+        """For a unit of `create_model`, whose forward asks for a gate at each position."""
+        behind = "after_conv" if position == "after_conv" else "after_add"  # the branch is as wide as the sum
+        gate = self.gate(unit, positions.out_channels(unit, probe.in_channels(unit), behind), unit)
+
+        def attach() -> None:
+            unit.attention, unit.position = gate, position
 
         return attach
 

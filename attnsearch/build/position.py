@@ -55,9 +55,10 @@ def find(unit: nn.Module, position: str, width: int) -> Place:
     return Place(_CLASSES[key], int(seen[0].map.shape[1]), seen[0].gates_before)
 
 
-def out_channels(unit: nn.Module, width: int) -> int:
-    """Channels that a unit puts out."""
-    return int(_map(probe.run(_copy(unit), width).output).shape[1])
+def out_channels(unit: nn.Module, width: int, position: str = "after_add") -> int:
+    """Channels that a unit of `width` puts out, or those behind its conv2."""
+    copied = _copy(unit)
+    return int(_reads(copied, probe.run(copied, width), position).map.shape[1])
 
 
 def norm_follows(unit: nn.Module, width: int) -> bool:

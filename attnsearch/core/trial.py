@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from attnsearch.core.metrics import ClassCounts
+from attnsearch.core.metrics import METRICS, ClassCounts
 
 State = Literal["running", "complete", "stopped", "failed"]
 Role = Literal["search", "confirm", "report", "design", "audit"]
@@ -65,7 +65,12 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Recipe:
-        """From plain values as JSON gives them back: lists are tuples; unknown names are passed over."""
+        """From plain values as JSON gives them back: lists are tuples; unknown names are passed over.
+
+        Raises `ValueError` for a metric that there is none of: what the errors are is then not known.
+        """
+        if stored.get("metric", "error") not in METRICS:
+            raise ValueError(f"unknown metric {stored['metric']!r}")
         names = cls.__dataclass_fields__
         values: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in stored.items() if k in names

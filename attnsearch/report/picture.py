@@ -24,6 +24,10 @@ class Picture:
     png: bytes
     svg: str
 
+    def _repr_svg_(self) -> str:
+        """For notebooks."""
+        return self.svg
+
 
 def draw(name: str, title: str, alt: str, caption: str, paint: Callable[[Any], None]) -> Picture:
     """Let `paint` draw on a new figure, and write it in both formats; text in the SVG stays text."""

@@ -10,7 +10,7 @@ Colours are Okabe and Ito's, told apart by colour-blind readers; every distincti
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,7 +38,7 @@ _ROW = 0.42  # inches of one line of a plot of intervals: the name above its int
 
 def draw(report: Report) -> list[Picture]:
     """Every picture that the study has numbers for."""
-    drawn = [make(report) for make in (pareto, forest, effects, curves, optimism)]
+    drawn = [make(report) for make in PICTURES.values()]
     return [made for made in drawn if made is not None]
 
 
@@ -218,3 +218,13 @@ def _number_ends(axes: Any, lines: Mapping[int, Sequence[float]]) -> None:
             fontsize=8,
             fontweight="bold",
         )
+
+
+# Every picture by name, in the order of the page.
+PICTURES: dict[str, Callable[[Report], Picture | None]] = {
+    "pareto": pareto,
+    "forest": forest,
+    "effects": effects,
+    "curves": curves,
+    "optimism": optimism,
+}

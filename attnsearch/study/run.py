@@ -32,7 +32,7 @@ from attnsearch.space.space import Space, load_space, shipped_spaces
 from attnsearch.store import database
 from attnsearch.store.read import read_record
 from attnsearch.store.study_store import StudyStore, copy_study, none_left_empty
-from attnsearch.study import own_model, pretrained
+from attnsearch.study import notebook, own_model, pretrained
 from attnsearch.study.ablation import AblationSchedule, positive
 from attnsearch.study.coordinator import estimate_all, reasons, train_all, write_report
 from attnsearch.study.extend import replay
@@ -52,7 +52,7 @@ def run(space: Space | str | Path, *, observer: Observer | None = None, **settin
 
     Args:
         space: a `Space`, a shipped space's name, or a YAML file.
-        observer: called with progress.
+        observer: called with progress; when None, a bar in a notebook and nothing elsewhere.
         settings: fields of `Settings`.
 
     Raises:
@@ -62,7 +62,7 @@ def run(space: Space | str | Path, *, observer: Observer | None = None, **settin
     checked = Settings(**settings).check()
     own_model.allow(checked.host_module)
     question = space if isinstance(space, Space) else load_space(space, checked.weights)
-    return Run(question, checked, observer or Observer()).execute()
+    return Run(question, checked, observer or notebook.observer()).execute()
 
 
 class Run:

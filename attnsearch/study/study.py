@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnsearch.core.checks import masked
-from attnsearch.core.errors import DataError, UsageError
+from attnsearch.core.errors import DataError, NoResultError, UsageError
 from attnsearch.core.settings import Settings
 from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.study_parts import DataInfo, WeightsInfo
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from attnsearch.data import Data
+    from attnsearch.report.picture import Picture
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,33 @@ class Study:
         from attnsearch.report import tables
 
         return tables.verdicts_frame(self.record)
+
+    def plot(self, name: str = "pareto") -> Picture:
+        """A picture that a notebook shows; `.png` and `.svg` hold it as a file would.
+
+        Args:
+            name: `pareto`; `curves` (error by epoch); `forest` and `effects` of a design; `optimism` of a search.
+
+        Raises:
+            UsageError: no such picture, or no numbers for it yet.
+            NoResultError: no trial has finished.
+        """
+        from attnsearch import report
+        from attnsearch.report import notebook
+
+        return notebook.picture(report.build(self.record), name)
+
+    def _repr_html_(self) -> str:
+        """The answer and the main tables, for notebooks."""
+        from markupsafe import escape
+
+        from attnsearch import report
+        from attnsearch.report import notebook
+
+        try:
+            return notebook.html(report.build(self.record))
+        except NoResultError as error:
+            return f"<p>{escape(error)}</p>"
 
 
 def open_study(name: str | None = None, storage: str | None = None, *, out: Path | str = "results") -> Study:
