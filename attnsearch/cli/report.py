@@ -21,9 +21,17 @@ from attnsearch.cli.common import (
     setting,
     show_json,
 )
+from attnsearch.core.errors import UsageError
 
 if TYPE_CHECKING:
     from attnsearch.report.tables import Report
+
+Compare = Annotated[
+    tuple[str, str] | None,
+    typer.Option(
+        "--compare", metavar="STUDY STUDY", help="Two studies side by side: what agrees, what does not."
+    ),
+]
 
 
 def report(
@@ -36,12 +44,19 @@ def report(
     weights: Annotated[str | None, setting("weights")] = None,
     plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
     host_module: HostModule = None,
+    compare: Compare = None,
     json: Json = False,
 ) -> None:  # fmt: skip
     """Show the front or the verdicts of a study, finished or not.
 
     Tables, pictures and one HTML page are written to OUT/STUDY as well.
     """
+    if compare:
+        if study or test:
+            raise UsageError("--compare takes its two studies itself: leave out STUDY and --test")
+        add_plugins(plugin)
+        _compare(compare, storage, out, files, json)
+        return
     check_study(study, storage, out)
     add_plugins(plugin)
 
@@ -70,6 +85,27 @@ def report(
             typer.echo(f"\n{len(written)} files in {out / opened.name}; open {written[-1]}", err=True)
     finally:
         gc.enable()
+
+
+def _compare(names: tuple[str, str], storage: str | None, out: Path, files: bool, json: bool) -> None:
+    """Two studies of one storage: what agrees, what does not; as files in OUT/FIRST-and-SECOND too."""
+    for name in names:
+        check_study(name, storage, out)
+
+    from attnsearch import report as reports
+    from attnsearch.report import comparison, comparison_files
+    from attnsearch.study.study import open_study
+
+    first, second = (reports.build(open_study(name, storage, out=out).record) for name in names)
+    found = comparison.compare(first, second)
+    if json:
+        show_json(comparison_files.values(found))
+    else:
+        comparison_files.show(found)
+    if files:
+        folder = out / "-and-".join(names)
+        written = comparison_files.write(found, folder)
+        typer.echo(f"\n{len(written)} files in {folder}; open {written[-1]}", err=True)
 
 
 def print_report(report: Report, json: bool) -> None:

@@ -26,11 +26,13 @@ from attnsearch.report.table import Table, Value, number
 from attnsearch.report.tables import Report
 
 if TYPE_CHECKING:
+    from jinja2 import Template
     from markupsafe import Markup
 
     from attnsearch.report.picture import Picture
 
 _WEB = Path(__file__).parent / "web"
+TABLES = _WEB / "tables.js"  # sorts any table; a page without a plot needs no more
 _MAPS = 12  # placement maps at most
 # Colours of the pictures -> the same on dark paper.
 _DARK = {
@@ -79,25 +81,16 @@ class Shown:
 
 def render(report: Report, pictures: Sequence[Picture]) -> str:
     """The page; opens from a disk, offline, in light and dark."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
     lead = sentences.best(report)  # the cards say it already
-    style, script = (_WEB / "page.css").read_text(encoding="utf-8"), scripts()
-    environment = Environment(loader=FileSystemLoader(_WEB), autoescape=True, undefined=StrictUndefined)
-    environment.globals["cells"] = cells
-    environment.globals["colour"] = {b: i % len(BLOCKS) for i, b in enumerate(report.notation.blocks)}.get
-    environment.filters["code"] = code
-    return environment.get_template("page.html.j2").render(
+    return template("page.html.j2", scripts(), report.notation.blocks).render(
         report=report,
         title=f"{report.record.name}: attnsearch report",
         study=report.record.name,
         question=report.info.space.question or "",
         running=bool(report.counts.running),
         audit=report.audit,
-        policy=policy(style, script),
-        style=Markup(style),  # our own files, never a study's words
-        script=Markup(script),
         data=Markup(page_data.text(report)),  # every `<` is an escape there
         maps=maps(report),
         evidence=[table for table in (report.importances, report.stops) if table is not None and table.rows],
@@ -119,10 +112,26 @@ def render(report: Report, pictures: Sequence[Picture]) -> str:
     )
 
 
+def template(name: str, script: str, blocks: Sequence[str]) -> Template:
+    """A page of ours, with the page's styles, the one script that its policy lets run, and the blocks' colours."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    style = (_WEB / "page.css").read_text(encoding="utf-8")
+    environment = Environment(loader=FileSystemLoader(_WEB), autoescape=True, undefined=StrictUndefined)
+    environment.globals["cells"] = cells
+    environment.globals["colour"] = {block: i % len(BLOCKS) for i, block in enumerate(blocks)}.get
+    environment.globals["policy"] = policy(style, script)
+    environment.globals["style"] = Markup(style)  # our own files, never a study's words
+    environment.globals["script"] = Markup(script)
+    environment.filters["code"] = code
+    return environment.get_template(name)
+
+
 def scripts() -> str:
     """D3's modules in their order, then our own: the one script of the page."""
     modules = json.loads((_WEB / "d3" / "SOURCES.json").read_text(encoding="utf-8"))["modules"]
-    files = [*(_WEB / "d3" / module["file"] for module in modules), _WEB / "tables.js", _WEB / "front.js"]
+    files = [*(_WEB / "d3" / module["file"] for module in modules), TABLES, _WEB / "front.js"]
     return "\n".join(file.read_text(encoding="utf-8") for file in files)
 
 

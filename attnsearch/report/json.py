@@ -12,7 +12,12 @@ from attnsearch.report.tables import Report
 
 
 def render(report: Report) -> str:
-    return json.dumps(values(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return dump(values(report))
+
+
+def dump(plain: dict[str, Any]) -> str:
+    """Plain values as text."""
+    return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def values(report: Report) -> dict[str, Any]:

@@ -29,7 +29,14 @@ def table_of(table: Table, audit: str) -> str:
     head = "| " + " | ".join(escape(column.title) for column in table.columns) + " |"
     rule = "|" + "|".join("---:" if column.numeric else "---" for column in table.columns) + "|"
     lead = [f"{escape(line)}  " for line in table.lead]  # two blanks: a line of its own
-    lines = [f"## {escape(table.title)} ({escape(audit)})", "", *lead, *([""] if lead else []), head, rule]
+    lines = [
+        f"## {escape(table.title)}" + (f" ({escape(audit)})" if audit else ""),
+        "",
+        *lead,
+        *([""] if lead else []),
+        head,
+        rule,
+    ]
     for index in range(len(table.rows)):
         cells = [escape(cell) for cell in table.texts(index)]
         if index in table.strong:

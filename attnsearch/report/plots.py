@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attnsearch.core.estimate import Estimate
 from attnsearch.core.text import many
@@ -22,6 +22,9 @@ from attnsearch.report.front_plot import MARKS, pareto
 from attnsearch.report.picture import BLUE, GREEN, GREY, INK, ORANGE, SIZE, Picture, literal
 from attnsearch.report.tables import Report
 from attnsearch.report.verdicts import Judged, estimate, word
+
+if TYPE_CHECKING:
+    from attnsearch.report.comparison import Comparison
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Line:
     verdict: str = ""
 
 
+MOST = 40  # architectures in a picture of two studies
 _ROW = 0.42  # inches of one line of a plot of intervals: the name above its interval
 
 
@@ -166,6 +170,35 @@ def effects(report: Report) -> Picture | None:
     alt = "; ".join(f"{e.name}: {e.estimate:+.2f} points" for e in reversed(found))
     caption = "Largest first; bars are unadjusted 95 % CIs. Filled: p by Holm at most 0.05."
     return picture.draw("effects", f"Main effects and interactions ({report.audit})", alt, caption, paint)
+
+
+def between(found: Comparison) -> Picture:
+    """Each shared architecture's difference from the baseline in both studies."""
+    rows = list(reversed(found.table.rows[:MOST]))
+    looks = ((0.12, "o", BLUE), (-0.12, "s", ORANGE))
+
+    def paint(figure: Any) -> None:
+        figure.set_size_inches(SIZE[0], 1.5 + _ROW * len(rows))
+        axes = figure.add_subplot()
+        axes.axvline(0, color=INK, linewidth=0.9)
+        for which, (name, (lift, marker, colour)) in enumerate(zip(found.names, looks, strict=True)):
+            for height, row in enumerate(rows):
+                value = row[3 + which]
+                assert isinstance(value, Estimate)
+                if value.low is not None and value.high is not None:
+                    axes.plot([value.low, value.high], [height + lift] * 2, color=colour, linewidth=1.6)
+                label = literal(name) if height == 0 else None
+                axes.plot(value.mean, height + lift, marker, color=colour, markersize=6, label=label)
+        _name_lines(axes, [Line("", str(row[0]), str(row[6])) for row in rows])
+        axes.set_xlabel("difference from each study's baseline (percentage points)")
+        figure.legend(loc="outside lower left", frameon=False, fontsize=8, ncols=2)
+
+    alt = "; ".join(f"{row[0]}: {row[6]}" for row in reversed(rows))
+    more = len(found.table.rows) - len(rows)
+    caption = "Right of zero is better. Bars are 95 % CIs; a point without a bar has one shared seed." + (
+        f" The first {MOST} of {MOST + more} architectures." if more else ""
+    )
+    return picture.draw("comparison", " and ".join(found.names), alt, caption, paint)
 
 
 def _intervals(figure: Any, lines: Sequence[tuple[Line, Estimate, str]], margin: float | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING
 
 from attnsearch.report.console import ascii_of, clean, make_console, shows_unicode
@@ -20,7 +21,7 @@ _SPARE = (
     *("bytes_moved_ratio", "params_ratio", "control", "next", "latency_ms_ratio", "p", "seeds_kind"),
     *("over_frozen_points", "over_matched_points", "ratio", "seeds", "p_front"),
 )
-_PROSE = 100  # columns beyond which a line of prose is hard to follow
+PROSE = 100  # columns beyond which a line of prose is hard to follow
 
 
 def show(report: Report, file: IO[str] | None = None, width: int | None = None) -> None:
@@ -41,28 +42,34 @@ def lines(report: Report, width: int) -> Iterator[tuple[str, str]]:
     """Every line with its style."""
     from attnsearch.report import provenance, sentences, warnings  # other commands print a table alone
 
-    prose, told = min(width, _PROSE), set[str]()
-    yield from _wrapped(sentences.title(report), prose, "bold")
+    prose, told = min(width, PROSE), set[str]()
+    yield from wrapped(sentences.title(report), prose, "bold")
     for line in warnings.warnings(report):
-        yield from _wrapped(f"Warning: {line}", prose, "yellow")
+        yield from wrapped(f"Warning: {line}", prose, "yellow")
     for line in sentences.answer(report):
-        yield from _wrapped(line, prose, bullet="- ")
+        yield from wrapped(line, prose, bullet="- ")
     for table in report.main():
         if table.rows:
             yield "", ""
-            yield from _wrapped(f"{table.title} ({report.audit})", prose, "bold")
-            for line in table.lead:
-                if line not in told:
-                    yield from _wrapped(line, prose, "dim", "  ")
-                told.add(line)
-            yield from table_lines(table.narrow(), width)
-            for note in _notes(table.narrow()):
-                if note not in told:
-                    yield from _wrapped(note, prose, "dim", "  ")
-                told.add(note)
+            shown = replace(table.narrow(), title=f"{table.title} ({report.audit})")
+            yield from titled(shown, width, told)
     yield "", ""
-    yield from _wrapped(provenance.where_trials_went(report.counts) + ".", prose)
-    yield from _wrapped(f"Stopped because: {provenance.ended(report)}.", prose)
+    yield from wrapped(provenance.where_trials_went(report.counts) + ".", prose)
+    yield from wrapped(f"Stopped because: {provenance.ended(report)}.", prose)
+
+
+def titled(table: Table, width: int, told: set[str] | None = None) -> Iterator[tuple[str, str]]:
+    """A table under its title and what its rows share, above its notes; lines that are `told` already are left out."""
+    prose, told = min(width, PROSE), set() if told is None else told
+    yield from wrapped(table.title, prose, "bold")
+    for line in table.lead:
+        if line not in told:
+            yield from wrapped(line, prose, "dim", "  ")
+    yield from table_lines(table, width)
+    for note in _notes(table):
+        if note not in told:
+            yield from wrapped(note, prose, "dim", "  ")
+    told.update(table.lead, _notes(table))
 
 
 def table_lines(table: Table, width: int) -> Iterator[tuple[str, str]]:
@@ -86,10 +93,11 @@ def table_lines(table: Table, width: int) -> Iterator[tuple[str, str]]:
         yield from _named(table.rows[index][name], width, style)
         for column, cell in zip(table.columns[name + 1 :], cells[name + 1 :], strict=True):
             if cell != "–":
-                yield from _wrapped(f"{column.title}: {cell}", width, "", "     ")
+                yield from wrapped(f"{column.title}: {cell}", width, "", "     ")
 
 
-def _wrapped(text: str, width: int, style: str = "", bullet: str = "") -> Iterator[tuple[str, str]]:
+def wrapped(text: str, width: int, style: str = "", bullet: str = "") -> Iterator[tuple[str, str]]:
+    """A paragraph in lines of at most `width`, those after the first as far in as the bullet is long."""
     indent = " " * len(bullet)
     # Three columns are spared: in ASCII a plus-minus sign takes that many instead of one.
     for line in textwrap.wrap(text, max(20, width - 3), initial_indent=bullet, subsequent_indent=indent):
@@ -137,7 +145,7 @@ def _grid(table: Table, name: int | None, width: int = 0) -> Iterator[tuple[str,
 def _named(value: Value, width: int, style: str) -> Iterator[tuple[str, str]]:
     """A row's name, indented; an architecture is broken between its stages alone."""
     if not isinstance(value, Strip):
-        yield from _wrapped(str(value), width, style, "     ")
+        yield from wrapped(str(value), width, style, "     ")
         return
     for line in value.lines(width - 5):
         yield f"     {line}", style
