@@ -124,6 +124,10 @@ class DataOptions:
         Flag(f"{listed(choices.RESIZES)}.", None, _one_of("resize", choices.RESIZES)),
     ] = "crop"
     min_per_class: Annotated[int | None, Flag("Leave out classes with fewer images.", "N", whole)] = None
+    group_by: Annotated[
+        str | None,
+        Flag("Keep together what a column, folder:N or an expression calls one.", "COLUMN|folder:N|REGEX"),
+    ] = None
     follow_links: Annotated[bool, Flag("Read links out of an image folder.")] = False
     bad_images: Annotated[
         Literal["fail", "skip"],
@@ -137,7 +141,9 @@ class DataOptions:
 
     def data_options(self) -> dict[str, Any]:
         """Arguments of `data.open_data` beside the name; what stands at its default is left out."""
-        further = {name: getattr(self, name) for name in ("image_size", "min_per_class", "follow_links")}
+        further = {
+            name: getattr(self, name) for name in ("image_size", "min_per_class", "group_by", "follow_links")
+        }
         return {
             "seed": self.data_seed,
             "on_bad_image": self.bad_images,

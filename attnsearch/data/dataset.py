@@ -114,6 +114,8 @@ class Pool:
         channels: 3 for encoded files.
         named: False where class names are mere numbers given by us.
         groups: {part: (N,)} where several images show one thing, see `Data`.
+        group_keys: what names the group of each row, {part: [...]}, by what the user says that tells it; None where
+            the source cannot.
         note, warnings, ignored: see `Data`.
     """
 
@@ -123,6 +125,7 @@ class Pool:
     channels: int = 3
     named: bool = True
     groups: Mapping[str, Rows] | None = None
+    group_keys: Callable[[str], dict[str, list[str]]] | None = None
     note: str = ""
     warnings: tuple[str, ...] = ()
     ignored: int = 0

@@ -13,6 +13,7 @@ from attnsearch.core.errors import DataError
 from attnsearch.core.text import printable
 from attnsearch.data.dataset import BadImage, Labels, Picture, Pool, Rows, Source
 from attnsearch.data.files import content_digest
+from attnsearch.data.grouping import keys_of_paths
 from attnsearch.data.images import FOREIGN, OTHER_SUFFIXES, SUFFIXES
 from attnsearch.data.names import is_split_word, split_of
 
@@ -27,19 +28,26 @@ class Found:
     ignored: int = 0
 
 
-def folder_source(name: str, root: Path, cache: Path | None, *, follow_links: bool) -> Source:
+def folder_source(
+    name: str, root: Path, cache: Path | None, *, follow_links: bool, nested: bool = False
+) -> Source:
     """Walk the tree now, decode later.
+
+    Args:
+        nested: folders in a class are known to be those of patients or scenes.
 
     Raises:
         DataError: no images, or a link that loops or leads out of the folder.
     """
-    parts, warnings = find_images(root, follow_links=follow_links)
+    parts, warnings = find_images(root, follow_links=follow_links, nested=nested)
     files = [path for found in parts.values() for paths in found.classes.values() for path in paths]
     digest = content_digest("folder", root, files, cache)
-    return Source(name, digest, lambda: _pool(parts, warnings))
+    return Source(name, digest, lambda: _pool(name, root, parts, warnings))
 
 
-def find_images(root: Path, *, follow_links: bool = False) -> tuple[dict[str, Found], tuple[str, ...]]:
+def find_images(
+    root: Path, *, follow_links: bool = False, nested: bool = False
+) -> tuple[dict[str, Found], tuple[str, ...]]:
     """({part: images by class}, warnings); the whole of `root/CLASS` is one part, `train`.
 
     Raises:
@@ -50,7 +58,8 @@ def find_images(root: Path, *, follow_links: bool = False) -> tuple[dict[str, Fo
     splits = _split_folders(walk, folders)
     if not splits:
         whole = walk.classes(root)
-        _refuse_unnamed_splits(root, whole.classes)
+        if not nested:
+            _refuse_unnamed_splits(root, whole.classes)
         parts: dict[str, Found] = {"train": whole} if whole.classes else {}
     else:
         parts = {split: walk.classes(folder) for split, folder in splits.items()}
@@ -104,7 +113,8 @@ def _refuse_unnamed_splits(root: Path, classes: Mapping[str, list[Path]]) -> Non
         )
     raise DataError(
         f"{root}: {first} and {second} hold the same class folders ({names}), so they are splits and no classes; "
-        "name them train, val and test, or give one of them"
+        "name them train, val and test, or give one of them; if the inner ones are patients or scenes, add "
+        "--group-by folder:1"
     )
 
 
@@ -169,7 +179,7 @@ class _Walk:
         return entry
 
 
-def _pool(parts: Mapping[str, Found], warnings: tuple[str, ...]) -> Pool:
+def _pool(name: str, root: Path, parts: Mapping[str, Found], warnings: tuple[str, ...]) -> Pool:
     """Classes are those of the training images, in alphabetical order.
 
     Raises:
@@ -196,7 +206,12 @@ def _pool(parts: Mapping[str, Found], warnings: tuple[str, ...]) -> Pool:
             except OSError as error:
                 yield str(path), BadImage(f"{path}: {error.strerror}")
 
+    def group_keys(by: str) -> dict[str, list[str]]:
+        first = parts["train"].classes[names[0]][0]
+        depth = 1 if first.is_relative_to(root / names[0]) else 2  # below a split's folder
+        paths = {part: [path.relative_to(root).as_posix() for path in paths] for part, paths in files.items()}
+        return keys_of_paths(paths, by, name, depth)
+
     classes = tuple(map(printable, names))
-    return Pool(
-        classes, labels, read, warnings=warnings, ignored=sum(found.ignored for found in parts.values())
-    )
+    ignored = sum(found.ignored for found in parts.values())
+    return Pool(classes, labels, read, group_keys=group_keys, warnings=warnings, ignored=ignored)

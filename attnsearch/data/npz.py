@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from attnsearch.core.errors import DataError
+from attnsearch.core.errors import DataError, unknown
 from attnsearch.data.dataset import SPLITS, Pool, Source, in_memory
 from attnsearch.data.files import content_digest
 from attnsearch.data.labels import class_names, label_values, number_classes
@@ -52,7 +52,38 @@ def open_npz(path: Path) -> Pool:
     images = {part: values.astype(common, copy=False) for part, values in images.items()}
     classes, labels, named = number_classes(raw, names, str(path))
     channels, warnings = images["train"].shape[3], tuple(f"{x} has no labels; left out" for x in lonely)
-    return Pool(classes, labels, in_memory(images), channels=channels, named=named, warnings=warnings)
+    sizes = {part: len(values) for part, values in labels.items()}
+    return Pool(
+        classes,
+        labels,
+        in_memory(images),
+        channels=channels,
+        named=named,
+        group_keys=lambda by: _group_keys(path, by, sizes),
+        warnings=warnings,
+    )
+
+
+def _group_keys(path: Path, by: str, sizes: dict[str, int]) -> dict[str, list[str]]:
+    """The values of the arrays `by` or, for each part, `by_train` or `train_by`.
+
+    Raises:
+        DataError: a part without such an array, or one of another length.
+    """
+    with _opened(path) as file:
+        found = {}
+        for part, size in sizes.items():
+            named = [name for name in file.files if name in (f"{by}_{part}", f"{part}_{by}")]
+            named += [by] if by in file.files and len(sizes) == 1 else []
+            if not named:
+                raise DataError(
+                    f"{path}: {unknown('array', by, file.files)}; it names the group of each image"
+                )
+            values = _array(path, file, named[0]).reshape(-1)
+            if len(values) != size:
+                raise DataError(f"{path}: {named[0]} has {len(values)} values for {size} images of {part}")
+            found[part] = [str(value) for value in values.tolist()]
+    return found
 
 
 def _opened(path: Path) -> Any:

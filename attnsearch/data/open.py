@@ -14,6 +14,7 @@ from attnsearch.data import cifar, digits
 from attnsearch.data.dataset import Data, Rows, Source, Split, safe_augmentations
 from attnsearch.data.files import digest
 from attnsearch.data.folder import folder_source
+from attnsearch.data.grouping import LEVEL
 from attnsearch.data.hub import hub_source
 from attnsearch.data.images import raise_bad
 from attnsearch.data.npz import npz_source
@@ -35,6 +36,7 @@ def open_data(
     on_bad_image: OnBadImage = "fail",
     follow_links: bool = False,
     limit: int | None = None,
+    group_by: str | None = None,
     cache: str | Path | None = None,
 ) -> Data:
     """Train and val images of a data set; the same arguments give the same images in the same split.
@@ -48,6 +50,7 @@ def open_data(
         on_bad_image: `skip` leaves out images that cannot be read and counts them.
         follow_links: allow symbolic links that lead out of an image folder.
         limit: at most so many images over all splits, in proportion; of data made here, how many to make.
+        group_by: what tells which images belong together, see `grouping`; none of a group stands in two splits.
         cache: folder of decoded images; None is $ATTNSEARCH_CACHE, else the platform's cache folder.
 
     Raises:
@@ -63,6 +66,7 @@ def open_data(
         on_bad_image=on_bad_image,
         follow_links=follow_links,
         limit=limit,
+        group_by=group_by,
         cache=cache,
     )
     return data_of(name, prepared, key)
@@ -131,7 +135,8 @@ def _prepared(
     _check(options, on_bad_image)
     source = _find(name, options, follow_links, cache_folder(cache)[0])
     skip_bad = on_bad_image == "skip"
-    decides = [value for field, value in vars(options).items() if (field, value) != ("resize", "crop")]
+    later = (("resize", "crop"), ("group_by", None))  # options without which fingerprints are as before them
+    decides = [value for field, value in vars(options).items() if (field, value) not in later]
     fingerprint = digest(source.version, source.digest, *decides)
 
     def make(folder: Path | None) -> Prepared:
@@ -171,7 +176,8 @@ def _find(name: str, options: Options, follow_links: bool, cache: Path) -> Sourc
         return hub_source(name)
     path = at_home(check_data(name))
     if path.is_dir():
-        return _find_in_folder(name, path, follow_links, cache)
+        nested = bool(LEVEL.fullmatch(options.group_by or ""))
+        return _find_in_folder(name, path, follow_links, nested, cache)
     if path.is_file() and path.suffix.lower() == ".parquet":
         return parquet_source(name, [path], path.parent, cache)
     if path.is_file() and path.suffix.lower() == ".npz":
@@ -179,12 +185,12 @@ def _find(name: str, options: Options, follow_links: bool, cache: Path) -> Sourc
     raise DataError(f"{name}: not a folder, a .parquet or an .npz file")
 
 
-def _find_in_folder(name: str, path: Path, follow_links: bool, cache: Path) -> Source:
+def _find_in_folder(name: str, path: Path, follow_links: bool, nested: bool, cache: Path) -> Source:
     try:
         if files := parquet_files(path):
             return parquet_source(name, files, path, cache)
         if source := cifar.folder_source(name, path, cache):
             return source
-        return folder_source(name, path, cache, follow_links=follow_links)
+        return folder_source(name, path, cache, follow_links=follow_links, nested=nested)
     except OSError as error:
         raise DataError(f"cannot read {error.filename}: {error.strerror}") from None

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnsearch.core.errors import DataError
+from attnsearch.core.errors import DataError, unknown
 from attnsearch.core.text import many
 from attnsearch.data.cells import Columns, choose_columns, file_of, picture_of
 from attnsearch.data.dataset import Picture, Pool, Rows, Source
 from attnsearch.data.files import content_digest
+from attnsearch.data.grouping import keys_of_paths
 from attnsearch.data.labels import Array, class_names, label_values, number_classes
 from attnsearch.data.names import split_of
 
@@ -116,7 +117,39 @@ def open_parquet(parts: Parts, left_out: list[str]) -> Pool:
         return _read(parts[part], columns.image, rows)
 
     warnings = (f"left out, being of no split: {', '.join(left_out)}",) if left_out else ()
-    return Pool(classes, labels, read, named=named, warnings=warnings)
+
+    def group_keys(by: str) -> dict[str, list[str]]:
+        found = {part: [_keys(path, columns.image, by) for path in paths] for part, paths in parts.items()}
+        if any(by_column for each in found.values() for by_column, _ in each):
+            return {part: [key for _, keys in each for key in keys] for part, each in found.items()}
+        names = {part: [key for _, keys in each for key in keys] for part, each in found.items()}
+        return keys_of_paths(names, by, str(first))
+
+    return Pool(classes, labels, read, named=named, group_keys=group_keys, warnings=warnings)
+
+
+def _keys(path: Path, image: str, by: str) -> tuple[bool, list[str]]:
+    """(whether `by` is a column, its values as text; else the paths of the pictures).
+
+    Raises:
+        DataError: no such column and no paths, or a row without a value.
+    """
+    with _reading(path):
+        file = _open(path)
+        names = [str(column) for column in file.schema_arrow.names]
+        if by in names:
+            values = file.read([by]).column(0).to_pylist()
+            if None in values:
+                raise DataError(f"{path}: {many(values.count(None), 'row')} without {by}")
+            return True, [str(value) for value in values]
+        cells = file.read([image]).column(0).to_pylist()
+    paths = [cell.get("path") if isinstance(cell, dict) else cell for cell in cells]
+    found = [name for name in paths if isinstance(name, str)]
+    if len(found) < len(paths) or by.isidentifier():  # a plain word is meant as a column
+        raise DataError(
+            f"{path}: {unknown('column', by, names)}. An expression is matched in the pictures' paths"
+        )
+    return False, found
 
 
 def _joined(arrays: list[Array]) -> Array:

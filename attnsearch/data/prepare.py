@@ -15,6 +15,7 @@ import numpy as np
 from attnsearch.core.choices import RESIZES
 from attnsearch.core.text import many
 from attnsearch.data.dataset import BadImage, Labels, Pixels, Pool, Rows, class_counts
+from attnsearch.data.grouping import with_groups
 from attnsearch.data.images import as_channels, decode, fit, raise_bad, size_of
 from attnsearch.data.scale import Scales
 from attnsearch.data.split import Plan, check_classes, plan_splits
@@ -36,6 +37,7 @@ class Options:
     min_per_class: int | None = None
     limit: int | None = None
     resize: str = "crop"
+    group_by: str | None = None
 
 
 def prepare(pool: Pool, name: str, options: Options, *, skip_bad: bool, folder: Path | None) -> Prepared:
@@ -48,7 +50,12 @@ def prepare(pool: Pool, name: str, options: Options, *, skip_bad: bool, folder: 
     """
     pool = _without_small_classes(pool, options.min_per_class)
     check_classes(pool.classes, pool.labels, name)
-    plan = plan_splits(pool.labels, seed=options.seed, limit=options.limit)
+    grouped = options.group_by is not None
+    if grouped:
+        pool = with_groups(pool, str(options.group_by), name)
+    plan = plan_splits(
+        pool.labels, seed=options.seed, limit=options.limit, groups=pool.groups if grouped else None
+    )
     (height, width), size_note, warnings = _choose_size(pool, plan, options)
     total = sum(len(rows) for _, rows in plan.values())
     arrays: dict[str, tuple[Pixels, Labels]] = {}
@@ -76,7 +83,7 @@ def prepare(pool: Pool, name: str, options: Options, *, skip_bad: bool, folder: 
         "bad": bad,
         "images": total,
         "groups": groups or None,
-        "own_val": "val" in pool.labels and not groups,
+        "own_val": "val" in pool.labels and (grouped or not groups),
         "warnings": [*pool.warnings, *warnings, *scales.notes, *_copies(arrays)],
     }
     return Prepared(meta, folder, {} if folder else arrays)
@@ -101,8 +108,15 @@ def _without_small_classes(pool: Pool, least: int | None) -> Pool:
         labels={part: number[labels[rows[part]]] for part, labels in pool.labels.items()},
         read=lambda part, chosen: pool.read(part, rows[part][chosen]),
         groups=pool.groups and {part: numbers[rows[part]] for part, numbers in pool.groups.items()},
+        group_keys=pool.group_keys and (lambda by: _of_rows(pool, by, rows)),
         warnings=(*pool.warnings, f"left out for having fewer than {many(least, 'image')}: {names}"),
     )
+
+
+def _of_rows(pool: Pool, by: str, rows: dict[str, Rows]) -> dict[str, list[str]]:
+    """The keys of the groups of some rows of each part."""
+    assert pool.group_keys is not None
+    return {part: [keys[row] for row in rows[part]] for part, keys in pool.group_keys(by).items()}
 
 
 def _choose_size(pool: Pool, plan: Plan, options: Options) -> tuple[tuple[int, int], str, list[str]]:

@@ -9,6 +9,7 @@ import numpy as np
 from attnsearch.core.errors import DataError
 from attnsearch.core.text import many
 from attnsearch.data.dataset import SPLITS, Labels, Rows, SplitName
+from attnsearch.data.grouping import split_groups
 
 VAL_SHARE = TEST_SHARE = 0.15  # of a data set that comes in one piece
 VAL_OF_TRAIN = 0.1  # where the owner set test images apart; the custom on CIFAR: 45,000 + 5,000 + 10,000
@@ -16,11 +17,18 @@ VAL_OF_TRAIN = 0.1  # where the owner set test images apart; the custom on CIFAR
 Plan = dict[SplitName, tuple[str, Rows]]  # split -> (part of the pool, ascending rows of it)
 
 
-def plan_splits(labels: Mapping[str, Labels], *, seed: int, limit: int | None) -> Plan:
+def plan_splits(
+    labels: Mapping[str, Labels],
+    *,
+    seed: int,
+    limit: int | None,
+    groups: Mapping[str, Rows] | None = None,
+) -> Plan:
     """Which rows of which part make each split: the owner's parts; what is missing is cut from train.
 
     Args:
         labels: {part: (N,)}; one part alone is cut in three. A set with train and val only has no test split.
+        groups: {part: (N,)} of rows that must stay together; None where each stands for itself.
         limit: at most so many rows over all splits, classes and splits in proportion.
 
     Raises:
@@ -28,13 +36,16 @@ def plan_splits(labels: Mapping[str, Labels], *, seed: int, limit: int | None) -
     """
     if len(labels) == 1:
         part = next(iter(labels))
-        plan: Plan = {
-            split: (part, rows) for split, rows in zip(SPLITS, split_three(labels[part], seed), strict=True)
-        }
+        three = split_three(labels[part], seed, groups[part] if groups else None)
+        plan: Plan = {split: (part, rows) for split, rows in zip(SPLITS, three, strict=True)}
     else:
         plan = {split: (split, np.arange(len(labels[split]))) for split in SPLITS if split in labels}
         if "val" not in plan:
-            val, train = cut(labels["train"], VAL_OF_TRAIN, np.random.default_rng([seed, 1]))
+            val, train = (
+                split_groups(labels["train"], groups["train"], VAL_OF_TRAIN, seed)
+                if groups
+                else cut(labels["train"], VAL_OF_TRAIN, np.random.default_rng([seed, 1]))
+            )
             plan |= {"train": ("train", train), "val": ("train", val)}
     total = sum(len(rows) for _, rows in plan.values())
     least = sum(len(np.unique(labels[part][rows])) for part, rows in plan.values())
@@ -56,8 +67,15 @@ def plan_splits(labels: Mapping[str, Labels], *, seed: int, limit: int | None) -
     }
 
 
-def split_three(labels: Labels, seed: int) -> tuple[Rows, Rows, Rows]:
-    """Rows (ascending) of train, val and test: 70, 15 and 15 percent of every class, at least one each."""
+def split_three(labels: Labels, seed: int, groups: Rows | None = None) -> tuple[Rows, Rows, Rows]:
+    """Rows (ascending) of train, val and test: 70, 15 and 15 percent of every class, at least one each.
+
+    With groups, whole ones, as near to that as they allow.
+    """
+    if groups is not None:
+        test, rest = split_groups(labels, groups, TEST_SHARE, seed)
+        val, train = split_groups(labels[rest], groups[rest], VAL_SHARE / (1 - TEST_SHARE), seed)
+        return rest[train], rest[val], test
     test, rest = cut(labels, TEST_SHARE, np.random.default_rng([seed, 0]))
     val, train = cut(labels[rest], VAL_SHARE / (1 - TEST_SHARE), np.random.default_rng([seed, 1]))
     return rest[train], rest[val], test

@@ -173,6 +173,7 @@ def settings_of(record: StudyRecord, **changes: Any) -> Settings:
         image_size=options.get("image_size"),
         resize=options.get("resize", "crop"),
         min_per_class=options.get("min_per_class"),
+        group_by=options.get("group_by"),
         follow_links=options.get("follow_links", False),
         study=record.name,
         seed=info.run.seed,

@@ -27,6 +27,7 @@ from attnsearch.core.seeds import derive
 from attnsearch.core.trial import Epoch, Recipe
 from attnsearch.data import Data, rows_of, subset
 from attnsearch.data.batches import normalise, on_device
+from attnsearch.data.grouping import split_groups
 from attnsearch.data.split import stratified
 from attnsearch.train import finetune, fused
 from attnsearch.train.answers import among_top, class_counts
@@ -235,7 +236,7 @@ def resplit(data: DeviceData, seed: int) -> DeviceData:
     """The same images in another split into training and validation, with as many of each class in validation.
 
     Images of one group (see `Data`) stay together: whole groups go to validation until a class has its number there,
-    and what is then too many of the last group is left out. Mean and standard deviation stay those of the first split.
+    and what is then left of a group there is left out. Mean and standard deviation stay those of the first split.
     """
     images = torch.cat([data.train_images, data.val_images]).permute(0, 2, 3, 1)  # rows stay whole in memory
     labels = torch.cat([data.train_labels, data.val_labels])
@@ -246,13 +247,13 @@ def resplit(data: DeviceData, seed: int) -> DeviceData:
         order = order[torch.argsort(rank[data.groups[order]], stable=True)]
     order = order.to(labels.device)
     chosen = torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
-    barred = chosen.clone()
     for kind, count in enumerate(data.val_labels.bincount().tolist()):
         members = order[labels[order] == kind]
         chosen[members[:count]] = True
-        if data.groups is not None and count:
-            of = data.groups.to(labels.device)
-            barred[members[count:][of[members[count:]] == of[members[count - 1]]]] = True
+    barred = torch.zeros_like(chosen)
+    if data.groups is not None:
+        of = data.groups.to(labels.device)
+        barred = torch.isin(of, of[chosen]) & ~chosen
     return replace(
         data,
         train_images=images[~(chosen | barred)].permute(0, 3, 1, 2),
@@ -268,7 +269,11 @@ def with_half_of_val(data: DeviceData, which: ValHalf) -> DeviceData:
     block of seeds is judged on the second.
     """
     first = torch.zeros(len(data.val_labels), dtype=torch.bool)
-    rows = stratified(data.val_labels.cpu().numpy(), len(data.val_labels) // 2)
+    labels = data.val_labels.cpu().numpy()
+    if data.groups is None:
+        rows = stratified(labels, len(labels) // 2)
+    else:  # no group in both halves
+        rows, _ = split_groups(labels, data.groups[len(data.train_labels) :].cpu().numpy(), 0.5, 0)
     first[torch.from_numpy(rows)] = True
     taken = (first if which == "first" else ~first).to(data.val_labels.device)
     images = data.val_images.permute(0, 2, 3, 1)[taken].permute(0, 3, 1, 2)
