@@ -15,12 +15,15 @@ from torch.nn import functional as F
 import attnsearch
 from attnsearch import report as reports
 from attnsearch.__main__ import main
-from attnsearch.core.errors import SpaceError, UsageError
+from attnsearch.core.errors import NoResultError, SpaceError, UsageError
 from attnsearch.core.metrics import CONFUSION_CLASSES, METRICS, ClassCounts, check_classes
 from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.trial import Recipe
+from attnsearch.data import open_data
 from attnsearch.report import html, warnings
-from attnsearch.space.space import read_space
+from attnsearch.space.space import load_space, read_space
+from attnsearch.study import planning
+from attnsearch.study.run import unequal_classes
 from attnsearch.train.answers import among_top, class_counts
 from attnsearch.train.loss import Loss, balanced_weights
 from tests.test_reports import record, trial
@@ -291,3 +294,26 @@ def test_parts_of_a_batch_weigh_as_the_whole() -> None:
     parts = zip(logits.chunk(2), labels.chunk(2), strict=True)
     found = sum(loss(x, y) * loss.weight(y) for x, y in parts) / loss.weight(labels)
     torch.testing.assert_close(found, loss(logits, labels))
+
+
+def test_a_plan_takes_no_noise_of_another_metric(balanced: StudyRecord, unequal: Path) -> None:
+    asked = load_space(unequal / "s.yaml")
+    with pytest.raises(UsageError, match="add --metric balanced_accuracy, or take another study"):
+        planning.known(balanced, asked)
+    with pytest.raises(
+        NoResultError, match="has no arch whose runs show the noise"
+    ):  # both guess in each seed
+        planning.known(replace(balanced, trials=()), asked.with_recipe({"metric": "balanced_accuracy"}))
+
+
+def test_a_plan_names_its_points(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--space", "cbam_variants", "--sd", "0.5", "--metric", "macro_f1"]) == 0
+    assert "Points are percentage points of macro-F1." in capsys.readouterr().out
+
+
+def test_unequal_classes_are_told_of_where_the_error_hides_them(unequal: Path) -> None:
+    data = open_data(str(unequal / "d.npz"))
+    assert "classes have 14 to 140 training images" in unequal_classes(data, Recipe())
+    assert unequal_classes(data, Recipe(metric="macro_f1")) == ""
+    assert unequal_classes(data, Recipe(class_weights="balanced")) == ""
+    assert unequal_classes(open_data("digits"), Recipe()) == ""

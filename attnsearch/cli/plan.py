@@ -30,6 +30,7 @@ from attnsearch.cli.common import (
     whole,
 )
 from attnsearch.core.errors import UsageError
+from attnsearch.core.metrics import METRICS
 
 if TYPE_CHECKING:
     from attnsearch.core.settings import Settings
@@ -56,6 +57,8 @@ def plan(
     weights: Annotated[str | None, setting("weights")] = None,
     image_size: Annotated[int | None, setting("image_size")] = None,
     train_images: Annotated[int | None, option("At most so many.", "N", whole)] = None,
+    metric: Annotated[str | None, setting("metric")] = None,
+    class_weights: Annotated[str | None, setting("class_weights")] = None,
     resplit: Annotated[bool, typer.Option("--resplit", help="Re-split train/val per seed.")] = False,
     workers: Annotated[int, option("Trainings side by side, for the hours.", "N", whole)] = 1,
     device: Annotated[str, option("auto, cpu or cuda, for --measure.")] = "auto",
@@ -79,7 +82,7 @@ def plan(
     kind = design or (question.design if question.design != "search" else "add")
     settings = Settings(
         data=data, design=kind, reference=reference, controls=controls, epochs=epochs,
-        image_size=image_size, train_images=train_images,
+        image_size=image_size, train_images=train_images, metric=metric, class_weights=class_weights,
         weights=weights, resplit=resplit, device=device, storage=storage, out=out,
     ).check()  # fmt: skip
     if kind == "search":
@@ -91,6 +94,7 @@ def plan(
 
     from attnsearch.statistics import power
     from attnsearch.study import planning
+    from attnsearch.study.pretrained import prepared
 
     variants = len(planning.rows(question, settings, note))
     noise = _noise(question, settings, sd, study, measure)
@@ -102,11 +106,15 @@ def plan(
         show_json(asdict(planned))
         return
     show_text(str(planned))
+    minimised = METRICS[prepared(question, settings).recipe.metric]
+    if minimised.name != "error":
+        show_text(f"Points are {minimised.points}.")
     show_table(_visible(planned, seeds))
 
 
 def _noise(space: Space, settings: Settings, sd: float | None, study: str | None, runs: int | None) -> Noise:
     from attnsearch.study import planning
+    from attnsearch.study.pretrained import prepared
     from attnsearch.study.study import open_study
 
     if sum(source is not None for source in (sd, study, runs)) != 1:
@@ -114,7 +122,8 @@ def _noise(space: Space, settings: Settings, sd: float | None, study: str | None
     if sd is not None:
         return planning.Noise(sd)
     if study is not None:
-        return planning.known(open_study(study, settings.storage, out=settings.out).record)
+        record = open_study(study, settings.storage, out=settings.out).record
+        return planning.known(record, prepared(space, settings))
     return planning.measured(space, settings, runs or 0, note)
 
 

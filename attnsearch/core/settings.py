@@ -173,7 +173,7 @@ class TrainOptions:
     resplit: Annotated[bool, Flag("Re-split train/val per seed.")] = False
     metric: Annotated[str | None, Flag(f"What is minimised: {listed(METRICS)}.", None, check_metric)] = None
     class_weights: Annotated[
-        Literal["none", "balanced"] | None,
+        str | None,
         Flag(f"{listed(choices.CLASS_WEIGHTS)}.", None, _one_of("class weights", choices.CLASS_WEIGHTS)),
     ] = None
 

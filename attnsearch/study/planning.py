@@ -65,14 +65,23 @@ def rows(
     return list(laid_out(space, table, settings, space.limits)[1].values())
 
 
-def known(record: StudyRecord) -> Noise:
+def known(record: StudyRecord, space: Space | None = None) -> Noise:
     """The noise between seeds, pooled over all archs of a study that have more than one.
 
     The correlation is taken from its whole seed blocks, where it has two variants in three of them.
 
+    Args:
+        space: what is planned, if it is another question; its metric has to be the study's.
+
     Raises:
-        NoResultError: no arch has two finished trainings.
+        NoResultError: no arch has two finished trainings. UsageError: points of another metric.
     """
+    metric = record.info.metric.name
+    if space is not None and space.recipe.metric != metric:
+        raise UsageError(
+            f"study '{record.name}' minimised {metric}, the plan is for {space.recipe.metric}, whose noise is another: "
+            f"add --metric {metric}, or take another study"
+        )
     epochs = proxy_epochs(record)
     done = [trial for trial in record.trials if trial.finished and trial.epochs == epochs]
     by_arch: dict[str, dict[int, float]] = {}

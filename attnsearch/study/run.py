@@ -25,6 +25,7 @@ from attnsearch.core.metrics import METRICS, check_classes
 from attnsearch.core.requirements import Requirements
 from attnsearch.core.settings import AUTO_SEEDS, Settings
 from attnsearch.core.study_parts import DataInfo, RunInfo, SpaceInfo
+from attnsearch.core.trial import Recipe
 from attnsearch.cost.cost_table import CostTable, small_map
 from attnsearch.data import Data, open_data
 from attnsearch.sample.rungs import Rungs
@@ -45,6 +46,8 @@ from attnsearch.study.sequential import SequentialSchedule
 from attnsearch.study.signals import Stop, stopping
 from attnsearch.study.study import Study
 from attnsearch.study.tasks import Schedule, counted
+
+UNEQUAL = 3  # times as many images in the largest class as in the smallest
 
 
 def run(space: Space | str | Path, *, observer: Observer | None = None, **settings: Any) -> Study:
@@ -117,6 +120,8 @@ class Run:
                 self.observer.note(data.summary())
             self.module = own_model.module_info(self.space, data)
             self.host_notes = own_model.described(self.space, data)
+            if warning := unequal_classes(data, self.space.recipe):
+                self.observer.note(warning)
             if warning := small_map(self.space.host, data.image):
                 self.observer.note(warning)
             self.weights = pretrained.weights_info(self.space, settings, data)
@@ -284,6 +289,17 @@ class Run:
                 "the rest are further seeds" if self.settings.confirm else f"will stop at {schedule.feasible}"
             )
             self.observer.note(f"only {schedule.feasible} distinct architectures; {rest}")
+
+
+def unequal_classes(data: Data, recipe: Recipe) -> str:
+    """What to know where the plain error would be that of the large classes; else an empty string."""
+    sizes = data.counts["train"].values()
+    if recipe.metric != "error" or recipe.class_weights != "none" or max(sizes) < UNEQUAL * min(sizes):
+        return ""
+    return (
+        f"classes have {min(sizes):,} to {max(sizes):,} training images: the error is mostly that of the large ones. "
+        "--metric balanced_accuracy or macro_f1 counts all alike, --class-weights balanced trains so"
+    )
 
 
 def _none_within(limits: Sequence[Limit], table: CostTable) -> str:
