@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -16,9 +17,16 @@ from torch import nn
 
 from attnsearch import create_block, create_model, insert, measure
 from attnsearch.blocks import registry
+from attnsearch.build import module_host
 from attnsearch.build.layers import find_layers
 from attnsearch.core.errors import BlockError
+from attnsearch.core.study_info import StudyInfo
+from attnsearch.core.study_parts import DataInfo
+from attnsearch.core.trial import TrialResult
+from attnsearch.export import pack
+from attnsearch.space import module_file
 from attnsearch.space.arch import INITS, POSITIONS
+from attnsearch.space.presets import read_arch
 from tests.test_presets import TIMM
 
 
@@ -146,3 +154,48 @@ def check_all(make: object) -> None:
             position,
             init,
         )
+
+
+OWN = """
+import {library}
+
+
+def build():
+    return {call}
+"""
+
+
+# Units and channels of each stage as the papers have them; ResNet-26 is timm's, two bottlenecks a stage.
+@pytest.mark.parametrize(
+    ("library", "call", "widths"),
+    [
+        ("torchvision", "torchvision.models.resnet18()", (64, 128, 256, 512)),
+        ("timm", "timm.create_model('resnet26')", (256, 512, 1024, 2048)),
+    ],
+)
+def test_a_network_of_a_library_is_a_host_and_is_exported(
+    timm: ModuleType,
+    library: str,
+    call: str,
+    widths: tuple[int, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every form of an export of it, gates and convolutions in, computes what the network does to 1e-5."""
+    pytest.importorskip("onnxscript")
+    file = tmp_path / "my_model.py"
+    file.write_text(OWN.format(library=library, call=call))
+    monkeypatch.setattr(module_file, "_ALLOWED", {})
+    module_host.allow(file)
+    stages: list[dict[str, object]] = [
+        {"attention": "se", "init": "identity"},
+        {"attention": {"block": "cbam", "ratio": 8}, "position": "after_conv", "units": "last"},
+        {"conv": "splat", "attention": "eca", "position": "after_add"},
+        {"attention": "bam", "position": "after_stage"},
+    ]
+    arch = read_arch({"host": {"module": str(file), "make": "build"}, "stages": stages})
+    assert (arch.host.units, arch.host.widths) == ((2, 2, 2, 2), widths)
+    row = TrialResult(arch.key, str(arch), 3, 1, "complete", number=0, spec=arch.to_dict())
+    info = StudyInfo(data=DataInfo("photos", classes=("ant", "bee"), image=(3, 64, 64)))
+    package = pack(row, info, tmp_path / "export", formats=("py", "safetensors", "onnx"))
+    assert max(package.differences.values()) <= 1e-5
