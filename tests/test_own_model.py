@@ -237,14 +237,13 @@ def test_weights_for_it(
 
 @pytest.mark.slow
 def test_worker_processes_find_it(space_file: Path, model_file: Path, tmp_path: Path) -> None:
-    code = main(
-        [
-            *("run", "--space", str(space_file), "--host-module", str(model_file), "--data", "digits"),
-            *("--seeds", "1", "--controls", "none", "--out", str(tmp_path / "out"), "--study", "s"),
-            *("--device", "cpu", "--workers", "2"),
-        ]
-    )
-    assert code == 0
+    given = [
+        *("run", "--space", str(space_file), "--host-module", str(model_file), "--data", "digits"),
+        *("--seeds", "1", "--controls", "none", "--out", str(tmp_path / "out"), "--study", "s"),
+        *("--device", "cpu", "--workers", "2"),
+    ]
+    assert main([*given, "--dry-run"]) == 0
+    assert main(given) == 0
     record = open_study("s", out=tmp_path / "out").record
     assert {trial.state for trial in record.trials} == {"complete"}, [t.reason for t in record.trials]
 
@@ -482,3 +481,45 @@ class Child(StraightUnit):
     written = (tmp_path / "e" / "best.py").read_text()
     assert "SCALE = own.SCALE" in written
     assert "self.attention(super().forward(x) * scale)" in written
+
+
+def test_a_gate_of_its_own_is_told(model_file: Path) -> None:
+    gated = """
+class Gated(StraightUnit):
+    def __init__(self, *shape):
+        super().__init__(*shape)
+        self.se = nn.Conv2d(shape[1], shape[1], 1)
+
+    def forward(self, x):
+        out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        out = out * self.se(out).sigmoid()
+        return self.relu(out + (x if self.downsample is None else self.downsample(x)))
+
+
+"""
+    text = MODEL.replace("import StraightResNet", "import StraightResNet, StraightUnit")
+    model_file.write_text(text.replace("class Net", gated + "class Net").replace("(width=8)", "(8, Gated)"))
+    module_host.allow(model_file)
+    host = read_arch({"host": {"module": "my_model.py", "make": "build"}}).host
+    first, second = module_host.notes(host, 10)
+    assert first == (
+        "units of my_model.build have a gate of their own (se), which comes before what is put in"
+    )
+    assert "(fc) is for 5 classes; a new one for 10 is in its place" in second
+
+
+def test_what_it_is_worth_as_it_comes(
+    model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a checkpoint a model is evaluated with the weights that it makes or loads, if its head fits."""
+    (tmp_path / "arch.yaml").write_text("host: {module: my_model.py, make: build}\n")
+    given = ["evaluate", "arch.yaml", "--data", "digits", "--split", "val", "--host-module", "my_model.py"]
+    assert main(given) == 2
+    assert (
+        "is for 5 classes; a new one for 10 is in its place, untrained: there is" in capsys.readouterr().err
+    )
+    model_file.write_text(MODEL.replace("nn.Linear(16, 5)", "nn.Linear(16, 10)"))
+    assert main([*given, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["notes"] == ["the weights are those that my_model.build makes or loads itself"]
+    assert told["n"] > 100

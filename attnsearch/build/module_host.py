@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -94,9 +95,8 @@ def build_module_host(arch: Arch, *, classes: int, in_channels: int, seed: int |
     A head of another number of outputs is replaced by a new linear layer.
     """
     host = arch.host
-    path = module_file.find(host.name, host.module, host.sha256)
     with seeded(seed, "host"):
-        model = made(path, host.make)
+        model = _fresh(host)
     _check_channels(model, host, in_channels)
     with seeded(seed, "head"):
         fit_head(model, classes)
@@ -149,16 +149,37 @@ def fit_head(model: nn.Module, classes: int) -> int:
 
 
 def notes(host: Host, classes: int) -> list[str]:
-    """Sentences on what was changed in a model before anything is put in."""
+    """What a model brings along that its user may not expect to matter, and what was changed in it, in sentences."""
     with seeded(0, "host"):
-        model = made(module_file.find(host.name, host.module, host.sha256), host.make)
-    head = parts_of(model).head.rstrip(".")
-    had = fit_head(model, classes)
+        gates = _own_gates(_fresh(host))
+    own = f"units of {host.name} have a gate of their own ({', '.join(gates)}), which comes before what is put in"
+    return [sentence for sentence in (own if gates else "", replaced_head(host, classes)) if sentence]
+
+
+def replaced_head(host: Host, classes: int) -> str:
+    """The sentence on a head for another number of classes; empty where the model's own stays."""
+    with seeded(0, "host"):
+        model = _fresh(host)
+    head, had = parts_of(model).head.rstrip("."), fit_head(model, classes)
     if had == classes:
-        return []
-    return [
+        return ""
+    return (
         f"the head of {host.name} ({head}) is for {had:,} classes; a new one for {classes:,} is in its place"
-    ]
+    )
+
+
+def _fresh(host: Host) -> nn.Module:
+    return made(module_file.find(host.name, host.module, host.sha256), host.make)
+
+
+def _own_gates(model: nn.Module) -> list[str]:
+    """Children of units that weigh the branch already."""
+    found: list[str] = []
+    for stage in stages_of(model):
+        unit = stage.units[0].module
+        with suppress(UsageError):  # of a unit that takes no gate there; an arch that asks for one says so
+            found += position.find(unit, "before_add", probe.in_channels(unit)).gates_before
+    return list(dict.fromkeys(found))
 
 
 @cache
@@ -239,4 +260,5 @@ __all__ = [
     "fit_head",
     "made",
     "notes",
+    "replaced_head",
 ]

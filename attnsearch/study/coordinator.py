@@ -21,7 +21,6 @@ from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.trial import Recipe, Role, TrialResult
 from attnsearch.cost.cost_table import CostTable
 from attnsearch.sample.rungs import Rungs
-from attnsearch.space import module_file
 from attnsearch.space.arch import Arch
 from attnsearch.store import database
 from attnsearch.store.study_store import StudyStore
@@ -48,13 +47,7 @@ def train_all(
     """Work off a schedule on an engine of its own; however that ends, no worker and no running trial is left behind."""
     url = settings.url()
     store.fail_stale_trials(settings.retries, released=False)
-    engine = start_engine(
-        settings,
-        schedule.total,
-        devices=devices,
-        plugins=registry.plugins(),
-        modules=module_file.allowed(),
-    )
+    engine = start_engine(settings, schedule.total, devices=devices, plugins=registry.plugins())
     try:
         coordinator = Coordinator(recipe, settings, schedule, store, table, engine, observer)
         ended = coordinator.run(stop)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from attnsearch.build.checkpoint import read_checkpoint
-from attnsearch.build.module_host import check_output, notes
+from attnsearch.build.module_host import check_output, replaced_head
 from attnsearch.build.network import build_network
 from attnsearch.build.pretrained import ends_of, load_host
 from attnsearch.build.weights import LoadReport
@@ -142,8 +142,8 @@ def _as_made(host: Host, classes: int) -> LoadReport:
         raise UsageError(
             "evaluate takes weights: --weights FILE, or host: {name: ..., weights: FILE} in the arch file"
         )
-    if replaced := notes(host, classes):
-        raise UsageError(f"{replaced[0]}, untrained: there is nothing to evaluate without --weights FILE")
+    if replaced := replaced_head(host, classes):
+        raise UsageError(f"{replaced}, untrained: there is nothing to evaluate without --weights FILE")
     return LoadReport((), (), (), (), (f"the weights are those that {host.name} makes or loads itself",))
 
 

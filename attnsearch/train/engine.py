@@ -12,6 +12,7 @@ from typing import Protocol
 from attnsearch.core.jobs import DataSource, Job, Message
 from attnsearch.core.machine import worker_count
 from attnsearch.core.settings import Settings
+from attnsearch.space import module_file
 
 
 class Engine(Protocol):
@@ -41,17 +42,9 @@ class Engine(Protocol):
 
 
 def start_engine(
-    settings: Settings,
-    trainings: int,
-    *,
-    devices: Sequence[str],
-    plugins: Sequence[Path],
-    modules: Sequence[Path] = (),
+    settings: Settings, trainings: int, *, devices: Sequence[str], plugins: Sequence[Path]
 ) -> Engine:
-    """The engine that the settings name, with the study's images.
-
-    Args:
-        plugins: files of blocks. modules: files that may be hosts.
+    """The engine that the settings name, with the study's images and the files that may be hosts.
 
     Raises:
         EnvironmentFault: no cluster at the address, or no Ray installed.
@@ -65,7 +58,7 @@ def start_engine(
             workers=worker_count(settings.workers, trainings),
             devices=devices,
             plugins=plugins,
-            modules=modules,
+            modules=module_file.allowed(),
         )
     from attnsearch.train.ray_engine import RayNodes
 
@@ -75,6 +68,6 @@ def start_engine(
         workers=settings.workers,
         use_gpu={"auto": None, "cpu": False}.get(settings.device, True),
         plugins=plugins,
-        modules=modules,
+        modules=module_file.allowed(),
         patience=settings.patience,
     )
