@@ -96,6 +96,7 @@ class Outcome:
         blameless: lost by a fault of the place where it ran, which does not count against the job's retries.
         counts: answers on the validation images after the last epoch of the curve.
         timing: of a job that was `timed`.
+        parts: in which each batch went through the network one after the other, since the whole did not fit.
     """
 
     number: int
@@ -108,6 +109,7 @@ class Outcome:
     blameless: bool = False
     counts: ClassCounts | None = None
     timing: Timing | None = None
+    parts: int = 1
 
 
 @dataclass(frozen=True)

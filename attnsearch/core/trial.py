@@ -122,6 +122,7 @@ class TrialResult:
         released: lost because the run ended in order or its place failed, so this attempt does not count.
         audited: a stop at a rung that was let run, to learn how often stops are false.
         counts: answers on the validation images after the last epoch that ran; None where nothing was kept.
+        parts: in which each batch went through the network for want of memory; its batch norms saw one at a time.
     """
 
     key: str
@@ -146,6 +147,7 @@ class TrialResult:
     released: bool = False
     audited: bool = False
     counts: ClassCounts | None = None
+    parts: int = 1
 
     @property
     def finished(self) -> bool:

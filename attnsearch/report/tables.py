@@ -347,6 +347,7 @@ def trial_table(record: StudyRecord) -> Table:
         *(Column(cost, cost_title(cost, record.info), "quantity") for cost in costs),
         Column("seconds", "time (s)", "number", 1),
         Column("attempt", "retries", "integer", wide=True),
+        Column("batch_parts", "parts of a batch", "integer", wide=True),
         Column("device", "device", wide=True),
         Column("key", "key", wide=True),
         Column("reason", "reason"),
@@ -356,7 +357,7 @@ def trial_table(record: StudyRecord) -> Table:
             *(t.number, t.arch, t.seed, t.epochs, len(t.curve), t.role, t.state, t.error),
             *trial_scores(t.counts, scores, record.info.images.classes),
             *(t.costs.get(cost) for cost in costs),
-            *(t.seconds, t.attempt, t.device, t.key, t.reason),
+            *(t.seconds, t.attempt, t.parts, t.device, t.key, t.reason),
         )
         for t in record.trials
     )

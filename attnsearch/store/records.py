@@ -109,6 +109,7 @@ def to_row(
         lost=attrs.get("lost", False),
         released=attrs.get("released", False),
         audited=bool(attrs.get("audited")),
+        parts=attrs.get("batch_parts", 1),
         counts=ClassCounts.from_json(attrs["counts"]) if "counts" in attrs else None,
     )
 

@@ -194,12 +194,14 @@ class StudyStore:
             lost=outcome.lost,
             released=outcome.blameless,
             counts=outcome.counts,
+            parts=outcome.parts,
         )
         late = {
             "curve": json.dumps([_line(epoch) for epoch in outcome.curve]),
             "seconds": round(outcome.seconds, 3),
             "device": outcome.device,
             **({"reason": outcome.reason} if outcome.reason else {}),
+            **({"batch_parts": outcome.parts} if outcome.parts > 1 else {}),
             **({"lost": True} if outcome.lost else {}),
             **({"released": True} if outcome.blameless else {}),
             **_counted(outcome),

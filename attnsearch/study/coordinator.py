@@ -276,6 +276,13 @@ class Coordinator:
         if row.lost:
             self.retries.append(_retry_of(row))
             self.observer.note(f"trial {row.number} lost ({row.reason}); it will be run again")
+        if row.parts > 1 and row.state != "failed":
+            size = -(-self.recipe.batch_size // row.parts)
+            self.observer.note(
+                f"trial {row.number} ran out of memory: its batches of {self.recipe.batch_size} images went through "
+                f"the network in {row.parts} parts, gradients added up; batch norm saw {size} at a time. "
+                f"--batch-size {size} makes all trials alike"
+            )
         self.observer.trial_ended(row)
         if not row.lost:
             self._check_failures(row)

@@ -186,19 +186,21 @@ class Training:
     def validate(self) -> tuple[float, ClassCounts]:
         """Loss in nats and answers on the validation images, by the averaged weights if there are any."""
         with self.averaged.applied() if self.averaged else nullcontext():
-            return evaluate(self.model, self.data.val_images, self.data.val_labels, self.data, self.dtype)
+            return evaluate(
+                self.model, self.data.val_images, self.data.val_labels, self.data, self.dtype, self.parts
+            )
 
 
 def evaluate(
-    model: nn.Module, images: Tensor, labels: Tensor, data: DeviceData, dtype: torch.dtype
+    model: nn.Module, images: Tensor, labels: Tensor, data: DeviceData, dtype: torch.dtype, parts: int = 1
 ) -> tuple[float, ClassCounts]:
-    """Mean cross-entropy in nats over all images, and what was answered."""
+    """Mean cross-entropy in nats over all images, and what was answered; `parts` makes smaller batches."""
     model.eval()
     loss = torch.zeros((), dtype=torch.float64, device=images.device)
     answers: list[Tensor] = []
     in_top = torch.zeros((), dtype=torch.int64, device=images.device)
     with torch.inference_mode():
-        size = eval_batch(images)
+        size = max(1, eval_batch(images) // parts)
         for start in range(0, len(images), size):
             x = normalise(images[start : start + size], data.mean, data.std, dtype)
             y = labels[start : start + size]

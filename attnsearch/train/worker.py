@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from attnsearch.core.trial import State
 
 
+OOM = "oom:"  # begins the reason of a training that ran out of memory
+LEAST_PART = 4  # images that batch norm can still take a mean of
+
+
 class Worker:
     """Keeps a data set on a device across jobs.
 
@@ -68,14 +72,22 @@ class Worker:
             last = epoch.epoch == job.recipe.epochs
             return tell(Progress(job.number, curve[-1], waits=epoch.epoch in job.rungs and not last))
 
-        def train() -> None:
+        def train(parts: int) -> None:
             nonlocal timing
             if job.timed:
-                timing = time_steps(lambda: self._training(job))
+                timing = time_steps(lambda: self._training(job, parts))
             else:
-                self._training(job).run(on_epoch)
+                self._training(job, parts).run(on_epoch)
 
-        state, reason = self._attempt(train)
+        parts = 1
+        state, reason = self._attempt(train, parts)
+        while reason.startswith(OOM) and not curve:
+            if job.recipe.batch_size < 2 * LEAST_PART * parts:
+                smallest = -(-job.recipe.batch_size // parts)
+                reason += f"; {smallest} images at a time do not fit: a smaller --image-size or host may"
+                break
+            parts *= 2
+            state, reason = self._attempt(train, parts)
         seconds = time.monotonic() - began
         return Outcome(
             job.number,
@@ -86,9 +98,10 @@ class Worker:
             self.device_name,
             counts=counts,
             timing=timing,
+            parts=parts,
         )
 
-    def _training(self, job: Job) -> Training:
+    def _training(self, job: Job, parts: int) -> Training:
         data = self.images(job.recipe.train_images, job.recipe.augment, job.recipe.normalise)
         if job.val_half is not None:
             data = with_half_of_val(data, job.val_half)
@@ -96,21 +109,21 @@ class Worker:
         arch = Arch.from_dict(job.spec)
         data = replace(data, half=arch.images == "half")
         model = start(arch, job.weights, classes=classes, in_channels=channels, seed=job.seed)
-        return Training(model, data, job.recipe, seed=job.seed)
+        return Training(model, data, job.recipe, seed=job.seed, parts=parts)
 
-    def _attempt(self, train: Callable[[], None]) -> tuple[State, str]:
+    def _attempt(self, train: Callable[[int], None], parts: int) -> tuple[State, str]:
         try:
-            train()
+            train(parts)
         except Stopped:
             return "stopped", "stopped at a rung"  # why is known to whoever said so
         except Diverged as error:
             return "failed", str(error)
         except (torch.OutOfMemoryError, MemoryError) as error:
-            return "failed", f"oom: {first_line(error)}"
+            return "failed", f"{OOM} {first_line(error)}"
         except RuntimeError as error:
             self.poisoned = self.device.type == "cuda" and "CUDA error" in str(error)
             memory = "can't allocate memory" in str(error) or "not enough memory" in str(error)
-            return "failed", f"oom: {first_line(error)}" if memory else f"RuntimeError: {first_line(error)}"
+            return "failed", f"{OOM if memory else 'RuntimeError:'} {first_line(error)}"
         except Exception as error:  # a faulty block must not take the worker and its data down with it
             return "failed", f"{type(error).__name__}: {first_line(error)}"
         finally:
