@@ -524,3 +524,19 @@ def test_every_option_that_a_message_names_is_there():
     named = {word for text in texts for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)}
     assert len(named) > 30
     assert named <= known
+
+
+def test_the_help_of_run_has_every_option_in_one_group_the_common_ones_first(say):
+    from inspect import signature
+
+    from attnsearch.cli.run import GROUPS, OTHERS, run
+
+    assert set(signature(run).parameters) == set(GROUPS)
+    out = say("run --help")[1]
+    assert OTHERS not in out
+    heads = [line.rstrip(":") for line in out.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert heads[:2] == ["First of all", "What to train"]
+    assert set(heads) == {*GROUPS.values(), "Help"}
+    first = out[out.index("First of all") : out.index("What to train")]
+    listed = [line.split()[0] for line in first.splitlines() if line.startswith("  --")]
+    assert listed == ["--space", "--data", "--trials", "--epochs", "--workers"]

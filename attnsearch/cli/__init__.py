@@ -1,4 +1,5 @@
-"""Commands, found by being there: the function `name` of `cli/name.py` is `attnsearch name`.
+"""Commands, found by being there: the function `name` of `cli/name.py` is `attnsearch name`, of the class `COMMAND`
+where the file names one.
 
 A command parses, calls and prints. What it needs beyond typer it imports inside the function, so that help and
 mistakes answer at once.
@@ -48,7 +49,7 @@ def _add_commands() -> None:
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         elif command is not None:
-            app.command(name)(command)
+            app.command(name, cls=getattr(module, "COMMAND", None))(command)
 
 
 _add_commands()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from attnsearch.cli._groups import GroupedCommand, by_name, grouped
 from attnsearch.cli.common import (
     Json,
     Out,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 
 DRY_RUN_HELP = "Say what the run will take in time and memory, and stop."
-SPACE_HELP = "The question: a shipped space's name (attnsearch spaces), or a YAML file."
+SPACE_HELP = "Search space: a built-in name (attnsearch spaces) or a YAML file."
 
 
 def run(
@@ -51,9 +52,9 @@ def run(
     json: bool,
     **values: Any,
 ) -> None:
-    """Search a space, or work off an ablation; then report.
+    """Run an architecture search or an ablation, and report.
 
-    Ends with the front of accuracy against cost, or with the verdicts of the ablation.
+    Ends with the Pareto front of error against cost, or with the verdicts of the ablation.
     """
     from attnsearch.store import sqlite
 
@@ -108,20 +109,69 @@ def _keyword(name: str, annotation: Any, default: Any) -> Parameter:
     return Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 
-run.__signature__ = Signature(  # type: ignore[attr-defined]
-    [
-        _keyword("space", Annotated[str, option(SPACE_HELP, "NAME|FILE")], ""),
-        _keyword("host", Annotated[str, option("Without --space: a ResNet, as resnet18.", "NAME")], ""),
-        _keyword(
-            "blocks", Annotated[str, option("Blocks to add to --host, each for itself.", "NAME,...")], ""
+GROUPS = by_name(
+    {
+        "First of all": ("space", "data", "trials", "epochs", "workers"),
+        "What to train": (
+            *("host", "blocks", "stages", "host_module", "weights", "freeze", "lr", "batch_size", "metric"),
+            *("class_weights", "plugin"),
         ),
-        _keyword("stages", Annotated[str, option("In each of these, not in all at once.", "N,...")], ""),
+        "Search": ("sampler", "pruner", "confirm", "costs", "budget", "enqueue", "extend"),
+        "Ablation": ("design", "reference", "controls", "seeds", "margin", "effect"),
+        "Data": (
+            *(
+                "image_size",
+                "resize",
+                "train_images",
+                "resplit",
+                "data_seed",
+                "min_per_class",
+                "follow_links",
+            ),
+            "bad_images",
+        ),
+        "Machine": (
+            *("device", "engine", "address", "patience", "timeout", "trial_timeout", "retries", "seed"),
+            "dry_run",
+        ),
+        "Output": ("study", "out", "storage", "resume", "allow_changed_data", "no_images", "json"),
+    }
+)
+OTHERS = "Further options"  # settings that no group names yet
+
+
+def _signature() -> Signature:
+    """Every option of the command, in the order of its groups."""
+    found = [
+        _keyword("space", Annotated[str, option(SPACE_HELP, "NAME|FILE")], ""),
+        _keyword(
+            "host", Annotated[str, option("Without --space: the backbone, such as resnet18.", "NAME")], ""
+        ),
+        _keyword(
+            "blocks",
+            Annotated[str, option("Attention blocks to add to --host, one variant each.", "NAME,...")],
+            "",
+        ),
+        _keyword(
+            "stages", Annotated[str, option("Insert into each of these stages separately.", "N,...")], ""
+        ),
         *(_parameter(field.name, field.default) for field in fields(Settings) if field.name in flags()),
         _keyword("plugin", Plugins, []),
         _keyword("dry_run", Annotated[bool, typer.Option("--dry-run", help=DRY_RUN_HELP)], False),
         _keyword("json", Json, False),
     ]
-)
+    order = list(GROUPS)
+    found.sort(key=lambda entry: order.index(entry.name) if entry.name in GROUPS else len(order))
+    return Signature(
+        [
+            entry.replace(annotation=grouped(entry.annotation, GROUPS.get(entry.name, OTHERS)))
+            for entry in found
+        ]
+    )
+
+
+run.__signature__ = _signature()  # type: ignore[attr-defined]
+COMMAND = GroupedCommand
 
 
 def _show_requirements(question: Space, settings: Settings, json: bool) -> None:

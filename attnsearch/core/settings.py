@@ -114,14 +114,16 @@ def _side(value: str | int) -> int:
 class DataOptions:
     """The images: a data set's name or path, and what `data.open_data` takes beside it."""
 
-    data: Annotated[str, Flag("A name, hf:NAME, a folder, a .parquet or .npz file.", check=check_data)] = (
-        "cued-digits"
-    )
-    data_seed: Annotated[int, Flag("Of the data set's own split and images.", "N", natural)] = 0
+    data: Annotated[
+        str, Flag("Data set: a name, hf:NAME, a folder, a .parquet or .npz file.", check=check_data)
+    ] = "cued-digits"
+    data_seed: Annotated[int, Flag("Seed of the data set's own split and images.", "N", natural)] = 0
     image_size: Annotated[int | None, Flag("Resize images to squares of this side.", "PIXELS", _side)] = None
     resize: Annotated[
         Literal["crop", "stretch", "pad"],
-        Flag(f"{listed(choices.RESIZES)}.", None, _one_of("resize", choices.RESIZES)),
+        Flag(
+            f"How images become squares: {listed(choices.RESIZES)}.", None, _one_of("resize", choices.RESIZES)
+        ),
     ] = "crop"
     min_per_class: Annotated[int | None, Flag("Leave out classes with fewer images.", "N", whole)] = None
     group_by: Annotated[
@@ -132,7 +134,7 @@ class DataOptions:
     bad_images: Annotated[
         Literal["fail", "skip"],
         Flag(
-            "fail, or skip and count.",
+            "Unreadable images: fail, or skip and count them.",
             None,
             _one_of("answer to a bad image", choices.BAD_IMAGES),
             "on-bad-image",
@@ -156,21 +158,27 @@ class DataOptions:
 class TrainOptions:
     """What every training starts from and what changes in the space's recipe; None leaves the space's own."""
 
-    epochs: Annotated[int | None, Flag("Length of a proxy training.", "N", whole)] = None
+    epochs: Annotated[int | None, Flag("Epochs per training; the space's own if not given.", "N", whole)] = (
+        None
+    )
     batch_size: Annotated[int | None, Flag("Images per step.", "N", whole)] = None
-    lr: Annotated[float | None, Flag("Peak of the one-cycle schedule.", "RATE", positive)] = None
+    lr: Annotated[float | None, Flag("Peak learning rate (one-cycle schedule).", "RATE", positive)] = None
     weights: Annotated[
-        str | None, Flag("A checkpoint that every training starts from.", "FILE", check_weights)
+        str | None, Flag("Checkpoint that every training starts from.", "FILE", check_weights)
     ] = None
     host_module: Annotated[
         str | None, Flag("The file of a model of your own that the space names as its host.", "FILE")
     ] = None
     freeze: Annotated[
         Literal["none", "stem", "host"] | None,
-        Flag(f"{listed(choices.FREEZE)}.", None, _one_of("freeze", choices.FREEZE)),
+        Flag(
+            f"Frozen part of the backbone: {listed(choices.FREEZE)}.", None, _one_of("freeze", choices.FREEZE)
+        ),
     ] = None
-    train_images: Annotated[int | None, Flag("At most so many, a fixed stratified part.", "N", whole)] = None
-    resplit: Annotated[bool, Flag("Re-split train/val per seed.")] = False
+    train_images: Annotated[
+        int | None, Flag("At most N training images (fixed stratified part).", "N", whole)
+    ] = None
+    resplit: Annotated[bool, Flag("Draw a new train/val split for every seed.")] = False
     metric: Annotated[str | None, Flag(f"What is minimised: {listed(METRICS)}.", None, check_metric)] = None
     class_weights: Annotated[
         str | None,
@@ -196,15 +204,18 @@ class SearchOptions:
     """
 
     enqueue: Annotated[
-        tuple[str, ...], Flag("Train this arch first, to the end; may be repeated.", "OPTION|...", _names)
+        tuple[str, ...],
+        Flag("Train this architecture first, without pruning; may be repeated.", "OPTION|...", _names),
     ] = ()
     sampler: Annotated[
-        str, Flag(f"{listed(choices.SAMPLERS)}.", check=_one_of("sampler", choices.SAMPLERS))
+        str, Flag(f"Sampler: {listed(choices.SAMPLERS)}.", check=_one_of("sampler", choices.SAMPLERS))
     ] = "auto"
-    pruner: Annotated[str, Flag(f"{listed(choices.PRUNERS)}.", check=_one_of("pruner", choices.PRUNERS))] = (
-        "par"
-    )
-    confirm: Annotated[float, Flag("Share of the trials for fresh seeds and verdicts.", "SHARE", share)] = 0.5
+    pruner: Annotated[
+        str, Flag(f"Pruner: {listed(choices.PRUNERS)}.", check=_one_of("pruner", choices.PRUNERS))
+    ] = "par"
+    confirm: Annotated[
+        float, Flag("Fraction of the trials for independent seeds and verdicts.", "SHARE", share)
+    ] = 0.5
     costs: Annotated[
         tuple[str, ...], Flag(f"Cost axis: {', '.join(LIMITED)}.", "COST,...", _costs, "cost")
     ] = ("macs",)
@@ -229,22 +240,21 @@ class DesignOptions:
         str | None,
         Flag(f"Search, or an ablation: {listed(choices.DESIGNS)}.", check=_one_of("design", choices.DESIGNS)),
     ] = None
-    reference: Annotated[str | None, Flag("What a design adds or leaves out.", "OPTION|...")] = None
-    margin: Annotated[float | None, Flag("A difference below it would not matter.", "POINTS", positive)] = (
-        None
-    )
+    reference: Annotated[str | None, Flag("Option that the ablation adds or removes.", "OPTION|...")] = None
+    margin: Annotated[float | None, Flag("Equivalence margin.", "POINTS", positive)] = None
     controls: Annotated[
         str,
         Flag(
-            f"Beside the variants, by comma: {listed(choices.CONTROLS)}.",
+            f"Control variants, by comma: {listed(choices.CONTROLS)}.",
             check=_each_of("control", choices.CONTROLS),
         ),
     ] = "null,width,narrow"
     seeds: Annotated[
-        int | None, Flag("Seeds of each variant, or auto; most fresh seeds of one arch.", "N", seeds)
+        int | None, Flag("Seeds per variant, or auto; in a search the most per architecture.", "N", seeds)
     ] = None
     effect: Annotated[
-        float | None, Flag("What --seeds auto must not miss; 1 if not named.", "POINTS", positive)
+        float | None,
+        Flag("Smallest effect that --seeds auto must detect; 1 if not given.", "POINTS", positive),
     ] = None
 
 
@@ -265,11 +275,13 @@ class RunOptions:
     """
 
     study: Annotated[str | None, Flag("Name of the study.", "NAME")] = None
-    trials: Annotated[int | None, Flag("Trainings in all, those before --resume counted.", "N", whole)] = None
-    timeout: Annotated[float | None, Flag("Start nothing new after so long.", "SECONDS", positive)] = None
-    seed: Annotated[int, Flag("Of the study; every trial's seed follows from it.", "N", natural)] = 0
-    workers: Annotated[int | None, Flag("Processes, or gpus.", "N", workers)] = None
-    device: Annotated[str, Flag("auto, cpu, cuda, or cuda:0,cuda:1.")] = "auto"
+    trials: Annotated[
+        int | None, Flag("Total training runs, including those before --resume.", "N", whole)
+    ] = None
+    timeout: Annotated[float | None, Flag("Stop launching trials after SECONDS.", "SECONDS", positive)] = None
+    seed: Annotated[int, Flag("Master seed; trial seeds are derived from it.", "N", natural)] = 0
+    workers: Annotated[int | None, Flag("Parallel workers, or gpus for one per GPU.", "N", workers)] = None
+    device: Annotated[str, Flag("Device: auto, cpu, cuda, or cuda:0,cuda:1.")] = "auto"
     engine: Annotated[
         Literal["local", "ray"],
         Flag(
@@ -278,19 +290,19 @@ class RunOptions:
             _one_of("engine", choices.ENGINES),
         ),
     ] = "local"
-    address: Annotated[str, Flag("Of the Ray cluster.", "HOST:PORT")] = ""
-    patience: Annotated[float, Flag("Wait so long for a node of the cluster.", "SECONDS", positive)] = 600.0
+    address: Annotated[str, Flag("Address of the Ray cluster.", "HOST:PORT")] = ""
+    patience: Annotated[
+        float, Flag("Wait at most SECONDS for a node of the cluster.", "SECONDS", positive)
+    ] = 600.0
     trial_timeout: Annotated[float | None, Flag("End a training that takes longer.", "SECONDS", positive)] = (
         None
     )
-    retries: Annotated[
-        int, Flag("How often a training is started again whose worker died.", "N", natural)
-    ] = 2
+    retries: Annotated[int, Flag("Retries after a worker crash.", "N", natural)] = 2
     storage: Annotated[str | None, Flag("Study database.", "URL")] = None
     out: Annotated[Path, Flag("Folder of results.")] = Path("results")
-    resume: Annotated[bool, Flag("Go on with a study that exists.")] = False
+    resume: Annotated[bool, Flag("Continue an existing study.")] = False
     no_images: Annotated[bool, Flag("Keep no training images in the study and its report.")] = False
-    extend: Annotated[str | None, Flag("Take over the trials of another study.", "STUDY")] = None
+    extend: Annotated[str | None, Flag("Reuse finished trials of another study.", "STUDY")] = None
     allow_changed_data: Annotated[bool, Flag("Resume although the images have changed.")] = False
 
     def url(self) -> str:

@@ -62,7 +62,7 @@ def page(found: Comparison, picture: Picture) -> str:
     return html.template("comparison.html.j2", script, found.blocks).render(
         title=f"{title(found)}: attnsearch comparison",
         heading=title(found),
-        questions=[report.info.space.question for report in (found.first, found.second)],
+        questions=list(dict.fromkeys(report.info.space.question for report in (found.first, found.second))),
         sentences=found.sentences,
         picture=html.Shown(picture, html.source(picture)),
         tables=[found.table.narrow(), found.setup],

@@ -217,7 +217,7 @@
     layers.points.selectAll("path").data(places, ([arch]) => arch.number).join("path")
       .attr("data-arch", ([arch]) => arch.number)
       .attr("d", ([arch]) => SHAPES[far.has(arch) ? "^" : arch.baseline ? "s" : mark(arch)[0]])
-      .attr("class", ([arch]) => `k-${colour(arch)}${arch.baseline || mark(arch)[2] ? "" : " hollow"}${far.has(arch) ? " far" : ""}`)
+      .attr("class", ([arch]) => `k-${colour(arch)}${arch.baseline || mark(arch)[2] ? "" : " outlined"}${far.has(arch) ? " far" : ""}`)
       .attr("transform", ([arch, px, py]) => `translate(${px.toFixed(1)},${py.toFixed(1)})${far.has(arch) ? turned(arch, x, y, top) : ""}`);
     layers.brush.call(brush.extent([[left, top], [width - 16, bottom]]));
     layers.brush.selectAll(".overlay").attr("aria-hidden", "true");
@@ -403,7 +403,7 @@
       const entry = make("li");
       const [shape, tone, filled] = status === "baseline" ? ["s", "ink", true] : data.marks[status] || data.marks.unknown;
       d3.select(entry).append("svg").attr("width", 12).attr("height", 12).attr("viewBox", "-6 -6 12 12").attr("aria-hidden", "true")
-        .append("path").attr("d", SHAPES[shape]).attr("class", `k-${tone}${filled ? "" : " hollow"}`);
+        .append("path").attr("d", SHAPES[shape]).attr("class", `k-${tone}${filled ? "" : " outlined"}`);
       entry.append(`${status} (${count.toLocaleString("en")})`);
       return entry;
     }));
