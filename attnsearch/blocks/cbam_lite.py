@@ -41,22 +41,22 @@ class CBAMLite(nn.Module):
         self.fc2 = nn.Linear(hidden, channels, bias=False)
         self.conv = nn.Conv2d(2, 1, check_odd(kernel), padding=kernel // 2, bias=False)
 
-    def channel_weights(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, 1, 1)."""
-        pooled = torch.cat((F.adaptive_avg_pool2d(x, 1).flatten(1), x.amax((2, 3))))  # (2B, C)
+    def channel_weights(self, mean: Tensor, largest: Tensor) -> Tensor:
+        """Means and maxima over H and W, (B, C) each, -> (B, C, 1, 1)."""
+        pooled = torch.cat((mean, largest))  # (2B, C)
         both = self.fc2(self.fc1(pooled).relu())
-        by_mean, by_max = both[: x.shape[0]], both[x.shape[0] :]  # torch.export chunks no batch at will
+        by_mean, by_max = both[: mean.shape[0]], both[mean.shape[0] :]  # torch.export chunks no batch at will
         weights: Tensor = (by_mean + by_max).sigmoid()
         return weights[:, :, None, None]
 
-    def spatial_weights(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, 1, H, W)."""
-        maps = torch.cat((x.mean(1, keepdim=True), x.amax(1, keepdim=True)), 1)  # (B, 2, H, W)
+    def spatial_weights(self, mean: Tensor, largest: Tensor) -> Tensor:
+        """Means and maxima over C, (B, 1, H, W) each, -> the same shape."""
+        maps = torch.cat((mean, largest), 1)  # (B, 2, H, W)
         return self.conv(maps).sigmoid()  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x * self.channel_weights(x)
-        return x * self.spatial_weights(x)
+        x = x * self.channel_weights(F.adaptive_avg_pool2d(x, 1).flatten(1), x.amax((2, 3)))
+        return x * self.spatial_weights(x.mean(1, keepdim=True), x.amax(1, keepdim=True))
 
     @staticmethod
     def resolve(channels: int, options: dict[str, Any]) -> dict[str, Any]:

@@ -80,9 +80,16 @@ class ChannelGate(nn.Module):
         # Both are the mean. fvcore counts a pooling, not a mean: each form is spelled as in its source.
         average = F.adaptive_avg_pool2d(x, 1).flatten(1) if self.article else x.mean((2, 3))
         largest = x.amax((2, 3)) if self.ties == "shared" else x.flatten(2).max(2).values
+        return self.of_pools(average, largest)
+
+    def of_pools(self, average: Tensor, largest: Tensor) -> Tensor:
+        """Means and maxima, (B, C) each, -> (B, C, 1, 1)."""
         if self.mlp_max is None:
             both = self.mlp(torch.cat((average, largest)))  # one pass over (2B, C)
-            by_mean, by_max = both[: x.shape[0]], both[x.shape[0] :]  # torch.export chunks no batch at will
+            by_mean, by_max = (
+                both[: average.shape[0]],
+                both[average.shape[0] :],
+            )  # torch.export chunks no batch at will
         else:
             by_mean, by_max = self.mlp(average), self.mlp_max(largest)
         weights: Tensor = (by_mean + by_max).sigmoid()

@@ -40,9 +40,12 @@ class ECA(nn.Module):
         return {"kernel": kernel_size(channels, **options), "gamma": 2.0, "offset": 1.0}
 
     def forward(self, x: Tensor) -> Tensor:
-        means = F.adaptive_avg_pool2d(x, 1).flatten(2).transpose(1, 2)  # (B, 1, C)
-        gate: Tensor = self.conv(means).sigmoid()  # (B, 1, C)
-        return x * gate[:, 0, :, None, None]
+        return x * self.weights(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+    def weights(self, means: Tensor) -> Tensor:
+        """(B, C) -> (B, C, 1, 1), each in (0, 1)."""
+        gate: Tensor = self.conv(means[:, None]).sigmoid()  # (B, 1, C)
+        return gate[:, 0, :, None, None]
 
 
 def kernel_size(channels: int, kernel: int | None, gamma: float, offset: float) -> int:

@@ -49,8 +49,12 @@ class SE(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         means = F.adaptive_avg_pool2d(x, 1).flatten(1)  # (B, C); to 1x1 this is the mean, backward too
+        return x * self.weights(means)
+
+    def weights(self, means: Tensor) -> Tensor:
+        """(B, C) -> (B, C, 1, 1), each in (0, 1)."""
         weights: Tensor = self.fc2(self.fc1(means).relu()).sigmoid()
-        return x * weights[:, :, None, None]
+        return weights[:, :, None, None]
 
     @staticmethod
     def resolve(channels: int, options: dict[str, Any]) -> dict[str, Any]:

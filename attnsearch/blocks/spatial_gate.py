@@ -66,6 +66,10 @@ class SpatialGate(nn.Module):
         """(B, C, H, W) -> (B, 1, H, W), each in (0, 1)."""
         mean = x.mean(1, keepdim=True)
         largest = x.amax(1, keepdim=True) if self.ties == "shared" else x.max(1, keepdim=True).values
+        return self.of_pools(mean, largest)
+
+    def of_pools(self, mean: Tensor, largest: Tensor) -> Tensor:
+        """Means and maxima, (B, 1, H, W) each, -> the same shape."""
         # Each as its source orders them.
         pair = (largest, mean) if self.spatial == "plain" else (mean, largest)
         logits: Tensor = self.body(torch.cat(pair, 1))  # (B, 2, H, W) -> (B, 1, H, W)

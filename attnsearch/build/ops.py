@@ -55,4 +55,18 @@ def add_relu(x: Tensor, shortcut: Tensor) -> Tensor:
     return torch.relu(x + shortcut)
 
 
-__all__ = ["add_relu", "gated", "norm_add_relu", "norm_relu", "optional", "overridable"]
+@overridable
+def gated_add_relu(gate: nn.Module, x: Tensor, shortcut: Tensor) -> Tensor:
+    """relu(gate(x) + shortcut)."""
+    return torch.relu(gate(x) + shortcut)
+
+
+__all__ = [
+    "add_relu",
+    "gated",
+    "gated_add_relu",
+    "norm_add_relu",
+    "norm_relu",
+    "optional",
+    "overridable",
+]

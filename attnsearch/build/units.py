@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attnsearch.build.ops import add_relu, gated, norm_add_relu, norm_relu, optional
+from attnsearch.build.ops import gated, gated_add_relu, norm_add_relu, norm_relu, optional
 
 
 class ResidualUnit(nn.Module):
@@ -49,7 +49,7 @@ class ResidualUnit(nn.Module):
         """relu(norm(out) + shortcut(x)) with the gate before the addition or behind the activation."""
         shortcut = optional(self.downsample, x)
         if self.position == "before_add":
-            return add_relu(gated(self.attention, optional(norm, out)), shortcut)
+            return gated_add_relu(self.attention, optional(norm, out), shortcut)
         return self.at("after_add", norm_add_relu(norm, out, shortcut))
 
 
@@ -112,7 +112,7 @@ class IdentityStart(nn.Module):
         self.scale = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.scale * (self.gate(x) - x)  # type: ignore[no-any-return]
+        return x + self.scale * (gated(self.gate, x) - x)
 
 
 __all__ = ["BasicUnit", "Bottleneck", "IdentityStart", "ResidualUnit", "SingleUnit"]

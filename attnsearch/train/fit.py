@@ -377,4 +377,4 @@ def _autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
 def _fused(device: torch.device) -> AbstractContextManager[object]:
     """The compiled kernels, which know one thread of a CPU."""
     alone = device.type == "cpu" and torch.get_num_threads() == 1
-    return fused.Fast() if alone and fused.available() else nullcontext()
+    return fused.kernels() if alone and fused.available() else nullcontext()

@@ -1,317 +1,147 @@
-"""What gates do to a map, in as few passes over it as can be: a product waits until it is known what becomes of it.
+"""Gates that weigh a map by what its pools say, with the residual addition behind them, in as few passes as can be.
 
-A gate pools a map x, computes weights w from the pools and multiplies. Written out, each of these steps reads the whole
-map, most write one, and backward all do so again. Here
-
-- x * w is a `Product`: an unallocated tensor, computed only if its values are read. Another gate's pools are
-  taken of x and w as they are read; a residual addition multiplies, adds and activates in one pass;
-- backward, a map's readers give it no gradient each. They note their terms of it in `PendingTerms`, all of them small
-  but the gradient of the product, and one pass computes the sum.
+A map is read once for each pool and once for the product and the addition; backward once for the gradients of the
+weights and once for that of the map. What lies between pools and weights is small, a layer or two, and stays torch's:
+it runs as the block writes it, with a graph of its own, which the backward pass differentiates in its turn.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from itertools import zip_longest
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-from attnsearch.train.fused.arrays import both, grid, optional_grid, optional_rows, rows
-from attnsearch.train.fused.passes import LinePools
+from attnsearch.blocks.cbam import CBAM
+from attnsearch.blocks.cbam_lite import CBAMLite
+from attnsearch.blocks.channel_gate import ChannelGate
+from attnsearch.blocks.eca import ECA
+from attnsearch.blocks.se import SE
+from attnsearch.blocks.spatial_gate import SpatialGate
+from attnsearch.train.fused import gate_kernels as kernels
+from attnsearch.train.fused.arrays import both, grid, rows
+from attnsearch.train.fused.pools import channel_terms, over_channels, over_places, place_terms
 
 F32 = np.float32
-
-
-class Shared:
-    """A map that is read several times, handed `through` what collects its gradient; the pools taken so far."""
-
-    def __init__(self, x: Tensor) -> None:
-        self.of, self.pending = x, PendingTerms()
-        self.through: Tensor = _Accumulated.apply(x, self.pending)  # type: ignore[no-untyped-call]
-        self.pools: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
-
-    def pooled(self, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """Means and maxima over places (2, 3), over channels (1,), or over lines (2,) or (3,)."""
-        if dims not in self.pools:
-            if dims == (1,):
-                made = _ChannelPools.apply(self.through, None, Gates(self.of), self.pending)  # type: ignore[no-untyped-call]
-            elif dims == (2, 3):
-                made = _PlacePools.apply(self.through, self.pending)  # type: ignore[no-untyped-call]
-            else:
-                self.through, *made = LinePools.apply(self.through, *dims)  # type: ignore[no-untyped-call]
-            self.pools[dims] = made[0], made[1]
-        return self.pools[dims]
+Weights = Callable[[Tensor, Tensor], Tensor]  # means and maxima -> weights
+FORMS = {  # of channel weight c and place weight p, an element is multiplied by k0 + k1 (c + p) + k2 c p
+    "serial": (0.0, 0.0, 1.0),
+    "product": (0.0, 0.0, 1.0),
+    "parallel": (1.0, 1.0, 0.0),
+    "parallel_mean": (0.0, 0.5, 0.0),
+}
 
 
 @dataclass(frozen=True)
-class Gates:
-    """Weights per channel (B, C, 1, 1), per place (B, 1, H, W), or both, of one map."""
+class PooledGate:
+    """What a gate makes of pools.
 
-    of: Tensor
-    by_channel: Tensor | None = None
-    by_place: Tensor | None = None
-
-    @property
-    def tensors(self) -> tuple[Tensor | None, Tensor | None]:
-        """Both, or None for one that is missing."""
-        return self.by_channel, self.by_place
-
-    def joined(self, more: Gates) -> Gates | None:
-        """These and others of the same map, unless both have one of a kind."""
-        pairs = list(zip(self.tensors, more.tensors, strict=True))
-        if any(mine is not None and other is not None for mine, other in pairs):
-            return None
-        return Gates(self.of, *(mine if other is None else other for mine, other in pairs))
-
-    @cached_property
-    def arrays(self) -> tuple[Any, Any]:
-        """float32 (B, C) and (B, H, W); a gate that is missing is 1."""
-        batch, channels, height, width = self.of.shape
-        return _array(self.by_channel, batch, channels), _array(self.by_place, batch, height, width)
-
-    def gradients(self, by_channel: Tensor, by_place: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Those (B, C) and (B, H, W) as the gates' own; None for one that is missing."""
-        return (
-            None if self.by_channel is None else by_channel[:, :, None, None].to(self.by_channel.dtype),
-            None if self.by_place is None else by_place[:, None].to(self.by_place.dtype),
-        )
-
-
-class Product:
-    """A map times its gates, not computed yet."""
-
-    def __init__(self, shared: Shared, gates: Gates) -> None:
-        self.shared, self.gates, self.materialized = shared, gates, False
-        self._pools: tuple[Tensor, Tensor] | None = None
-
-    def unallocated(self) -> Tensor:
-        """A tensor of its shape, at its place in the graph, without memory before `materialize`."""
-        gates = self.gates
-        return _Product.apply(self.shared.through, *gates.tensors, gates, self.shared.pending)  # type: ignore[no-any-return, no-untyped-call]
-
-    def materialize(self, y: Tensor) -> None:
-        """Compute what stands in the unallocated tensor."""
-        from attnsearch.train.fused import kernels
-
-        if not self.materialized:
-            y = y.detach()
-            y.untyped_storage().resize_(y.numel() * y.element_size())
-            kernels.scale(grid(self.shared.of), *self.gates.arrays, None, grid(y))
-            self.materialized = True
-
-    def computed_from(self, x: Tensor) -> bool:
-        """Whether this tensor is the map or one of the gates."""
-        return any(x is t for t in (self.shared.of, *self.gates.tensors))
-
-    def times(self, gates: Gates) -> Product | None:
-        """The product with a gate more, unless it has one of that kind."""
-        combined = None if self.materialized else self.gates.joined(gates)
-        return Product(self.shared, combined) if combined else None
-
-    def channel_pools(self) -> tuple[Tensor, Tensor] | None:
-        """Means and maxima over channels, (B, 1, H, W), of a map that is weighed by channels."""
-        if self.materialized or self.gates.by_place is not None:
-            return None
-        if self._pools is None:
-            shared, gates = self.shared, self.gates
-            self._pools = _ChannelPools.apply(shared.through, gates.by_channel, gates, shared.pending)  # type: ignore[no-untyped-call]
-        return self._pools
-
-    def add_relu(self, other: Tensor) -> tuple[Tensor, Tensor]:
-        """relu(this + other), twice."""
-        shared, gates = self.shared, self.gates
-        return _ProductAddRelu.apply(shared.through, *gates.tensors, other, gates, shared.pending)  # type: ignore[no-any-return, no-untyped-call]
-
-
-@dataclass
-class PendingTerms:
-    """Terms of a map's gradient that its readers note in the backward pass, before they are summed.
-
-    products: gradient of a product (B, C, H, W) with its gates; places: of pools over places; channels: of pools over
-    channels, with the gate before them. All but the first are float32 arrays (B, C) and (B, H, W). Each by its reader's
-    id: one that comes again, after a backward pass that ended before this map, notes the same anew.
+    `serial` takes the pools over channels of what the channels' weights left.
     """
 
-    products: dict[int, tuple[Tensor, Any, Any]] = field(default_factory=dict)
-    places: dict[int, tuple[Any, Any, Any]] = field(default_factory=dict)
-    channels: dict[int, tuple[Any, Any, Any, Any]] = field(default_factory=dict)
+    by_channel: Weights | None  # over places, (B, C) each -> (B, C, 1, 1)
+    by_place: Weights | None = None  # over channels, (B, 1, H, W) each -> (B, 1, H, W)
+    fusion: str = "serial"  # a key of `FORMS`
 
-    def accumulate(self, g: Tensor | None, x: Tensor) -> Tensor | None:
-        """The gradient by x: g and all pending terms, of which none is left then."""
-        from attnsearch.train.fused import kernels
 
+def _cbam(gate: CBAM) -> PooledGate | None:
+    shared = gate.channel.ties == gate.spatial.ties == "shared" and gate.fusion in FORMS
+    return PooledGate(gate.channel.of_pools, gate.spatial.of_pools, gate.fusion) if shared else None
+
+
+POOLED: dict[type, Callable[[Any], PooledGate | None]] = {
+    SE: lambda gate: PooledGate(lambda mean, largest: gate.weights(mean)),
+    ECA: lambda gate: PooledGate(lambda mean, largest: gate.weights(mean)),
+    ChannelGate: lambda gate: PooledGate(gate.of_pools) if gate.ties == "shared" else None,
+    SpatialGate: lambda gate: PooledGate(None, gate.of_pools) if gate.ties == "shared" else None,
+    CBAM: _cbam,
+    CBAMLite: lambda gate: PooledGate(gate.channel_weights, gate.spatial_weights),
+}
+
+
+def pooled_gate(gate: nn.Module) -> PooledGate | None:
+    """What this gate makes of pools; None for one that is none of these, or that somebody watches."""
+    describe = POOLED.get(type(gate))
+    return None if describe is None or watched(gate) else describe(gate)
+
+
+def watched(module: nn.Module) -> bool:
+    """Whether hooks hang on the module or its parts: they are called where it is called, and only there."""
+    return any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in module.modules())
+
+
+class Gated(torch.autograd.Function):
+    """A map times its gate's weights, or relu(that + other), twice; `parameters` are the gate's with a gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, other: Tensor | None, gate: PooledGate, *parameters: Tensor
+    ) -> tuple[Tensor, Tensor]:
         batch, channels, height, width = x.shape
-        none, nowhere = (_filled((batch, channels), v) for v in (0.0, np.nan))
-        no_place, at_no_place = (_filled((batch, height, width), v) for v in (0.0, np.nan))
-        missing = (None, none, no_place), (none, none, nowhere), (none, no_place, no_place, at_no_place)
-        for notes in zip_longest(*(noted.values() for noted in (self.products, self.places, self.channels))):
-            small: list[Any] = [
-                part for note, gap in zip(notes, missing, strict=True) for part in note or gap
-            ]
-            d, out = small.pop(0), torch.empty_like(x)
-            kernels.accumulate(*[optional_grid(g), grid(x), optional_grid(d), *small, grid(out)])
-            g = out
-        for noted in (self.products, self.places, self.channels):
-            noted.clear()
-        return g
-
-
-class _Accumulated(torch.autograd.Function):
-    """The identity; its gradient is the sum of the terms that the readers of x noted."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, pending: PendingTerms) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.pending = pending
-        ctx.set_materialize_grads(False)
-        return x.view_as(x)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, g: Tensor | None) -> tuple[Tensor | None, None]:
-        (x,) = ctx.saved_tensors
-        g = None if g is None else g.contiguous(memory_format=torch.channels_last)
-        return ctx.pending.accumulate(g, x), None
-
-
-class _PlacePools(torch.autograd.Function):
-    """Means and maxima over the places of each channel, (B, C, 1, 1)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, pending: PendingTerms) -> tuple[Tensor, Tensor]:
-        from attnsearch.train.fused import kernels
-
-        mean, largest, ties = (torch.empty(x.shape[:2]) for _ in range(3))
-        kernels.place_pools(grid(x), mean.numpy(), largest.numpy(), ties.numpy())
-        ctx.save_for_backward(x)
-        ctx.largest, ctx.ties, ctx.pending = largest.numpy(), ties.numpy(), pending
-        ctx.set_materialize_grads(False)
-        return mean[:, :, None, None].to(x.dtype), largest[:, :, None, None].to(x.dtype, copy=True)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, g_mean: Tensor | None, g_largest: Tensor | None) -> tuple[None, None]:
-        (x,) = ctx.saved_tensors
-        every, share = (_array(g, *x.shape[:2], missing=0.0) for g in (g_mean, g_largest))
-        share = share / np.maximum(ctx.ties, F32(1))
-        ctx.pending.places[id(ctx)] = every / F32(x[0, 0].numel()), share, ctx.largest
-        return None, None
-
-
-class _ChannelPools(torch.autograd.Function):
-    """Means and maxima over the channels of each place of a map times its gate by channels, (B, 1, H, W)."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, gate: Tensor | None, gates: Gates, pending: PendingTerms
-    ) -> tuple[Tensor, Tensor]:
-        from attnsearch.train.fused import kernels
-
-        mean, largest = (torch.empty(len(x), *x.shape[2:]) for _ in range(2))
-        kernels.channel_pools(grid(x), gates.arrays[0], mean.numpy(), largest.numpy())
-        ctx.save_for_backward(*_tensors(x, gate))
-        ctx.gates, ctx.largest, ctx.pending = gates, largest.numpy(), pending
-        ctx.set_materialize_grads(False)
-        return mean[:, None].to(x.dtype), largest[:, None].to(x.dtype, copy=True)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *pools: Tensor | None) -> tuple[Tensor | None, ...]:
-        from attnsearch.train.fused import kernels
-
-        x, gate = ctx.saved_tensors[0], ctx.gates.arrays[0]
-        places, small = (len(x), *x.shape[2:]), torch.empty(x.shape[:2])
-        g_mean, g_largest = (_array(g, *places, missing=0.0) for g in pools)
-        share = torch.empty(places).numpy()
-        kernels.channel_pools_back(grid(x), gate, ctx.largest, g_mean, g_largest, share, small.numpy())
-        ctx.pending.channels[id(ctx)] = gate, g_mean / F32(x.shape[1]), share, ctx.largest
-        return None, ctx.gates.gradients(small, small)[0], None, None
-
-
-class _Product(torch.autograd.Function):
-    """A tensor without memory that stands for a map times its gates."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        by_channel: Tensor | None,
-        by_place: Tensor | None,
-        gates: Gates,
-        pending: PendingTerms,
-    ) -> Tensor:
-        ctx.save_for_backward(*_tensors(x, by_channel, by_place))
-        ctx.gates, ctx.pending = gates, pending
+        record, form = any(ctx.needs_input_grad), np.array(FORMS[gate.fusion], F32)
+        c, p = np.ones((batch, channels), F32), np.ones((batch, height, width), F32)
+        by_channel = by_place = None
+        if gate.by_channel is not None:
+            pools = over_places(x)
+            by_channel = _Small(gate.by_channel, pools, x.dtype, record)
+            c = by_channel.weights.detach().float().reshape(c.shape).numpy()
+        before = c if gate.fusion == "serial" else np.ones_like(c)
+        if gate.by_place is not None:
+            by_place = _Small(gate.by_place, over_channels(x, before), x.dtype, record)
+            p = by_place.weights.detach().float().reshape(p.shape).numpy()
         y = torch.empty_like(x)
-        y.untyped_storage().resize_(0)
-        return y
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        g = g.contiguous(memory_format=torch.channels_last)
-        return None, *_gate_gradients(ctx, g, None, None, None), None, None
-
-
-class _ProductAddRelu(torch.autograd.Function):
-    """relu(x times its gates + other), twice."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        by_channel: Tensor | None,
-        by_place: Tensor | None,
-        other: Tensor,
-        gates: Gates,
-        pending: PendingTerms,
-    ) -> tuple[Tensor, Tensor]:
-        from attnsearch.train.fused import kernels
-
-        y = torch.empty_like(x)
-        kernels.scale(grid(x), *gates.arrays, grid(other), grid(y))
-        ctx.save_for_backward(*_tensors(x, y, by_channel, by_place))
-        ctx.gates, ctx.pending = gates, pending
+        kernels.scale(grid(x), (c, p), form, grid(other), grid(y))
+        ctx.save_for_backward(x, *([] if other is None else [y]))
+        ctx.weights, ctx.form, ctx.before, ctx.serial = (c, p), form, before, gate.fusion == "serial"
+        ctx.small, ctx.parameters = (by_channel, by_place), parameters
         ctx.set_materialize_grads(False)
-        return y, y.view_as(y)
+        return y, y.data
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        d = torch.empty_like(ctx.saved_tensors[0])
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
+        x, *y = ctx.saved_tensors
+        (c, p), (by_channel, by_place) = ctx.weights, ctx.small
         g, more = both(gradients)
-        return None, *_gate_gradients(ctx, g, more, ctx.saved_tensors[1], d), d, None, None
+        d = None if more is None and not y else torch.empty_like(x)  # what a ReLU lets pass, or a sum
+        g_c, g_p, small = np.empty_like(c), np.empty_like(p), [0] * len(ctx.parameters)
+        maps = rows(g), rows(more), rows(y[0] if y else None), grid(x)
+        kernels.scale_back(*maps, ctx.weights, ctx.form, rows(d), g_c, g_p)
+        places, (over, _) = place_terms(x), channel_terms(x)
+        if by_place is not None:
+            pools, small = by_place.gradients(g_p, ctx.parameters, small)
+            over, serial = channel_terms(x, ctx.before, by_place.pools[1], pools)
+            g_c += serial if ctx.serial else 0
+        if by_channel is not None:
+            pools, small = by_channel.gradients(g_c, ctx.parameters, small)
+            places = place_terms(x, by_channel.pools, pools)
+        product = grid(g if d is None else d)
+        out = torch.empty_like(x)
+        kernels.accumulate(product, grid(x), ctx.weights, ctx.form, places, over, grid(out))
+        return out, d if y else None, None, *small
 
 
-def _gate_gradients(
-    ctx: Any, g: Tensor, more: Tensor | None, y: Tensor | None, d: Tensor | None
-) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of both gates; the map's own is noted as a pending term."""
-    from attnsearch.train.fused import kernels
+class _Small:
+    """A gate's layers between pools and weights, with a graph of their own."""
 
-    x = ctx.saved_tensors[0]
-    by_channel, by_place = torch.empty(x.shape[:2]), torch.empty(len(x), *x.shape[2:])
-    gates, sums = ctx.gates.arrays, (by_channel.numpy(), by_place.numpy())
-    maps = rows(g), optional_rows(more), optional_rows(y), grid(x)
-    kernels.scale_back(*maps, gates[0], gates[1], optional_rows(d), *sums)
-    ctx.pending.products[id(ctx)] = (g if d is None else d, *gates)
-    return ctx.gates.gradients(by_channel, by_place)  # type: ignore[no-any-return]
+    def __init__(self, function: Weights, pools: Sequence[Tensor], dtype: torch.dtype, record: bool) -> None:
+        self.pools = pools
+        self.leaves = [pool.to(dtype, copy=True) for pool in pools[:2]]
+        with torch.set_grad_enabled(record):
+            self.weights = function(*(leaf.requires_grad_(record) for leaf in self.leaves))
 
-
-def _tensors(*maybe: Tensor | None) -> list[Tensor]:
-    """Those that there are: torch checks in the backward pass that none was changed in place."""
-    return [t for t in maybe if t is not None]
-
-
-def _array(x: Tensor | None, *shape: int, missing: float = 1.0) -> Any:
-    return _filled(shape, missing) if x is None else x.detach().float().reshape(shape).contiguous().numpy()
-
-
-@lru_cache(maxsize=64)
-def _filled(shape: tuple[int, ...], value: float) -> Any:
-    """An array that is only read. NaN is found again if it is NumPy's: another would equal nothing."""
-    return torch.full(shape, value).numpy()
+    def gradients(
+        self, g: Any, parameters: Sequence[Tensor], before: Sequence[Tensor | int]
+    ) -> tuple[list[Any], list[Any]]:
+        """By both pools, as float32 arrays, and by the parameters, added to those from `before`."""
+        wanted = [*self.leaves, *parameters]
+        outside = torch.from_numpy(g).view(self.weights.shape).to(self.weights.dtype)
+        found = torch.autograd.grad(
+            self.weights, wanted, outside, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        pools = [gradient.float().contiguous().numpy() for gradient in found[:2]]
+        return pools, [a + b for a, b in zip(found[2:], before, strict=True)]
