@@ -31,6 +31,16 @@ def test_names_dealt_anew_are_told_apart_as_rarely_as_stated():
     assert rate.share <= rate.expected + 2 * np.sqrt(0.05 * 0.95 / 400)  # two standard errors of 400 draws
 
 
+def test_false_gains_and_false_harms_are_half_of_them_each() -> None:
+    aa = verdicts.read("aa")
+    gains, harms = (verdicts.false_verdicts(aa, 400, outcomes=(word,)) for word in ("gain", "harm"))
+    either = verdicts.false_verdicts(aa, 400)
+    assert (gains.expected, harms.expected, either.expected) == (0.025, 0.025, 0.05)
+    assert max(gains.found, harms.found) <= either.found <= gains.found + harms.found
+    for rate in (gains, harms):
+        assert rate.interval[0] <= rate.expected <= rate.interval[1]
+
+
 def test_a_real_difference_among_the_ten_would_have_been_found():
     aa = verdicts.read("aa")
     aa.errors[3] -= 10  # points: over the smallest visible effect of that table
