@@ -126,3 +126,17 @@ def test_a_design_says_what_it_can_see_before_it_runs(space, tmp_path, monkeypat
     watcher = Notes()
     attnsearch.run(space, data="digits", out=tmp_path, design="add", seeds=4, workers=1, observer=watcher)
     assert any("4 variants x 4 seed blocks see, with 80 % power" in said for said in watcher.said)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "words"), [(1, "one seed shows no noise"), (2, "run standard deviations or more")]
+)
+def test_a_design_of_one_seed_promises_no_verdict(space, seeds, words):
+    from attnsearch.cost.cost_table import CostTable
+    from attnsearch.study.ablation import AblationSchedule
+
+    question, settings = attnsearch.load_space(space), Settings(design="add", seeds=seeds, controls="none")
+    schedule = AblationSchedule(question, CostTable(question, (3, 20, 20), 10), None, settings, ())  # type: ignore[arg-type]
+    said = planning.outlook(schedule, StudyRecord("s", {}, ()))
+    assert words in said
+    assert "inf" not in said

@@ -148,6 +148,10 @@ def measured(space: Space, settings: Settings, runs: int, notify: Callable[[str]
 def outlook(schedule: AblationSchedule, record: StudyRecord) -> str:
     """What a design about to run can see: in points where the study knows its noise, else in run sds."""
     variants, seeds = len(schedule.variants), len(schedule.design.blocks)
+    if seeds < 2:
+        return (
+            "one seed shows no noise between seeds, so there will be differences without a verdict; --seeds N"
+        )
     head = f"{variants} variants x {seeds} seed blocks see, with 80 % power, effects of"
     try:
         noise = known(record)
