@@ -160,15 +160,14 @@ def _counts(
     std: tuple[float, ...],
     classes: int,
 ) -> ClassCounts:
-    pairs, in_top = [], 0
+    answers, in_top = [], 0
     with torch.inference_mode():
         size = eval_batch(images)
         for start in range(0, len(labels), size):
             logits = model(normalise(images[start : start + size], mean, std))
-            own = labels[start : start + size]
-            pairs.append(own * classes + logits.argmax(1))
-            in_top += int(among_top(logits, own).sum())
-    return class_counts(torch.cat(pairs), classes, in_top)
+            answers.append(logits.argmax(1))
+            in_top += int(among_top(logits, labels[start : start + size]).sum())
+    return class_counts(labels, torch.cat(answers), classes, in_top)
 
 
 def _brief(values: tuple[float, ...]) -> str:

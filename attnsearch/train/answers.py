@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from attnsearch.core.metrics import TOP, ClassCounts
+from attnsearch.core.metrics import CONFUSION_CLASSES, TOP, ClassCounts
 
 
 def among_top(logits: Tensor, labels: Tensor) -> Tensor:
@@ -19,10 +19,15 @@ def among_top(logits: Tensor, labels: Tensor) -> Tensor:
     return ahead.sum(1) < TOP
 
 
-def class_counts(pairs: Tensor, classes: int, top5: int) -> ClassCounts:
-    """Counts from (N,) `label * classes + answer`."""
-    confusion = torch.bincount(pairs, minlength=classes**2).view(classes, classes)
-    return ClassCounts.of(confusion.tolist(), top5)
+def class_counts(labels: Tensor, answers: Tensor, classes: int, top5: int) -> ClassCounts:
+    """Counts from (N,) numbers of the right classes and of those that were named."""
+    if classes <= CONFUSION_CLASSES:
+        confusion = torch.bincount(labels * classes + answers, minlength=classes**2)
+        return ClassCounts.of(confusion.view(classes, classes).tolist(), top5)
+    # Of many classes no matrix is kept, and it would not fit in memory.
+    sides = (labels, labels[labels == answers], answers)
+    images, hits, predicted = (tuple(torch.bincount(side, minlength=classes).tolist()) for side in sides)
+    return ClassCounts(images, hits, predicted, top5)
 
 
 __all__ = ["among_top", "class_counts"]

@@ -207,9 +207,10 @@ def evaluate(
             with _autocast(images.device, dtype), _fused(images.device):
                 logits = model(x).float()
             loss += F.cross_entropy(logits, y, reduction="sum")
-            answers.append(y * logits.shape[1] + logits.argmax(1))
+            answers.append(logits.argmax(1))
             in_top += among_top(logits, y).sum()
-    return float(loss) / len(images), class_counts(torch.cat(answers), logits.shape[1], int(in_top))
+    counts = class_counts(labels, torch.cat(answers), logits.shape[1], int(in_top))
+    return float(loss) / len(images), counts
 
 
 def eval_batch(images: Tensor) -> int:
@@ -314,6 +315,7 @@ class _Batches:
     def __init__(self, data: DeviceData, recipe: Recipe, seed: int, dtype: torch.dtype) -> None:
         self.data, self.dtype, self.device = data, dtype, data.train_images.device
         self.size = min(recipe.batch_size, len(data.train_labels))
+        self.classes = data.classes  # asked once: it waits for the device
         self.order = torch.Generator().manual_seed(derive(seed, "order"))
         self.noise = torch.Generator(device=self.device).manual_seed(derive(seed, "augment"))
 
@@ -330,7 +332,7 @@ class _Batches:
         for i in range(len(self)):
             index = order[i * self.size : (i + 1) * self.size]
             images = augment(data.train_images[index], data.augment, self.noise)
-            images, target = mix(images, data.train_labels[index], data.augment, self.noise, data.classes)
+            images, target = mix(images, data.train_labels[index], data.augment, self.noise, self.classes)
             yield normalise(images, data.mean, data.std, self.dtype), target
 
 
