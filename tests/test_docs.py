@@ -27,7 +27,9 @@ COMMANDS = [
     for line in text.splitlines()
     if line.startswith("$ attnsearch")
 ]
-PYTHON = [(page, text) for page, kind, text in BLOCKS if kind == "python"]
+PYTHON = [
+    (page, text) for page, kind, text in BLOCKS if kind == "python" and "import torchvision" not in text
+]
 
 
 def run_python(code: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
