@@ -18,9 +18,10 @@ from attnsearch.study.rate import Clock
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.text import Text
 
 REFRESHES = 2  # per second; more would cost the workers time and show nothing more
-FRONT_ROWS = 8
+BAR = 24  # columns of the bar of trials done
 
 
 def observer() -> Observer:
@@ -73,18 +74,19 @@ class Lines(Observer):
 
 
 class Screen(Observer):
-    """Trials done, what runs with epoch and accuracy, time left, and the front so far."""
+    """Trials done, what runs with epoch and error, time left, and the front so far as a plot and a table."""
 
     wants_estimate = True
 
     def __init__(self, console: Console) -> None:
         from rich.live import Live
 
+        self.console = console
         self.clock = Clock()
         self.running: dict[int, tuple[TrialResult, Progress | None]] = {}
         self.finished: dict[int, TrialResult] = {}
         self.info = StudyInfo()
-        self.notes: list[str] = []
+        self._drawn: tuple[tuple[int, int, int], list[tuple[str, str]]] = ((-1, 0, 0), [])
         self.live = Live(
             console=console, refresh_per_second=REFRESHES, transient=True, get_renderable=self.draw
         )
@@ -125,50 +127,45 @@ class Screen(Observer):
         self.live.stop()
 
     def draw(self) -> RenderableType:
+        """The whole screen, as wide and as high as the terminal."""
         from rich.console import Group
         from rich.text import Text
 
+        width, height = self.console.size
         done, total = self.clock.done, self.clock.total
-        width = 24
-        full = round(width * done / total) if total else 0
-        rate = 3600 * self.clock.rate()
+        full = round(BAR * done / total) if total else 0
+        elapsed = clock(time.monotonic() - self.clock.began)
         head = Text.assemble(
             ("━" * full, "green"),
-            ("╌" * (width - full), "bright_black"),
-            f" {done}/{total} trials · {rate:.0f} an hour · left {self.clock.left()}",
+            ("╌" * (BAR - full), "bright_black"),
+            f" {done}/{total} trials · {elapsed} elapsed · ETA {self.clock.left()}",
         )
-        return Group(head, *self._rows_running(), self._front())
+        running = self._rows_running()
+        lines = [head, *running, *self._front(width, height - len(running) - 2)]
+        for line in lines:
+            line.no_wrap, line.overflow = True, "ellipsis"
+        return Group(*lines)
 
-    def _rows_running(self) -> list[RenderableType]:
+    def _rows_running(self) -> list[Text]:
         from rich.text import Text
 
-        rows: list[RenderableType] = []
-        short = "acc" if self.info.metric.name == "error" else self.info.metric.title
+        rows = []
         for row, progress in self.running.values():
             state = "starting" if progress is None else f"epoch {progress.epoch.epoch}/{row.epochs}"
-            score = "" if progress is None else f" {short} {100 - progress.epoch.val_error:.1f} %"
-            rows.append(Text(f"  {state:>12}{score:>12}  {row.arch}", overflow="ellipsis", no_wrap=True))
+            error = "" if progress is None else f"error {progress.epoch.val_error:.1f} %"
+            rows.append(Text(f"  {state:<12}{error:<14}{row.arch}"))
         return rows
 
-    def _front(self) -> RenderableType:
-        from rich.table import Table
+    def _front(self, width: int, height: int) -> list[Text]:
+        """The front so far; worked out anew only when a trial has ended."""
+        from rich.text import Text
 
-        from attnsearch.report.table import quantity
-        from attnsearch.statistics.front import assess, gather
+        from attnsearch.report.so_far import front_lines
 
-        cost = self.info.costs.drawn or "macs"
-        controls = self.info.controls
-        complete = [row for row in self.finished.values() if row.finished and row.key not in controls]
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        table.add_column("front so far", overflow="ellipsis", no_wrap=True, ratio=1)
-        table.add_column(f"{self.info.metric.error} %", justify="right")
-        table.add_column(cost, justify="right")
-        table.add_column("seeds", justify="right")
-        if complete:
-            front = [row for row in assess(gather(complete, [cost]), draws=1) if row.observed]
-            for row in front[-FRONT_ROWS:]:
-                table.add_row(row.label, f"{row.mean:.2f}", quantity(row.costs[0]), str(row.error.n))
-        return table
+        key = (len(self.finished), width, height)
+        if key != self._drawn[0]:
+            self._drawn = (key, front_lines(self.info, list(self.finished.values()), width, height))
+        return [Text(line, style) for line, style in self._drawn[1]]
 
 
 def ending(row: TrialResult, error: str = "error") -> str:

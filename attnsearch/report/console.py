@@ -24,6 +24,10 @@ _ASCII = {
     "—": "-",
     "━": "=",
     "╌": "-",
+    "│": "|",
+    "└": "+",
+    "─": "-",
+    "Δ": "D",
 }
 _PIPE = 200  # a pipe has no width; rows stay whole there, for grep
 
