@@ -43,9 +43,9 @@ def test_each_start_has_its_own_answer() -> None:
     line = opened(errors, identity)
     first, second = line.split("; ")
     assert first.startswith(
-        "In points of accuracy against plain on 6 seeds: of 2 gates that start as the identity, "
+        "After 1 epoch, in points of accuracy against plain on 6 seeds: of 2 gates that start as the identity, "
     )
-    assert "none is shown to be better, none is shown to be worse (2 neither, " in first
+    assert "none is shown to be better or worse (2 neither, " in first
     assert second == (
         "of 2 gates that start as their papers have them, none is shown to be better, "
         "eca (-10.00) and se (-5.00) are shown to be worse."

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from attnsearch.core.text import many
-from attnsearch.report import opening
 from attnsearch.report.archs import cost_name
 from attnsearch.report.table import Card, number
 from attnsearch.report.verdicts import (
@@ -64,7 +63,7 @@ _CONTROLS = {
 
 
 def lines(report: Report, judged: Judged) -> list[str]:
-    """What is better and worse, the tally, a sentence per variant and control, and what it takes to know more."""
+    """The tally, one sentence per variant and control, and what it takes to know more."""
     analysis = judged.analysis
     told = judged.variants[:LINES]
     found = [
@@ -75,10 +74,7 @@ def lines(report: Report, judged: Judged) -> list[str]:
     if len(judged.variants) > len(told):
         found.append(f"{len(judged.variants) - len(told)} more in the table.")
     found += [f"Control, {_line(report, judged, verdict)}" for verdict in judged.controls]
-    leads = bool(judged.variants) and not judged.effects  # main effects are what a factorial answers with
-    opened = opening.sentence(judged, report.info.metric.title) if leads else ""
     return [
-        opened,
         main_effects(judged),
         *found,
         inflated(judged),

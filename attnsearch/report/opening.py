@@ -23,11 +23,11 @@ STARTS = {
 }
 
 
-def sentence(judged: Judged, metric: str) -> str:
-    """`In points of accuracy against plain: of 3 gates that start as the identity, none is shown to be better ...`.
+def sentence(judged: Judged, metric: str, length: str) -> str:
+    """`After 1 epoch, in points of accuracy against plain: of 3 gates that start as the identity, none is shown ...`.
 
     Args:
-        metric: what the points are of, in words.
+        metric: what the points are of, in words. length: of a training, as `1 epoch of 2,000 images`.
     """
     groups = {start: [v for v in judged.variants if start_of(judged, v) == start] for start in STARTS}
     parts = [
@@ -38,7 +38,8 @@ def sentence(judged: Judged, metric: str) -> str:
     if len(parts) < len(STARTS) or sum(map(len, groups.values())) < len(judged.variants):
         parts = [f"of {many(len(judged.variants), 'variant')}, {_clause(judged.variants)}"]
     seeds = many(judged.analysis.blocks, "seed")
-    return f"In points of {metric} against {judged.analysis.baseline} on {seeds}: {'; '.join(parts)}."
+    against = f"in points of {metric} against {judged.analysis.baseline} on {seeds}"
+    return f"After {length}, {against}: {'; '.join(parts)}."
 
 
 def start_of(judged: Judged, verdict: Verdict) -> str:
@@ -54,6 +55,8 @@ def _clause(verdicts: Sequence[Verdict]) -> str:
     rest = [v.estimate for v in verdicts if v.outcome not in ("gain", "harm")]
     ends = f"{number(min(rest), 2, True)} to {number(max(rest), 2, True)}" if len(rest) > 1 else ""
     left = f" ({len(rest)} neither, {ends or number(rest[0], 2, True)})" if rest else ""
+    if better == worse:
+        return f"none is shown to be better or worse{left}"
     return f"{better} shown to be better, {worse} shown to be worse{left}"
 
 

@@ -9,7 +9,7 @@ from attnsearch.core.convergence import NOT_MEASURED
 from attnsearch.core.estimate import Estimate
 from attnsearch.core.study_info import StudyInfo
 from attnsearch.core.text import many
-from attnsearch.report import design, finalists, provenance, warnings
+from attnsearch.report import design, finalists, opening, provenance, warnings
 from attnsearch.report.archs import NOT_AUDITED, cost_name, seeds_kind
 from attnsearch.report.table import number, probability, quantity
 from attnsearch.report.tables import Report
@@ -27,7 +27,11 @@ def answer(report: Report) -> tuple[str, ...]:
     if convergence is not None and not convergence.reached:
         return (convergence.sentence(report.info.metric.error), noise(report))
     if isinstance(report.judged, Judged):
+        leads = (
+            report.judged.variants and not report.judged.effects
+        )  # a factorial opens with its main effects
         found = [
+            opening.sentence(report.judged, report.info.metric.title, proxy_length(report)) if leads else "",
             *design.lines(report, report.judged),
             finalists.control_sentence(report.record, report.epochs),
         ]
