@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from attnsearch.core.errors import SpaceError, UsageError
@@ -82,3 +84,13 @@ def test_a_named_design_needs_names() -> None:
         read_space(f"{SPACE}design: named\n", "x")
     with pytest.raises(UsageError, match="--design named needs a space with `variants"):
         plan_design(read_space(SPACE, "x"), "named", None, [0])
+
+
+def test_the_places_of_a_gate_in_a_trained_network_are_twelve() -> None:
+    from attnsearch.space.space import load_space
+    from benchmarks import pretrained
+
+    asked = load_space(Path(pretrained.__file__).with_name("placement.yaml"))
+    design = plan_design(asked, asked.design, None, [0])
+    assert len(design.variants) == 13  # with the plain host
+    assert len({asked.arch(row).key for row in design.variants.values()}) == 13
