@@ -28,6 +28,8 @@ from attnsearch.core.trial import Recipe, TrialResult
 from attnsearch.cost.cost_table import CostTable
 from attnsearch.cost.measure import measure
 from attnsearch.export import pack
+from attnsearch.report import build as build_report
+from attnsearch.report.provenance import facts
 from attnsearch.space import module_file
 from attnsearch.space.arch import Arch, plain
 from attnsearch.space.presets import read_arch
@@ -212,6 +214,11 @@ def test_a_study_on_it_end_to_end(
     kept = record.info.module
     assert (kept.path, kept.sha256) == (str(model_file), module_file.fingerprint(model_file))
     assert record.info.space.host == "my_model.build"
+    told = dict(facts(build_report(record)))
+    assert told["host's file"] == f"{model_file}, SHA-256 {kept.sha256}"
+    row = next(trial for trial in record.trials if "se" in trial.arch)
+    package = pack(row, record.info, tmp_path / "e", train=True)
+    assert package.error == row.error  # its training is the same in an export as in the study
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert space_of(record).fingerprint() == record.info.space.fingerprint

@@ -61,11 +61,10 @@ def source(network: nn.Module, arch: Arch, *, folder: str, classes: int, in_chan
     first = f"{host.name}, {arch}: (B, {in_channels}, H, W) -> (B, {classes})."
     loader = _LOADER.format(folder=folder, file=host.module, siblings=siblings)
     doc = "def Network() -> nn.Module:  # noqa: N802 - made as if it were a class\n    " + f'"""{first}"""'
-    imports = writer.expressions.collector.imports(
-        {"import torch", "from torch import nn", "from torch import Tensor"}
-    )
-    imports = f"import importlib.util\nimport sys\nfrom pathlib import Path\n{imports}"
-    parts = [loader, *writer.expressions.collector.text(), *writer.classes(), "\n".join([doc, *body])]
+    collector = writer.expressions.collector
+    collector.needed |= {"import importlib.util", "import sys", "from pathlib import Path"}
+    imports = collector.imports({"import torch", "from torch import nn", "from torch import Tensor"})
+    parts = [loader, *collector.text(), *writer.classes(), "\n".join([doc, *body])]
     return file_text([first, head], imports, parts)
 
 

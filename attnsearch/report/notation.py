@@ -213,8 +213,9 @@ def _carries(units: Any, unit: int, count: int) -> bool:
 
 
 def _widths(row: ArchResult) -> str:
-    widths = dict(row.spec.get("host") or {}).get("widths")
-    return format_value(tuple(widths)) if widths else ""
+    """Where they differ from the host's own; those of a model of the user's own never do."""
+    host = dict(row.spec.get("host") or {})
+    return format_value(tuple(host["widths"])) if host.get("widths") and not host.get("module") else ""
 
 
 def _defaults(block: str) -> dict[str, str]:

@@ -69,6 +69,8 @@ def facts(report: Report) -> tuple[tuple[str, str], ...]:
         ("question", info.space.question),
         ("space", info.space.name),
         ("host", info.space.host),
+        ("host's file", f"{info.module.path}, SHA-256 {info.module.sha256}" if info.module.sha256 else ""),
+        ("weights", f"{info.weights.path}, SHA-256 {info.weights.sha256}" if info.weights else ""),
         ("limits", flat(info.costs.limits)),
         ("architectures and runs", where_trials_went(report.counts)),
         ("stopped because", ended(report)),
