@@ -21,7 +21,8 @@ from attnsearch.space.space import read_space
 from attnsearch.train.augment import CHANGES, augment, color, draws, geometry, mix
 from attnsearch.train.augment.mixing import _MIXES
 from attnsearch.train.augment.policy import LEVELS, OPERATIONS
-from attnsearch.train.fit import DeviceData, fit
+from attnsearch.train.fit import fit
+from attnsearch.train.images import DeviceData
 from attnsearch.train.loss import Loss
 
 NUMBERED = [name for name, row in AUGMENTATIONS.items() if row.strength is not None]

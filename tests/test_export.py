@@ -23,7 +23,8 @@ from attnsearch.data import open_data
 from attnsearch.export import package
 from attnsearch.export.source import source
 from attnsearch.space.arch import Arch
-from attnsearch.train.fit import device_data, fit
+from attnsearch.train.fit import fit
+from attnsearch.train.images import device_data
 
 HOST = {"name": "resnet8", "width": 64}  # wide enough for the default groups of psa
 

@@ -25,7 +25,8 @@ from attnsearch.build.resnet import build
 from attnsearch.core.trial import Recipe
 from attnsearch.space.arch import Arch
 from attnsearch.train import fused
-from attnsearch.train.fit import DeviceData, fit
+from attnsearch.train.fit import fit
+from attnsearch.train.images import DeviceData
 
 pytest.importorskip("numba")
 
@@ -318,6 +319,7 @@ def test_a_network_trains_as_without(block: str) -> None:
 
 FRESH = """
 import hashlib, numpy as np
+from attnsearch.train.images import DeviceData
 from attnsearch.train.fused import norm_kernels as kernels
 drawn = np.random.default_rng(0)
 def some(*shape): return drawn.standard_normal(shape).astype(np.float32)

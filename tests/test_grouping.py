@@ -18,7 +18,7 @@ from attnsearch.core.settings import Settings
 from attnsearch.core.trial import Recipe
 from attnsearch.data import Data, open_data, open_test
 from attnsearch.data.grouping import split_groups
-from attnsearch.train.fit import device_data, resplit, with_half_of_val
+from attnsearch.train.images import device_data, resplit, with_half_of_val
 
 PATIENTS, OF_EACH = 24, 6
 
@@ -121,7 +121,7 @@ def test_new_splits_of_each_seed_keep_groups_together(
 ) -> None:
     data, _ = split_by(places, ("t.npz", "patient"), tmp_path)
     images = resplit(device_data(data, Recipe(), "cpu"), seed)
-    assert not patients(images.train_images) & patients(images.val_images)
+    assert not patients(images.train_images[:]) & patients(images.val_images[:])
     assert len(images.val_labels) > 0
 
 
@@ -129,7 +129,7 @@ def test_halves_of_the_validation_images_share_no_group(places: dict[str, str], 
     data, _ = split_by(places, ("t.npz", "patient"), tmp_path)
     whole = device_data(data, Recipe(), "cpu")
     first, second = (with_half_of_val(whole, which) for which in ("first", "second"))
-    assert not patients(first.val_images) & patients(second.val_images)
+    assert not patients(first.val_images[:]) & patients(second.val_images[:])
     assert len(first.val_labels) + len(second.val_labels) == len(data.val)
 
 

@@ -17,7 +17,8 @@ from attnsearch.space.question import written
 from attnsearch.space.space import read_space
 from attnsearch.study.observer import Observer
 from attnsearch.study.study import open_study
-from attnsearch.train.fit import DeviceData, Training
+from attnsearch.train.fit import Training
+from attnsearch.train.images import DeviceData
 from attnsearch.train.worker import Worker
 from tests.test_pretrained import InThisProcess
 

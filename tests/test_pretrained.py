@@ -33,7 +33,8 @@ from attnsearch.study.ablation import adapted, laid_out, positive, positive_cont
 from attnsearch.study.pretrained import prepared, sized
 from attnsearch.study.study import open_study, space_of
 from attnsearch.train import finetune
-from attnsearch.train.fit import device_data, fit, make_optimizer, resplit, with_half_of_train
+from attnsearch.train.fit import fit, make_optimizer
+from attnsearch.train.images import device_data, resplit, with_half_of_train
 from attnsearch.train.worker import Worker
 
 HOST = {"name": "resnet8", "width": 4, "shortcut": "pad"}
@@ -411,9 +412,9 @@ def test_half_of_the_images_takes_as_many_steps_on_each_class_and_stays_out_of_v
     data = device_data(open_data("digits"), Recipe(), "cpu")
     half = with_half_of_train(data)
     assert len(half.train_labels) == len(data.train_labels)
-    rows = half.train_images.flatten(1)
+    rows = half.train_images[:].flatten(1)
     distinct, counts = torch.unique(rows, dim=0, return_counts=True)
-    before = torch.unique(data.train_images.flatten(1), dim=0)
+    before = torch.unique(data.train_images[:].flatten(1), dim=0)
     assert abs(len(distinct) - len(before) / 2) <= 1
     assert counts.float().mean() == pytest.approx(2, abs=0.01)
     spread = half.train_labels.bincount() / data.train_labels.bincount()
@@ -427,7 +428,7 @@ def test_half_of_the_images_takes_as_many_steps_on_each_class_and_stays_out_of_v
     data = device_data(open_data("digits"), recipe, "cpu")
     fit(model, replace(data, half=True), recipe, seed=3)
     assert len(torch.unique(torch.cat(seen), dim=0)) <= 128
-    judged = normalise(resplit(data, 3).val_images, data.mean, data.std).flatten(1)
+    judged = normalise(resplit(data, 3).val_images[:], data.mean, data.std).flatten(1)
     both = torch.cat([torch.unique(torch.cat(seen).float(), dim=0), torch.unique(judged, dim=0)])
     assert len(torch.unique(both, dim=0)) == len(both)
 

@@ -9,7 +9,8 @@ from attnsearch.build.resnet import build
 from attnsearch.core.trial import Recipe
 from attnsearch.space.canonical import canonical
 from attnsearch.space.space import load_space, shipped_spaces
-from attnsearch.train.fit import DeviceData, fit
+from attnsearch.train.fit import fit
+from attnsearch.train.images import DeviceData
 
 # Distinct archs on the space's own host and on the one for cued digits, options that build the same counted once.
 CBAM_STAGE = 1 + 3 * 2 * 2 * 2 * 2  # none, or ratios x kernels x fusions x MLPs x spatial gates

@@ -78,13 +78,13 @@ def test_layers_that_variants_share_begin_bit_identical(seed):
 def test_a_seed_block_may_have_its_own_split():
     from attnsearch.core.trial import Recipe
     from attnsearch.data import open_data
-    from attnsearch.train.fit import device_data, resplit
+    from attnsearch.train.images import device_data, resplit
 
     data = device_data(open_data("digits"), Recipe(resplit=True), "cpu")
     block, again, other = (resplit(data, seed) for seed in (3, 3, 4))
-    assert torch.equal(block.val_images, again.val_images)  # one split for all variants of a block
+    assert torch.equal(block.val_images[:], again.val_images[:])  # one split for all variants of a block
     assert torch.equal(block.train_labels, again.train_labels)
-    assert not torch.equal(block.val_images, other.val_images)
+    assert not torch.equal(block.val_images[:], other.val_images[:])
 
     def rows(*parts):
         return sorted(bytes(image.flatten().tolist()) for images in parts for image in images)
@@ -97,7 +97,8 @@ def test_a_seed_block_may_have_its_own_split():
 def test_a_training_by_its_own_split_differs_from_one_by_the_first():
     from attnsearch.core.trial import Recipe
     from attnsearch.data import open_data
-    from attnsearch.train.fit import device_data, fit, resplit
+    from attnsearch.train.fit import fit
+    from attnsearch.train.images import device_data, resplit
 
     recipe = Recipe(epochs=1, batch_size=64, train_images=128, resplit=True, precision="float32")
     data = device_data(open_data("digits"), recipe, "cpu")
@@ -112,7 +113,7 @@ def test_a_training_by_its_own_split_differs_from_one_by_the_first():
 def test_images_that_share_a_digit_stay_on_one_side_of_a_new_split():
     from attnsearch.core.trial import Recipe
     from attnsearch.data import open_data
-    from attnsearch.train.fit import device_data, resplit
+    from attnsearch.train.images import device_data, resplit
 
     opened = open_data("cluttered-digits", limit=600)
     data = device_data(opened, Recipe(), "cpu")
@@ -136,7 +137,7 @@ def test_images_that_share_a_digit_stay_on_one_side_of_a_new_split():
 def test_the_halves_of_the_validation_images_are_all_of_them_once():
     from attnsearch.core.trial import Recipe
     from attnsearch.data import open_data
-    from attnsearch.train.fit import device_data, with_half_of_val
+    from attnsearch.train.images import device_data, with_half_of_val
 
     data = device_data(open_data("digits"), Recipe(), "cpu")
     halves = [with_half_of_val(data, which) for which in ("first", "second")]
@@ -149,7 +150,8 @@ def test_the_halves_of_the_validation_images_are_all_of_them_once():
 
 def test_order_and_augmentation_follow_the_seed_and_not_the_arch():
     from attnsearch.core.trial import Recipe
-    from attnsearch.train.fit import DeviceData, _Batches
+    from attnsearch.train.fit import _Batches
+    from attnsearch.train.images import DeviceData
 
     images = (
         torch.arange(64 * 3 * 8 * 8, dtype=torch.int64).remainder(256).to(torch.uint8).reshape(64, 3, 8, 8)

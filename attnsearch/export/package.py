@@ -293,7 +293,8 @@ def _repeat(
     network: nn.Module, row: TrialResult, data: Data, recipe: Recipe, tell: Callable[[str], None]
 ) -> float:
     """Train as the trial was; the validation error in percent."""
-    from attnsearch.train.fit import device_data, fit
+    from attnsearch.train.fit import fit
+    from attnsearch.train.images import device_data
 
     recipe = replace(recipe, epochs=row.epochs)
 

@@ -143,7 +143,8 @@ def evaluate_all(
     import torch
 
     from attnsearch.data.batches import on_device
-    from attnsearch.train.fit import device_data, evaluate, precision
+    from attnsearch.train.fit import evaluate, precision
+    from attnsearch.train.images import device_data
 
     data, recipe = data_of(record.info.data), record.info.recipe
     if "test" not in data.counts:

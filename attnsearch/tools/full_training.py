@@ -31,7 +31,8 @@ from attnsearch.study.test_split import LEDGER, Opening, Selection
 if TYPE_CHECKING:
     from attnsearch.core.metrics import ClassCounts
     from attnsearch.data import Data
-    from attnsearch.train.fit import DeviceData, Training
+    from attnsearch.train.fit import Training
+    from attnsearch.train.images import DeviceData
 
 STATE, MODEL, RESULT, CURVE = "state.safetensors", "model.safetensors", "result.json", "curve.csv"
 
@@ -252,7 +253,7 @@ def _network(record: StudyRecord, plan: Plan, data: Data) -> Any:
 
 
 def _images(plan: Plan, data: Data, recipe: Recipe) -> DeviceData:
-    from attnsearch.train.fit import device_data
+    from attnsearch.train.images import device_data
 
     return replace(device_data(data, recipe, plan.device), half=plan.row.spec.get("images") == "half")
 

@@ -11,27 +11,21 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnsearch.core.errors import AttnsearchError
-from attnsearch.core.jobs import ValHalf
 from attnsearch.core.metrics import ClassCounts
-from attnsearch.core.normalisation import convention
 from attnsearch.core.seeds import derive
 from attnsearch.core.trial import Epoch, Recipe
-from attnsearch.data import Data, rows_of, subset
-from attnsearch.data.batches import normalise, on_device
-from attnsearch.data.grouping import split_groups
-from attnsearch.data.split import stratified
+from attnsearch.data.batches import normalise
 from attnsearch.train import finetune, fused
 from attnsearch.train.answers import among_top, class_counts
 from attnsearch.train.augment import augment, mix
+from attnsearch.train.images import DeviceData, Images, resplit, with_half_of_train
 from attnsearch.train.loss import Loss
 from attnsearch.train.precision import best
 
@@ -50,31 +44,6 @@ class Diverged(AttnsearchError):
 
 class Stopped(Exception):
     """`on_epoch` answered that this trial need not go on."""
-
-
-@dataclass(frozen=True)
-class DeviceData:
-    """Training and validation images as uint8 on the device, with what is needed to feed them.
-
-    Args:
-        groups: numbers of training, then validation images that must stay together when they are split again.
-        half: whether half of the training images are used, each twice an epoch: as many steps on fewer images.
-    """
-
-    train_images: Tensor
-    train_labels: Tensor
-    val_images: Tensor
-    val_labels: Tensor
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    augment: tuple[str, ...]
-    groups: Tensor | None = None
-    half: bool = False
-
-    @property
-    def classes(self) -> int:
-        """Classes; each has an image in one of the splits at least."""
-        return 1 + max(int(self.train_labels.max()), int(self.val_labels.max()))
 
 
 OnEpoch = Callable[[Epoch], bool]  # True: go on
@@ -192,7 +161,7 @@ class Training:
 
 
 def evaluate(
-    model: nn.Module, images: Tensor, labels: Tensor, data: DeviceData, dtype: torch.dtype, parts: int = 1
+    model: nn.Module, images: Images, labels: Tensor, data: DeviceData, dtype: torch.dtype, parts: int = 1
 ) -> tuple[float, ClassCounts]:
     """Mean cross-entropy in nats over all images, and what was answered; `parts` makes smaller batches."""
     model.eval()
@@ -213,83 +182,9 @@ def evaluate(
     return float(loss) / len(images), counts
 
 
-def eval_batch(images: Tensor) -> int:
+def eval_batch(images: Images) -> int:
     """How many images (N, C, H, W) are evaluated at once."""
     return max(1, min(EVAL_BATCH, EVAL_PIXELS // (images.shape[2] * images.shape[3])))
-
-
-def device_data(data: Data, recipe: Recipe, device: torch.device | str) -> DeviceData:
-    """Move a data set's uint8 images to the device, at most `recipe.train_images` of them for training."""
-    mean, std = convention(recipe.normalise, data.image[0]) or (data.mean, data.std)
-    train, groups = subset(data.train, recipe.train_images), None
-    if data.groups is not None:
-        kept = rows_of(data.train, recipe.train_images)
-        groups = torch.from_numpy(np.concatenate([data.groups["train"][kept], data.groups["val"]]))
-    return DeviceData(
-        *on_device(train, device),
-        *on_device(data.val, device),
-        mean=mean,
-        std=std,
-        augment=data.augment if recipe.augment is None else recipe.augment,
-        groups=groups,
-    )
-
-
-def resplit(data: DeviceData, seed: int) -> DeviceData:
-    """The same images in another split into training and validation, with as many of each class in validation.
-
-    Images of one group (see `Data`) stay together: whole groups go to validation until a class has its number there,
-    and what is then left of a group there is left out. Mean and standard deviation stay those of the first split.
-    """
-    images = torch.cat([data.train_images, data.val_images]).permute(0, 2, 3, 1)  # rows stay whole in memory
-    labels = torch.cat([data.train_labels, data.val_labels])
-    generator = torch.Generator().manual_seed(derive(seed, "split"))
-    order = torch.randperm(len(labels), generator=generator)
-    if data.groups is not None:
-        rank = torch.randperm(int(data.groups.max()) + 1, generator=generator)
-        order = order[torch.argsort(rank[data.groups[order]], stable=True)]
-    order = order.to(labels.device)
-    chosen = torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
-    for kind, count in enumerate(data.val_labels.bincount().tolist()):
-        members = order[labels[order] == kind]
-        chosen[members[:count]] = True
-    barred = torch.zeros_like(chosen)
-    if data.groups is not None:
-        of = data.groups.to(labels.device)
-        barred = torch.isin(of, of[chosen]) & ~chosen
-    return replace(
-        data,
-        train_images=images[~(chosen | barred)].permute(0, 3, 1, 2),
-        train_labels=labels[~(chosen | barred)],
-        val_images=images[chosen].permute(0, 3, 1, 2),
-        val_labels=labels[chosen],
-        groups=None,
-    )
-
-
-def with_half_of_val(data: DeviceData, which: ValHalf) -> DeviceData:
-    """The data with one fixed stratified half of its validation images: a search chooses by the first, the last
-    block of seeds is judged on the second.
-    """
-    first = torch.zeros(len(data.val_labels), dtype=torch.bool)
-    labels = data.val_labels.cpu().numpy()
-    if data.groups is None:
-        rows = stratified(labels, len(labels) // 2)
-    else:  # no group in both halves
-        rows, _ = split_groups(labels, data.groups[len(data.train_labels) :].cpu().numpy(), 0.5, 0)
-    first[torch.from_numpy(rows)] = True
-    taken = (first if which == "first" else ~first).to(data.val_labels.device)
-    images = data.val_images.permute(0, 2, 3, 1)[taken].permute(0, 3, 1, 2)
-    return replace(data, val_images=images, val_labels=data.val_labels[taken], groups=None)
-
-
-def with_half_of_train(data: DeviceData) -> DeviceData:
-    """The data with one fixed stratified half of its training images, each of them twice: as many rows as before."""
-    labels = data.train_labels.cpu().numpy()
-    half = torch.from_numpy(stratified(labels, -(-len(labels) // 2)))
-    rows = torch.cat([half, half])[: len(labels)].to(data.train_labels.device)
-    images = data.train_images.permute(0, 2, 3, 1)[rows].permute(0, 3, 1, 2)
-    return replace(data, train_images=images, train_labels=data.train_labels[rows], groups=None)
 
 
 def precision(recipe: Recipe, device: torch.device) -> torch.dtype:

@@ -17,7 +17,8 @@ from attnsearch.core.text import many
 from attnsearch.core.trial import Epoch, Recipe
 from attnsearch.data import Data, open_data, open_shipped
 from attnsearch.space.arch import Arch
-from attnsearch.train.fit import DeviceData, Diverged, Stopped, Training, device_data, with_half_of_val
+from attnsearch.train.fit import Diverged, Stopped, Training
+from attnsearch.train.images import DeviceData, device_data, with_half_of_val
 from attnsearch.train.timing import time_steps
 
 if TYPE_CHECKING:

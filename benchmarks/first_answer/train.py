@@ -11,7 +11,8 @@ from attnsearch.build.resnet import build
 from attnsearch.core.trial import Recipe
 from attnsearch.data import open_data
 from attnsearch.space.arch import Arch
-from attnsearch.train.fit import device_data, fit
+from attnsearch.train.fit import fit
+from attnsearch.train.images import device_data
 
 
 def main() -> None:

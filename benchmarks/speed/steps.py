@@ -136,12 +136,13 @@ def stepper(host: str, block: str, dtype: str, batch: int) -> Callable[[], None]
 
     from attnsearch.build.resnet import build
     from attnsearch.train import fit
+    from attnsearch.train.images import DeviceData
 
     drawn = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (batch, 32, 32, 3), dtype=torch.uint8, generator=drawn).permute(0, 3, 1, 2)
     labels = torch.randint(0, 10, (batch,), generator=drawn)
     halves = images, labels, images[:1], labels[:1]
-    data = fit.DeviceData(*halves, mean=(0.5,) * 3, std=(0.25,) * 3, augment=("flip", "crop"))
+    data = DeviceData(*halves, mean=(0.5,) * 3, std=(0.25,) * 3, augment=("flip", "crop"))
     recipe = Recipe(epochs=10**6, batch_size=batch, precision=dtype, lr=1e-4)  # type: ignore[arg-type]
     model = build(arch_of(host, block), seed=0)
     training = fit.Training(model, data, recipe, seed=0)
@@ -172,11 +173,12 @@ def shares(args: argparse.Namespace) -> dict[str, list[float]]:
     from attnsearch.build.resnet import build
     from attnsearch.data import open_data
     from attnsearch.train import fit
+    from attnsearch.train.images import device_data
 
     torch.set_num_threads(1)
     data = open_data(args.data)
     recipe = replace(recipe_of(args), epochs=1)
-    there = fit.device_data(data, recipe, "cpu")
+    there = device_data(data, recipe, "cpu")
     clock: dict[str, float] = dict.fromkeys(("data", "forward", "backward", "optimiser", "validation"), 0.0)
     found: dict[str, list[float]] = {}
     for block in BLOCKS:

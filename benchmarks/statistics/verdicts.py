@@ -179,7 +179,8 @@ def aa_runs() -> Iterator[tuple[str, int, float]]:
     from attnsearch.core.trial import Recipe
     from attnsearch.data import open_data
     from attnsearch.space.space import load_space
-    from attnsearch.train.fit import device_data, fit
+    from attnsearch.train.fit import fit
+    from attnsearch.train.images import device_data
 
     torch.set_num_threads(1)
     data = open_data("cluttered-digits")
