@@ -111,11 +111,11 @@ def parse(text: str) -> tuple[Augmentation, float | None]:
     Raises:
         UsageError: no such augmentation, or a number that it cannot take.
     """
-    name, given, number = str(text).partition("=")
+    name, equals, number = str(text).partition("=")
     row = AUGMENTATIONS.get(name.strip())
     if row is None:
         raise UsageError(unknown("augmentation", name.strip(), AUGMENTATIONS))
-    if not given:
+    if not equals:
         return row, row.strength
     if row.strength is None:
         raise UsageError(f"augmentation {row.name} takes no number, got '{text}'")

@@ -109,8 +109,8 @@ class ClassCounts:
 
     def scores(self) -> dict[str, float]:
         """Every metric that these counts have, by its name (`accuracy` for the error), and `worst_recall`."""
-        found = {metric.column: metric.score(self) for metric in METRICS.values()}
-        known = {name: score for name, score in found.items() if score is not None}
+        scores = {metric.column: metric.score(self) for metric in METRICS.values()}
+        known = {name: score for name, score in scores.items() if score is not None}
         return {**known, "worst_recall": self.worst_recall()}
 
     def sampling_variance(self, metric: str) -> float | None:

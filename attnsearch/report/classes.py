@@ -67,8 +67,8 @@ def class_tables(report: Report) -> tuple[Table, ...]:
     from attnsearch.report.findings import leader
 
     shown = [row for row in (report.baseline, leader(report)) if row is not None]
-    found = [(row, pooled(report.record, row, report.epochs)) for row in shown]
-    known = [(row, counts) for row, counts in found if counts is not None]
+    pairs = [(row, pooled(report.record, row, report.epochs)) for row in shown]
+    known = [(row, counts) for row, counts in pairs if counts is not None]
     if not known:
         return ()
     return (_recalls(known, report.info), *_confusions(known, report.info))

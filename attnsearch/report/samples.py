@@ -21,14 +21,18 @@ class Samples:
 
 def samples(info: StudyInfo) -> Samples | None:
     """None where the study kept none, or none that is a picture."""
-    kept = info.samples
-    if kept is None or kept.kind not in ("png", "jpeg") or not re.fullmatch(r"[A-Za-z0-9+/]+=*", kept.data):
+    stored = info.samples
+    if (
+        stored is None
+        or stored.kind not in ("png", "jpeg")
+        or not re.fullmatch(r"[A-Za-z0-9+/]+=*", stored.data)
+    ):
         return None
     size = "x".join(map(str, reversed(info.images.image[1:])))
-    changed = f"after {', '.join(kept.augment)}" if kept.augment else "not augmented"
-    mixed = " before they were mixed" if any(name.split("=")[0] in MIXES for name in kept.augment) else ""
+    changed = f"after {', '.join(stored.augment)}" if stored.augment else "not augmented"
+    mixed = " before they were mixed" if any(name.split("=")[0] in MIXES for name in stored.augment) else ""
     caption = (
-        f"{many(len(kept.classes), 'training image')} of {size} pixels as a network sees them, {changed}; "
-        f"classes{mixed}: {', '.join(kept.classes)}."
+        f"{many(len(stored.classes), 'training image')} of {size} pixels as a network sees them, {changed}; "
+        f"classes{mixed}: {', '.join(stored.classes)}."
     )
-    return Samples(f"data:image/{kept.kind};base64,{kept.data}", "Training images in a row", caption)
+    return Samples(f"data:image/{stored.kind};base64,{stored.data}", "Training images in a row", caption)

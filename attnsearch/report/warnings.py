@@ -101,8 +101,8 @@ def _image_limit(report: Report) -> float | None:
     if metric in ("error", "top5"):
         return 1.96 * math.sqrt(binomial_variance(plain.mean, count))
     shown = [t for t in report.record.trials if t.key == plain.key and t.seed in plain.shown_errors]
-    found = [t.counts.sampling_variance(metric) for t in shown if t.finished and t.counts]
-    known = [variance for variance in found if variance is not None]
+    variances = [t.counts.sampling_variance(metric) for t in shown if t.finished and t.counts]
+    known = [variance for variance in variances if variance is not None]
     return 1.96 * math.sqrt(fmean(known)) if known else None
 
 
