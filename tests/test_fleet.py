@@ -24,4 +24,5 @@ def test_idle_time_counts_every_worker_without_a_job():
         while not any(isinstance(message, Outcome) for message in fleet.wait(0.5)):
             pass
     # One job after the other: until the second starts, one worker worked and the other, who then takes it, did not.
-    assert fleet.idle() == pytest.approx(0.5)
+    assert fleet.idle(ramp=True) == pytest.approx(0.5)
+    assert fleet.idle(ramp=False) == 0, "what it waited for was its first job"

@@ -9,7 +9,8 @@ from optuna.distributions import CategoricalDistribution
 
 from attnsearch.core.study_parts import CostsInfo, SearchInfo
 from attnsearch.store import database
-from attnsearch.store.study_store import StudyStore, write_batch
+from attnsearch.store.batch import write_batch, write_lines
+from attnsearch.store.study_store import StudyStore
 
 ATTRIBUTES = {"key": "ab", "seed": 3, "protected": True, "cost:macs": 1.5e9, "curve": "[[1, 2.0]]", "ä": None}
 PARAMS = {"stage1": (CategoricalDistribution(("none", "se", "eca")), "eca")}
@@ -47,6 +48,20 @@ def test_a_batch_is_what_the_public_calls_write(storage):
     ours, theirs = study.get_trials()
     assert (ours.params, ours.user_attrs) == (theirs.params, theirs.user_attrs)
     assert ours.params == {"stage1": "eca"}
+
+
+def test_lines_are_what_the_public_calls_write(storage):
+    study = optuna.create_study(storage=storage, study_name="s")
+    ids = [storage.create_new_trial(storage.get_study_id_from_name("s")) for _ in range(2)]
+    values = [(1, 31.25), (2, float("nan")), (3, float("inf")), (4, float("-inf"))]
+    write_lines(storage, [(ids[0], *line) for line in values], [(ids[0], "rung:0", 31.25)])
+    for step, value in values:
+        storage.set_trial_intermediate_value(ids[1], step, value)
+    storage.set_trial_user_attr(ids[1], "rung:0", 31.25)
+    ours, theirs = study.get_trials()
+    assert repr(ours.intermediate_values) == repr(theirs.intermediate_values)
+    assert len(ours.intermediate_values) == 4
+    assert ours.user_attrs == theirs.user_attrs == {"rung:0": 31.25}
 
 
 def test_an_attribute_that_is_written_again_replaces_the_first(storage):

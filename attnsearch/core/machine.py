@@ -6,6 +6,8 @@ import contextlib
 import os
 import platform
 import sys
+from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,6 +116,12 @@ def memory_of_all() -> int:
 
 def versions() -> dict[str, str]:
     """What numbers may depend on."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> Mapping[str, str]:
+    """Looked up once: it takes as long as to give out a training."""
     packages = ("attnsearch", "torch", "optuna", "numpy", "numba", "scipy")
     numbers = {"python": platform.python_version()}
     for package in packages:

@@ -99,19 +99,17 @@ class MemoryHistory:
         rungs: Callable[[int], tuple[int, ...]],
     ) -> None:
         self._domain, self._rows, self._rungs = domain, rows, rungs
-        self._finished: dict[int, Observation | None] = {}
+        self._known: dict[int, tuple[TrialResult, Observation | None]] = {}
 
     def read(self, study: Study, *, but: int | None = None) -> list[Observation]:
         """See `History.read`; the study itself is not asked."""
         observations = []
         for row in self._rows():
-            if row.number == but:
-                continue
-            entry = self._finished[row.number] if row.number in self._finished else self._past(row)
-            if row.state != "running":
-                self._finished[row.number] = entry
-            if entry is not None:
-                observations.append(entry)
+            known = self._known.get(row.number)
+            if known is None or known[0] is not row:  # rows are replaced, never changed
+                self._known[row.number] = known = row, self._past(row)
+            if known[1] is not None and row.number != but:
+                observations.append(known[1])
         return observations
 
     def _past(self, row: TrialResult) -> Observation | None:

@@ -146,10 +146,13 @@ def _gains(
 ) -> Floats:
     """Expected hypervolume improvement, (n,), over complete runs, up to the error `limit` and the highest costs."""
     log_costs = np.log10(np.array(costs))
-    done = [(run.error, *np.log10(run.costs)) for run in runs if run.error is not None]
-    known = np.array(done)
+    done = [run for run in runs if run.error is not None]
+    known = (
+        np.array([run.error for run in done], dtype=float),
+        np.log10(np.array([run.costs for run in done])),
+    )
     reference = (limit, *(log_costs.max(axis=0) + BEYOND))
-    return ehvi(finals, np.full(len(finals), sd), log_costs, (known[:, 0], known[:, 1:]), reference)
+    return ehvi(finals, np.full(len(finals), sd), log_costs, known, reference)
 
 
 @lru_cache(maxsize=16)

@@ -86,6 +86,7 @@ class PoolEHVI(ArchSampler):
         self.epsilon, self.reference_error = epsilon, reference_error
         self._kernel = gp.Kernel(self.domain)
         self._fitted: dict[bytes, Floats] = {}  # recomputed alike after a restart
+        self._latest: tuple[object, SurrogateState] | None = None
 
     def propose(
         self, study: Study, trial: FrozenTrial, observations: list[Observation], banned: Codes
@@ -116,7 +117,12 @@ class PoolEHVI(ArchSampler):
         return RemainingGain(best, hypervolume(np.column_stack(state.points), state.reference))
 
     def _state(self, observations: list[Observation]) -> SurrogateState:
-        return SurrogateState(self.domain, observations, self.reference_error, self.posterior)
+        """Kept until there is news: `remaining_gain` is asked just before each proposal."""
+        seen = tuple((entry.number, entry.state, len(entry.rungs)) for entry in observations)
+        if self._latest is None or self._latest[0] != seen:
+            state = SurrogateState(self.domain, observations, self.reference_error, self.posterior)
+            self._latest = seen, state
+        return self._latest[1]
 
     def posterior(self, codes: Codes, z: Floats, y: Floats, extra: Floats) -> Surrogate:
         """The model given standardised targets y, (n,); fitted to as many of them as a fit was last due for."""

@@ -23,6 +23,7 @@ class Rungs:
     def __init__(self, pruner: str, *, costs: Sequence[str], epochs: int, seed: int) -> None:
         self.pruner, self.costs, self.whole = make_pruner(pruner, seed=seed), costs, epochs
         self.epochs: tuple[int, ...] = self.pruner.rungs(epochs)
+        self._known: dict[int, tuple[TrialResult, Run]] = {}
 
     def of(self, epoch: int) -> int | None:
         """Number of the rung that lies after this epoch."""
@@ -51,6 +52,13 @@ class Rungs:
         }
 
     def _seen(self, row: TrialResult) -> Run:
+        """Made once of each row as it stands: a judgement looks at all of them."""
+        known = self._known.get(row.number)
+        if known is None or known[0] is not row:
+            self._known[row.number] = known = row, self._run_of(row)
+        return known[1]
+
+    def _run_of(self, row: TrialResult) -> Run:
         return Run(
             key=row.key,
             costs=self._costs(row),

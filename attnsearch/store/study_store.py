@@ -19,21 +19,20 @@ from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.storages import BaseStorage
-from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import delete, insert
 
 from attnsearch.core.errors import AttnsearchError, EnvironmentFault, Exhausted
 from attnsearch.core.jobs import Outcome
 from attnsearch.core.study_info import StudyInfo, StudyRecord
 from attnsearch.core.trial import Epoch, TrialResult
+from attnsearch.store.batch import write_batch, write_lines
 from attnsearch.store.database import open_storage
-from attnsearch.store.outages import server_call
 from attnsearch.store.read import named_studies, read_study, running_trials, study_names
 from attnsearch.store.records import CURVES
+from attnsearch.store.results import Results
 from attnsearch.store.sqlite import not_ours, others
 
 
@@ -127,7 +126,11 @@ class StudyStore:
             self.study.set_metric_names(list(objectives))
             self._curves.set_metric_names([objectives[0]])
         self._mirror: dict[int, int] = {}
-        self.results: dict[int, TrialResult] = {r.number: r for r in read_study(self.study, storage).trials}
+        self._lines: list[tuple[int, int, float]] = []  # (trial, epoch, error) to write
+        self._at_rungs: list[tuple[int, str, float]] = []  # (trial, attribute, error) to write
+        self._attrs: dict[str, Any] = self.study.user_attrs  # one process writes them
+        self._info: StudyInfo | None = None
+        self.results = Results(read_study(self.study, storage).trials)
 
     @classmethod
     def reopen(cls, storage: Any, name: str) -> StudyStore:
@@ -171,13 +174,20 @@ class StudyStore:
         return row
 
     def add_epoch(self, number: int, epoch: Epoch, rung: int | None = None) -> TrialResult:
-        """Mirror one epoch; at a rung its error is also kept with the trial."""
-        self.storage.set_trial_intermediate_value(self._mirror[number], epoch.epoch, epoch.val_error)
+        """Mirror one epoch, at the next `flush`; at a rung its error is also kept with the trial."""
+        self._lines.append((self._mirror[number], epoch.epoch, epoch.val_error))
         if rung is not None:
-            self._attach(self._id(number), {f"rung:{rung}": epoch.val_error})
+            self._at_rungs.append((self._id(number), f"rung:{rung}", epoch.val_error))
         row = self.results[number]
         self.results[number] = replace(row, curve=(*row.curve, epoch))
         return self.results[number]
+
+    def flush(self) -> None:
+        """Write all epochs since the last time, in one transaction."""
+        lines, self._lines = self._lines, []
+        at_rungs, self._at_rungs = self._at_rungs, []
+        if lines:
+            write_lines(self.storage, lines, at_rungs)
 
     def finish(self, number: int, outcome: Outcome, extra: Mapping[str, Any] | None = None) -> TrialResult:
         """Write what became of a trial; the row is complete in the storage when this returns."""
@@ -207,6 +217,7 @@ class StudyStore:
             **_counted(outcome),
             **(extra or {}),
         }
+        self.flush()
         trial_id = self._id(number)
         self._attach(trial_id, late)
         values = [error, *(row.costs[cost] for cost in self._axes)] if error is not None else None
@@ -221,18 +232,22 @@ class StudyStore:
 
     def set_attrs(self, *parts: HasAttrs) -> None:
         """Write what has changed in parts of the study's information; each attribute is a transaction of its own."""
-        stored = self.study.user_attrs
+        stored = self._attrs
         for key, value in (item for part in parts for item in part.to_attrs().items()):
             unchanged = (
                 stored[key] == value if key in stored else value in ("", [], {})
             )  # empty is as good as none
             if not unchanged:
                 self.storage.set_study_user_attr(self._study_id, key, value)
+                stored[key] = json.loads(json.dumps(value))
+                self._info = None
 
     @property
     def info(self) -> StudyInfo:
         """What the study says of itself."""
-        return StudyInfo.from_attrs(self.study.user_attrs)
+        if self._info is None:
+            self._info = StudyInfo.from_attrs(self._attrs)
+        return self._info
 
     def fail_stale_trials(self, retries: int, *, released: bool) -> None:
         """Close what is left RUNNING, by this run or by one that is gone, so that it may be run again.
@@ -241,6 +256,7 @@ class StudyStore:
             retries: how often a training may be started again after it took its run down.
             released: the run ends in order, so this attempt does not count.
         """
+        self.flush()
         for row in [row for row in self.results.values() if row.state == "running"]:
             lost = released or not row.spec or row.attempt < retries
             reason = "the run ended before this training did"
@@ -265,7 +281,7 @@ class StudyStore:
 
     def snapshot(self) -> StudyRecord:
         """The study as it stands."""
-        return StudyRecord(self.study.study_name, dict(self.study.user_attrs), tuple(self.results.values()))
+        return StudyRecord(self.study.study_name, dict(self._attrs), tuple(self.results.values()))
 
     def _id(self, number: int) -> int:
         return self.storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
@@ -281,51 +297,6 @@ class StudyStore:
     ) -> None:
         chosen = {site: (self.distributions[site], option) for site, option in (sites or {}).items()}
         write_batch(self.storage, trial_id, attributes, chosen)
-
-
-def write_batch(
-    storage: Any,
-    trial_id: int,
-    attributes: Mapping[str, Any],
-    params: Mapping[str, tuple[BaseDistribution, Any]],
-) -> None:
-    """Write user attributes and new parameters of a trial in one transaction, as Optuna's own calls would.
-
-    The only writing to Optuna's tables: `set_trial_user_attr` and `set_trial_param` take a transaction and a read
-    before it for each, 20 ms of a trial's 50 (measured on SQLite). A test holds the two to be the same.
-
-    Args:
-        storage: an `RDBStorage` in Optuna's cache, as `optuna.storages.get_storage` gives it.
-        params: distribution and value by name.
-    """
-    attribute_rows = [
-        {"trial_id": trial_id, "key": key, "value_json": json.dumps(v)} for key, v in attributes.items()
-    ]
-    param_rows = [
-        {
-            "trial_id": trial_id,
-            "param_name": name,
-            "param_value": distribution.to_internal_repr(value),
-            "distribution_json": distribution_to_json(distribution),
-        }
-        for name, (distribution, value) in params.items()
-    ]
-    attribute_table, param_table = models.TrialUserAttributeModel, models.TrialParamModel
-
-    def call(again: bool) -> None:
-        with storage._backend.engine.begin() as connection:
-            # A run that died in the midst of closing a trial has left some of them.
-            stale = attribute_table.trial_id == trial_id, attribute_table.key.in_(list(attributes))
-            connection.execute(delete(attribute_table).where(*stale))
-            if again:  # they may be there: whether the first attempt was committed is not known
-                there = param_table.trial_id == trial_id, param_table.param_name.in_(list(params))
-                connection.execute(delete(param_table).where(*there))
-            if attribute_rows:
-                connection.execute(insert(attribute_table), attribute_rows)
-            if param_rows:
-                connection.execute(insert(param_table), param_rows)
-
-    server_call(storage)(call)
 
 
 def _attributes(row: TrialResult) -> dict[str, Any]:

@@ -192,6 +192,7 @@ class Coordinator:
             free = not (late or self.nothing_now) and len(self.running) < self.engine.slots
             for message in self.engine.wait(0.0 if free else 0.5):
                 self._handle(message)
+            self.store.flush()
             self._cancel_hanging()
             if stop.signal:
                 self._interrupt(stop.signal)

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from attnsearch.core.costs import Limit
 from attnsearch.core.errors import Exhausted, UsageError
 from attnsearch.core.seeds import Repeats, repeat_of, trial_seed
 from attnsearch.core.settings import Settings
-from attnsearch.core.trial import Role, TrialResult
+from attnsearch.core.trial import Role
 from attnsearch.cost.cost_table import CostTable
 from attnsearch.sample import ArchSampler, PoolEHVI, default_sampler, make_sampler
 from attnsearch.sample.pruners import make_pruner
@@ -61,13 +62,13 @@ class SearchSchedule:
         least = min(2, self.total)  # the baseline, and an arch to hold against it
         self.search_trials = max(least, searching - (BASELINE_SEEDS - 1 if settings.confirm else 0))
         self.sampler, self.sampler_name, self.sampler_reason = self._sampler(limits)
-        self._exhausted = ""
+        self._exhausted = ""  # why the sampler is asked no more, in words
+        self._all_tried = False
         self._sure = False
-        self._assessed: tuple[int, front.Front] | None = None  # complete rows, and what they say
+        self._assessed: tuple[int, front.Front] | None = None  # rows trained to the end, and what they say
 
     def next(self) -> Task | None:
-        done = counted(self.store)
-        if len(done) >= self.total:
+        if self.store.results.counted >= self.total:
             return None
         for repeat in range(
             BASELINE_SEEDS if self.settings.confirm and self.total > BASELINE_SEEDS + 2 else 1
@@ -76,7 +77,7 @@ class SearchSchedule:
                 return self._task(
                     self.baseline, repeat, "search" if repeat == 0 else "confirm", protected=True
                 )
-        if not self._exhausted and sum(row.role == "search" for row in done) < self.search_trials:
+        if not self._exhausted and self.store.results.searched < self.search_trials:
             proposed = self._propose()
             if proposed is not None:
                 return proposed
@@ -86,7 +87,7 @@ class SearchSchedule:
             return self._spare() or self._last_block()
         # A front that is decided early leaves trials over, as do seeds that would be too many at once: they look for a
         # better one.
-        return self._confirm() or (None if self._exhausted else self._propose())
+        return self._confirm() or (None if self._exhausted else self._propose()) or self._rather_than_wait()
 
     def expected(self) -> list[Costed]:
         """The baseline and a sample of the archs that may be trained, with their costs."""
@@ -109,50 +110,60 @@ class SearchSchedule:
 
     @property
     def ended(self) -> str:
-        if len(counted(self.store)) >= self.total:
+        if self.store.results.counted >= self.total:
             return f"all {self.total} trials are done"
         if self._sure and self._exhausted:
             return f"{self._exhausted}; the front is decided as far as fresh seeds can decide it"
         if self._exhausted and not self.settings.confirm:
             return self._exhausted
         if any(row.role == "report" for row in self.store.results.values()):
-            left = self.total - len(counted(self.store))
+            left = self.total - self.store.results.counted
             return f"the last block of seeds is done; {left} of {self.total} trials are too few for another"
         return ""
 
-    def _propose(self) -> Task | None:
-        if isinstance(self.sampler, PoolEHVI) and len(counted(self.store)) >= LEAST_BEFORE_EARLY_END:
+    def _propose(self, least_promise: float = LEAST_PROMISE) -> Task | None:
+        known = self.store.results.counted >= LEAST_BEFORE_EARLY_END
+        if least_promise and known and isinstance(self.sampler, PoolEHVI):
             gain = self.sampler.remaining_gain(self.store.study)
-            if gain is not None and gain.share < LEAST_PROMISE:
+            if gain is not None and gain.share < least_promise:
                 self._exhausted = "no arch left promises 1 % more hypervolume"
                 return None
         try:
             number, choice = self.store.ask(self.sampler)
         except Exhausted:
             self._exhausted = f"all {self.feasible:,} archs of the space within budget were tried"
+            self._all_tried = True
             return None
         arch = self.space.arch(choice)
         protected = choice in self.sampler_initial
         repeat = 0
-        while self._has(arch.key, repeat, but=number):  # a known arch gets its next seed
+        while self._has(arch.key, repeat):  # a known arch gets its next seed
             repeat += 1
         role: Role = "search" if repeat == 0 else "confirm"
         return replace(self._task(arch, repeat, role, protected), choice=choice, number=number)
 
-    def _confirm(self) -> Task | None:
-        rows = counted(self.store)
-        pick = self._least_certain(rows)
-        self._sure = pick is None and not any(row.state == "running" for row in rows)
+    def _confirm(self, at_once: int = 1) -> Task | None:
+        pick = self._least_certain(at_once)
+        self._sure = pick is None and not self.store.results.running
         if pick is None:
             return None
         repeat = 1
-        while self._has(pick, repeat):
+        while self._has(pick.key, repeat):
             repeat += 1
-        spec = next(row.spec for row in rows if row.key == pick)
         if not self._has(self.baseline.key, repeat):
             # the same seeds as its rivals
             return self._task(self.baseline, repeat, "confirm", protected=True)
-        return self._task(Arch.from_dict(spec), repeat, "confirm")
+        return self._task(Arch.from_dict(pick.spec), repeat, "confirm")
+
+    def _rather_than_wait(self) -> Task | None:
+        """For a worker that others leave nothing to do while archs are undecided: more seeds at once, then exploration.
+
+        One worker never comes here: nothing else runs when it asks.
+        """
+        undecided = next(front.runs_in_turn(self._standing()), None)
+        if not self.store.results.running or undecided is None:
+            return None
+        return self._confirm(at_once=2) or (None if self._all_tried else self._propose(least_promise=0.0))
 
     def _last_block_is_due(self) -> bool:
         """When the trials left are what the last block takes, and are enough for the baseline and one arch."""
@@ -177,8 +188,10 @@ class SearchSchedule:
     def _last_block(self) -> Task | None:
         """The frozen archs, each once in every seed of a block that had no say in choosing them."""
         if not self.store.info.search.selected:
-            if any(row.state == "running" and row.role != "report" for row in self.store.results.values()):
-                return self._ahead()  # what is running may still change the front
+            # What is running may still change the front; better than to wait for it is what any front will need.
+            running = (self.store.results[number] for number in self.store.results.running)
+            if any(row.role != "report" for row in running) and (ahead := self._ahead()):
+                return ahead
             self._freeze()
         specs = {row.key: row.spec for row in self.store.results.values()}
         if self.control:
@@ -196,20 +209,24 @@ class SearchSchedule:
         return None
 
     def _ahead(self) -> Task | None:
-        """The baseline in seeds of the last block, which needs them whoever the finalists are: better than to wait."""
+        """Baseline and control in seeds of the last block, which needs them whoever the finalists are."""
+        left = self._left()
+        archs = [arch for arch in (self.baseline, self.control) if arch and arch.key in self._block(left)]
         if not self.store.info.search.report_repeats:
             self._select((), Repeats.REPORT.take(REPORT_LEAST, self._used()))
         for repeat in self.store.info.search.report_repeats:
-            if not self._has(self.baseline.key, repeat):
-                return self._task(self.baseline, repeat, "report", protected=True)
+            for arch in archs:
+                if not self._has(arch.key, repeat):
+                    return self._task(arch, repeat, "report", protected=True)
         return None
 
     def _left(self) -> int:
         """Trials that are left for the last block, those counted that it has begun with."""
         search = self.store.info.search
         ahead = () if search.selected else search.report_repeats
-        begun = sum(self._has(self.baseline.key, repeat) for repeat in ahead)
-        return self.total - len(counted(self.store)) + begun
+        archs = [arch.key for arch in (self.baseline, self.control) if arch]
+        begun = sum(self._has(key, repeat) for repeat in ahead for key in archs)
+        return self.total - self.store.results.counted + begun
 
     def _used(self) -> set[int]:
         return {repeat_of(row.seed) for row in self.store.results.values()}
@@ -253,39 +270,41 @@ class SearchSchedule:
         return [row.key for row in (best, *likely)][: max(1, trials // REPORT_SEEDS - 1 - bool(self.control))]
 
     def _standing(self) -> front.Front:
-        """Every arch's place by the trainings that are done."""
-        apart = self.control.key if self.control else ""  # no rival; a study that is resumed has runs of it
-        done = [row for row in counted(self.store) if row.finished and row.key != apart]
-        if self._assessed is None or self._assessed[0] != len(done):  # rows that are complete never change
-            standing = front.assess(
-                front.gather(done, [self.settings.costs[0]]), baseline=self.baseline.key, draws=DRAWS
-            )
-            self._assessed = len(done), standing
+        """Every arch's place by the trainings that are done; of many, by all but the latest half percent."""
+        finished = self.store.results.finished
+        due = finished - finished % (1 + finished // 200)
+        if self._assessed is None or self._assessed[0] != due:  # rows that are complete never change
+            apart = (
+                self.control.key if self.control else ""
+            )  # no rival; a study that is resumed has runs of it
+            done = [row for row in counted(self.store) if row.finished][:due]
+            rivals = front.gather([row for row in done if row.key != apart], [self.settings.costs[0]])
+            self._assessed = due, front.assess(rivals, baseline=self.baseline.key, draws=DRAWS)
         return self._assessed[1]
 
-    def _least_certain(self, rows: Sequence[TrialResult]) -> str | None:
+    def _least_certain(self, at_once: int) -> front.ArchResult | None:
         """The arch whose place on the front is least certain for its number of seeds; None when all are decided.
 
-        Seeds that are still running count as run, and an arch gets no more of them at once than it has results: with
-        many workers the rest would be decided before they end.
+        Seeds that are still running count as run, and an arch gets no more of them at once than `at_once` for each of
+        its results: with many workers the rest would be decided before they end.
         """
-        standing = self._standing()
+        standing = {row.key: row for row in self._standing()}
         most = self.settings.seeds or self.total
-        runs = {row.key: len(row.errors) for row in standing}
-        running = Counter(row.key for row in rows if row.state == "running" and row.key in runs)
+        seeds = Counter(key for key, _ in self.store.results.runs.elements())
         turns: Counter[str] = Counter()
-        for key, _ in front.next_runs(standing, running.total() + len(runs)):
+        for key, _ in islice(front.runs_in_turn(self._standing()), self.store.results.counted):
             turns[key] += 1
-            if turns[key] > running[key] and running[key] < runs[key] <= most:
-                return key
+            runs = len(standing[key].errors)
+            ahead = seeds[key] - runs  # running, or done since the front was assessed
+            if turns[key] > ahead and ahead < at_once * runs <= at_once * most:
+                return standing[key]
         return None
 
     def _task(self, arch: Arch, repeat: int, role: Role, protected: bool = False) -> Task:
         return Task(arch, self._seed(repeat), role, protected, choice=self.space.choice(arch))
 
-    def _has(self, key: str, repeat: int, but: int | None = None) -> bool:
-        seed = self._seed(repeat)
-        return any(r.key == key and r.seed == seed and r.number != but for r in counted(self.store))
+    def _has(self, key: str, repeat: int) -> bool:
+        return self.store.results.runs[key, self._seed(repeat)] > 0
 
     def _seed(self, repeat: int) -> int:
         return trial_seed(self.settings.seed, repeat)

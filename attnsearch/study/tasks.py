@@ -8,6 +8,7 @@ from typing import Protocol
 
 from attnsearch.core.trial import Role, TrialResult
 from attnsearch.space.arch import Arch
+from attnsearch.store.results import counts
 from attnsearch.store.study_store import StudyStore
 
 
@@ -56,4 +57,4 @@ class Schedule(Protocol):
 
 def counted(store: StudyStore) -> list[TrialResult]:
     """Trainings that count for a run: those of an audit come on top, lost ones are run again."""
-    return [row for row in store.results.values() if not row.lost and row.role != "audit"]
+    return [row for row in store.results.values() if counts(row)]

@@ -1,11 +1,15 @@
-"""How far one coordinator carries: the real coordinator, schedule, sampler and store, with simulated workers.
+r"""How far one coordinator carries: the real coordinator, schedule, sampler and store, with simulated workers.
 
     python -m benchmarks.speed.fleet                       the table of targets
     python -m benchmarks.speed.fleet --workers 100 --trials 500 --sampler random --confirm 0
+    python -m benchmarks.speed.fleet --workers 1000 --seconds 60 --trials 12000 --sampler random --confirm 0 \
+        --resume FOLDER                                    go on with what `ten_thousand --keep FOLDER` made
 
 Time is virtual: it advances by the CPU time that the coordinator itself takes, and jumps to the next event while the
-coordinator waits. A simulated training takes `--seconds`, give or take a tenth an epoch; its error follows from arch
-(0 to 5 points, by a hash), seed (standard deviation 0.7) and epoch. Nothing is trained.
+coordinator waits. Idle time counts from the first job on; what comes before it (data, costs of the space) is
+`startup_s`. `idle_after_ramp_pct` leaves out each worker's wait for its first job. A simulated training takes
+`--seconds`, give or take a tenth an epoch; its error follows from arch (0 to 5 points, by a hash), seed (standard
+deviation 0.7) and epoch. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -14,11 +18,12 @@ import argparse
 import hashlib
 import heapq
 import json
+import math
 import random
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,8 +33,10 @@ from unittest.mock import patch
 from attnsearch.core.jobs import Began, Job, Message, Outcome, Progress
 from attnsearch.core.machine import device_name, versions
 from attnsearch.core.settings import Settings
+from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.trial import Epoch
 from attnsearch.space.space import load_space
+from attnsearch.statistics.pareto import hypervolume
 from attnsearch.study.coordinator import Coordinator
 from attnsearch.study.observer import Observer
 from attnsearch.study.run import Run
@@ -43,7 +50,7 @@ TARGETS: tuple[tuple[int, int, dict[str, Any], float], ...] = (
     (8, 200, {}, 8),
     (32, 160, {}, 15),
     (100, 300, {}, 25),
-    (100, 500, {"sampler": "random", "confirm": 0.0}, 3),
+    (100, 500, {"sampler": "random", "confirm": 0.0}, 3),  # after the ramp
 )
 
 
@@ -56,6 +63,7 @@ class Fleet:
     now: float = 0.0
     busy: float = 0.0
     at_rungs: float = 0.0
+    first_start: float | None = None
     last_start: float = 0.0
     lags: list[float] = field(default_factory=list)
     finished: int = 0
@@ -71,6 +79,9 @@ class Fleet:
 
     def submit(self, job: Job) -> None:
         self._advance()
+        if self.first_start is None:
+            self.first_start = self.now
+            self._free_since = [self.now] * self.slots
         self.lags.append(self.now - heapq.heappop(self._free_since))
         self._jobs[job.number] = job, self.now
         self.last_start = self.now
@@ -110,10 +121,12 @@ class Fleet:
     def cancel(self, number: int, reason: str) -> None: ...
     def close(self) -> None: ...
 
-    def idle(self) -> float:
-        """Share of the workers' time that is idle while jobs are still given out."""
+    def idle(self, *, ramp: bool) -> float:
+        """Share of the workers' time that is idle while jobs are given out; with or without the wait for the first."""
         until_the_last = sum(max(0.0, self.last_start - since) for since in self._free_since)
-        return (sum(self.lags) + until_the_last) / (self.slots * self.last_start)
+        first = 0.0 if ramp else sum(self.lags[: self.slots])
+        whole = self.slots * (self.last_start - (self.first_start or 0.0))
+        return (sum(self.lags) + until_the_last - first) / (whole - first)
 
     def _advance(self) -> None:
         cpu = time.process_time()
@@ -140,10 +153,28 @@ class Fleet:
 
 
 def _epoch(job: Job, epoch: int) -> Epoch:
-    digest = hashlib.sha256(json.dumps(job.spec, sort_keys=True, default=str).encode()).hexdigest()
-    effect = int(digest[:4], 16) / 65536 * 5
-    noise = random.Random(f"{digest}:{job.seed}").gauss(0, 0.7)
-    return Epoch(epoch, 1.0, 1.0, 20 + effect + noise + 10 / epoch, float(epoch))
+    noise = random.Random(f"{_digest(job.spec)}:{job.seed}").gauss(0, 0.7)
+    return Epoch(epoch, 1.0, 1.0, true_error(job.spec, epoch) + noise, float(epoch))
+
+
+def _digest(spec: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(spec, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def true_error(spec: Mapping[str, Any], epoch: int = EPOCHS) -> float:
+    """Error of an arch without the noise of its seeds, in percent."""
+    return 20 + int(_digest(spec)[:4], 16) / 65536 * 5 + 10 / epoch
+
+
+def found(record: StudyRecord) -> float:
+    """Hypervolume of true error and log10 cost, up to the space's worst, of all archs that were trained to the end."""
+    cost, bounds = record.info.costs.chosen[0], record.info.costs.range
+    assert bounds is not None
+    done = {
+        row.key: (true_error(row.spec), math.log10(row.costs[cost])) for row in record.trials if row.finished
+    }
+    worst = 25 + 10 / EPOCHS, math.log10(bounds[1]) + 0.01
+    return hypervolume(list(done.values()), worst)
 
 
 def curve(job: Job, epochs: int) -> tuple[Epoch, ...]:
@@ -177,19 +208,30 @@ def _clocked(spent: dict[str, list[float]]) -> Iterator[None]:
 
 
 def simulate(
-    workers: int, trials: int, seconds: float = 20.0, *, space: str = "cbam_variants", **settings: Any
+    workers: int,
+    trials: int,
+    seconds: float = 20.0,
+    *,
+    space: str = "cbam_variants",
+    folder: Path | None = None,
+    **settings: Any,
 ) -> dict[str, Any]:
-    """One simulated study; shares in percent, times in milliseconds of CPU unless they say otherwise."""
+    """One simulated study; shares in percent, times in milliseconds of CPU unless they say otherwise.
+
+    Args:
+        folder: of a study that exists and is gone on with; None begins one that is thrown away.
+    """
     fleet = Fleet(workers, seconds)
     spent: dict[str, list[float]] = {"dispatch": [], "handle": []}
-    with tempfile.TemporaryDirectory() as folder:
-        options = {"data": "digits", "out": Path(folder), "device": "cpu", "epochs": EPOCHS, **settings}
+    with tempfile.TemporaryDirectory() as temporary:
+        options = {"data": "digits", "out": folder or Path(temporary), "device": "cpu", "epochs": EPOCHS}
+        options |= settings
         run = Run(load_space(space), Settings(trials=trials, workers=workers, **options).check(), Observer())
         quiet = patch("attnsearch.study.coordinator.write_report", lambda *_, **__: "")
         quiet_too = patch("attnsearch.study.run.write_report", lambda *_, **__: "")
         engine = patch("attnsearch.train.pool.LocalPool", lambda *_, **__: fleet)
         with quiet, quiet_too, engine, _clocked(spent):
-            run.execute()
+            study = run.execute()
     dispatched = sorted(spent["dispatch"])
     return {
         "workers": workers,
@@ -197,7 +239,10 @@ def simulate(
         "settings": {name: str(value) for name, value in settings.items()},
         "virtual_s": round(fleet.now, 1),
         "trials_per_s": round(fleet.finished / fleet.now, 2),
-        "idle_pct": round(100 * fleet.idle(), 1),
+        "hypervolume": round(found(study.record), 4),
+        "startup_s": round(fleet.first_start or 0.0, 1),
+        "idle_pct": round(100 * fleet.idle(ramp=True), 1),
+        "idle_after_ramp_pct": round(100 * fleet.idle(ramp=False), 1),
         "idle_with_the_end_pct": round(100 * (1 - fleet.busy / (workers * fleet.now)), 1),
         "at_rungs_pct": round(100 * fleet.at_rungs / (workers * fleet.now), 2),
         "dispatch_median_ms": round(1e3 * statistics.median(dispatched), 1),
@@ -217,11 +262,14 @@ def main() -> None:
     parser.add_argument("--sampler", default="auto")
     parser.add_argument("--pruner", default="par")
     parser.add_argument("--confirm", type=float)
+    parser.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with the study `ten_thousand`")
     parser.add_argument("--out", type=Path, help="JSON file of the table")
     args = parser.parse_args()
     more = {} if args.confirm is None else {"confirm": args.confirm}
     if args.workers:
-        settings = {"sampler": args.sampler, "pruner": args.pruner, **more}
+        settings = {"sampler": args.sampler, "pruner": args.pruner, "folder": args.resume, **more}
+        if args.resume:
+            settings |= {"study": "ten_thousand", "resume": True}
         print(
             json.dumps(
                 simulate(args.workers, args.trials, args.seconds, space=args.space, **settings), indent=2

@@ -22,6 +22,7 @@ from attnsearch.core.trial import Role, TrialResult
 from attnsearch.cost.cost_table import CostTable
 from attnsearch.space.arch import Arch
 from attnsearch.space.space import Space, load_space
+from attnsearch.store.results import Results
 from attnsearch.store.study_store import HasAttrs
 from attnsearch.study.search import SearchSchedule
 
@@ -67,7 +68,7 @@ class Store:
     """The study in memory: what `SearchSchedule` reads and writes of a `store.study_store.StudyStore`."""
 
     sites: dict[str, tuple[str, ...]]
-    results: dict[int, TrialResult] = field(default_factory=dict)
+    results: Results = field(default_factory=Results)
     kept: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
