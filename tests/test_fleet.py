@@ -26,3 +26,10 @@ def test_idle_time_counts_every_worker_without_a_job():
     # One job after the other: until the second starts, one worker worked and the other, who then takes it, did not.
     assert fleet.idle(ramp=True) == pytest.approx(0.5)
     assert fleet.idle(ramp=False) == 0, "what it waited for was its first job"
+
+
+def test_a_search_fills_thirty_two_workers():
+    """35 % idle before: one seed at a time for each of a few undecided archs, and a wait before the last block."""
+    row = simulate(32, 64)
+    assert row["trials"] == 64
+    assert row["idle_pct"] < 15
