@@ -124,7 +124,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def test_the_page_opens_offline_without_a_word_on_the_console(browser):
     assert browser.value("document.querySelector('h1').textContent") == "tiny"
     assert browser.value("[...document.images].every((image) => image.naturalWidth > 0)") is True
-    assert browser.value("getComputedStyle(document.querySelector('.cards')).display") == "grid"
+    assert browser.value("getComputedStyle(document.querySelector('.cards')).display") == "flex"
     assert browser.messages == []
 
 

@@ -37,7 +37,7 @@ def _arch_cards(report: Report, row: ArchResult) -> list[Card]:
         detail = f"{interval}; {many(given.n, 'seed')} shared with {plain.label}. {final}"
         over = Card("difference from the baseline", f"{number(given.mean, 2, True)} pp", detail)
     p = row.p_front
-    sure = "Pareto confidence not known" if p is None else f"P(front) {probability(p)}"
+    sure = "not known" if p is None else f"P(front) {probability(p)}"
     ratio = "" if row.ratio is None else f"{100 * (row.ratio - 1):+.1f} % against the baseline"
     name = f"lowest mean {report.info.metric.error} of {sentences.compared_with(report, row)}"
     price = f"{quantity(row.costs[0])} {cost_name(report.cost)}"
@@ -47,7 +47,7 @@ def _arch_cards(report: Report, row: ArchResult) -> list[Card]:
         Card(
             f"validation {report.info.metric.error}",
             sentences.estimate(row.error),
-            f"{sentences.which_seeds(row)}, ± half the 95 % CI",
+            sentences.which_seeds(row) + (", ± half the 95 % CI" if row.error.half is not None else ""),
         ),
         Card("cost", price, ratio),
         over,

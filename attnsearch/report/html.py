@@ -131,7 +131,8 @@ def template(name: str, script: str, blocks: Sequence[str]) -> Template:
 def scripts() -> str:
     """D3's modules in their order, then our own: the one script of the page."""
     modules = json.loads((_WEB / "d3" / "SOURCES.json").read_text(encoding="utf-8"))["modules"]
-    files = [*(_WEB / "d3" / module["file"] for module in modules), TABLES, _WEB / "front.js"]
+    ours = (_WEB / name for name in ("tables.js", "data.js", "scales.js", "front.js"))
+    files = [*(_WEB / "d3" / module["file"] for module in modules), *ours]
     return "\n".join(file.read_text(encoding="utf-8") for file in files)
 
 

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 _TOP, _UNIT, _LINE = 22, 34, 13  # above the units, of a unit, of a line of text
 _LETTER = 6.1  # width of a letter at 11 px
-_ENDS, _GAP = 46, 12  # width of stem and head, space between parts
-_LEAST = 128  # width of a stage
-_LINES = 3
+_ENDS, _GAP = 40, 8  # width of stem and head, space between parts
+_LEAST = 84  # width of a stage
+_LINES = 4
 
 
 def drawing(strip: Strip, colours: Mapping[str, int], name: str) -> Markup:
@@ -38,9 +38,11 @@ def drawing(strip: Strip, colours: Mapping[str, int], name: str) -> Markup:
         left += width + _GAP
     parts.append(_box(left, _TOP, _ENDS, _UNIT, "head", "end"))
     line = f'<path class="flow" d="M{_ENDS} {_TOP + _UNIT / 2}H{left}"/>'
+    few = " few" if len(widths) <= 3 else ""  # then it shrinks to a telephone's width and stays legible
+    size = f'viewBox="0 0 {total:.0f} {height}" width="{total:.0f}" height="{height}"'
+    label = f"{escape(name)}: {escape(strip)}"
     return Markup(
-        f'<svg class="map" role="img" aria-label="{escape(name)}: {escape(strip)}" viewBox="0 0 {total:.0f} {height}" '
-        f'width="{total:.0f}" height="{height}">{line}{"".join(parts)}</svg>'
+        f'<svg class="map{few}" role="img" aria-label="{label}" {size}>{line}{"".join(parts)}</svg>'
     )
 
 
@@ -49,7 +51,7 @@ def _width(cell: StripCell) -> float:
     return max(_LEAST, longest * _LETTER + 12)
 
 
-def _lines(text: str, letters: int = 26) -> list[str]:
+def _lines(text: str, letters: int = 18) -> list[str]:
     """At most `_LINES`; what no longer fits is behind a mark, and in the table whole."""
     found = textwrap.wrap(text, letters)
     return found if len(found) <= _LINES else [*found[: _LINES - 1], found[_LINES - 1] + " …"]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Line:
-    """What stands beside an interval (`A3`) and above it: what that is, and its verdict where there is one."""
+    """What stands beside an interval, `A3` and its verdict, and above it: what that is."""
 
     number: str
     name: str
@@ -219,14 +219,17 @@ def _intervals(figure: Any, lines: Sequence[tuple[Line, Estimate, str]], margin:
 
 def _name_lines(axes: Any, names: Sequence[Line]) -> None:
     """The number of each line beside the axis, what it stands for above its interval, from the lowest line up."""
-    axes.set_yticks(range(len(names)), [line.number for line in names])
+    axes.set_yticks(
+        range(len(names)), ["\n".join(filter(None, (line.number, line.verdict))) for line in names]
+    )
     axes.set_ylim(-0.4, len(names) - 0.2)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
-    look = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 7.5, "zorder": 4}
+    place = axes.get_yaxis_transform()
     for height, line in enumerate(names):
-        axes.text(0.005, height + 0.42, literal(line.name), **look)
-        axes.text(0.995, height + 0.42, line.verdict, ha="right", fontweight="bold", **look)
+        axes.text(
+            0.005, height + 0.42, literal(line.name), transform=place, va="center", fontsize=7.5, zorder=4
+        )
 
 
 def _number_ends(axes: Any, lines: Mapping[int, Sequence[float]]) -> None:

@@ -1,16 +1,7 @@
 // The front as one can ask it: points and table rows are the same architectures, chosen by the same filters.
 (() => {
-  const source = document.getElementById("data");
-  if (!source) return;
-  const data = JSON.parse(source.textContent);
-  const archs = data.archs.number.map((number, i) => {
-    const arch = { number, price: {} };
-    for (const [name, column] of Object.entries(data.archs)) arch[name] = column[i];
-    for (const [name, column] of Object.entries(data.price)) arch.price[name] = column[i];
-    arch.cells = arch.strip.map((cell) => data.cells[cell]);
-    return arch;
-  });
-  const baseline = archs.find((arch) => arch.baseline);
+  if (!attn) return;
+  const { data, archs, baseline, make, fixed, quantity, interval, probability, name, strip, words } = attn;
   const SHAPES = {
     o: "M4.5,0A4.5,4.5,0,1,1,-4.5,0A4.5,4.5,0,1,1,4.5,0Z",
     ".": "M2.5,0A2.5,2.5,0,1,1,-2.5,0A2.5,2.5,0,1,1,2.5,0Z",
@@ -26,45 +17,8 @@
     block: "", stage: "", option: "", sort: "price", up: true, page: 0, marked: new Set(), at: -1,
   };
 
-  // Small helpers: elements are made one by one, so that no word of a study is read as markup.
-  const make = (tag, attributes = {}, ...children) => {
-    const node = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    node.append(...children);
-    return node;
-  };
-  const fixed = (value, digits, sign = "") => value === null ? "–" : (sign && value > 0 ? sign : "") + value.toFixed(digits);
-  const quantity = (value, digits = 4) => {
-    if (value === null) return "–";
-    for (const [scale, letter] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]])
-      if (Math.abs(value) >= scale) return (value / scale).toPrecision(digits) + letter;
-    return String(Number(value.toPrecision(digits)));
-  };
-  const interval = (mean, low, high, sign) => {
-    if (low === null || high === null) return fixed(mean, 2, sign);
-    return `${fixed(mean, 2, sign)} ± ${((high - low) / 2).toFixed(2)}`;
-  };
-  const probability = (p) => p === null ? "–" : p < 0.01 ? "< 0.01" : p > 0.99 ? "> 0.99" : p.toFixed(2);
   const price = (arch) => arch.price[state.cost];
   const cost = () => data.costs.find((entry) => entry.name === state.cost);
-  const name = (arch) => `A${arch.number}`;
-
-  function strip(arch) {
-    const box = make("span", { class: "strip" });
-    const empty = arch.cells.every((cell) => !cell.text);
-    if (arch.title && (empty || !["baseline", ""].includes(arch.title))) {
-      box.append(empty && arch.baseline ? "plain (baseline)" : arch.title);
-      return box;
-    }
-    for (const cell of arch.cells) {
-      const colour = cell.block ? ` c${Math.max(0, data.blocks.indexOf(cell.block)) % 6}` : "";
-      box.append(make("span", { class: `cell${colour}`, title: [cell.stage, ...cell.options].join("; ") }, cell.text || "·"));
-    }
-    return box;
-  }
-  const words = (arch) => strip(arch).childElementCount
-    ? arch.cells.map((cell) => cell.text || "nothing").join(", ")
-    : strip(arch).textContent;
 
   // What is shown: the same list for points and rows.
   function chosen() {
@@ -133,97 +87,73 @@
   chart.append(tip);
   const brush = d3.brush().on("end", brushed);
   let places = []; // [arch, x, y] of what is drawn
-  let scales;
+  let lines = {}; // the scales of what is drawn, x and y
 
-  function domain(values, margin) {
-    const low = d3.min(values), high = d3.max(values);
-    const room = margin * (high - low || Math.abs(high) || 1);
-    return [low - room, high + room];
-  }
-  function axis(rows, width, left) {
-    const frame = state.whole ? rows : rows.filter((arch) => arch.listed && !arch.control);
-    const costs = (frame.length ? frame : rows).map(price);
-    const range = [left, width - 16];
-    if (state.scale === "log") {
-      const [low, high] = [d3.min(costs), d3.max(costs)];
-      const room = Math.max(high / low, 1.01) ** 0.06;
-      return d3.scaleLog().domain([low / room, high * room]).range(range);
-    }
-    if (state.scale === "above") {
-      const plain = price(baseline);
-      const extra = costs.map((value) => value / plain - 1);
-      const least = Math.max(1e-3, d3.min(extra.filter((value) => value).map(Math.abs)) || 0.01);
-      const inner = d3.scaleSymlog().constant(least).domain([d3.min(extra), d3.max(extra)]).range([0.06, 0.94]);
-      const unit = d3.scaleLinear().domain([0, 1]).range(range);
-      const place = (value) => unit(inner(value / plain - 1));
-      const steps = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30].filter((step) => step >= least);
-      const all = [...steps.map((step) => -step).reverse(), 0, ...steps];
-      place.ticks = () => all.map((step) => plain * (1 + step)).filter((value) => place(value) >= range[0] && place(value) <= range[1]);
-      place.range = () => range;
-      place.text = (value) => value === plain ? "baseline" : `${value >= plain ? "+" : ""}${Number((100 * (value / plain - 1)).toPrecision(3))} %`;
-      return place;
-    }
-    return d3.scaleLinear().domain(domain(costs, 0.06)).range(range);
-  }
-  function texts(ticks) {
-    for (let digits = 3; digits < 9; digits += 1) {
-      const found = ticks.map((tick) => quantity(tick, digits));
-      if (new Set(found).size === ticks.length) return found;
-    }
-    return ticks.map(String);
-  }
   const inside = (value, [low, high]) => Math.min(Math.max(value, low), high);
 
-  function plot(rows) {
-    const width = Math.max(280, chart.clientWidth), height = Math.round(Math.min(460, Math.max(300, width * 0.5)));
-    const left = 52, top = 14, bottom = height - 46;
-    svg.attr("width", width).attr("height", height).attr("viewBox", `0 0 ${width} ${height}`);
-    const x = axis(rows, width, left);
-    const frame = rows.filter((arch) => arch.listed && !arch.control);
-    const means = (frame.length && !state.whole ? frame : rows).map((arch) => arch.error);
-    const reach = d3.max(means) - d3.min(means) || 1;
-    const ends = (frame.length ? frame : rows).flatMap((arch) => [arch.low ?? arch.error, arch.high ?? arch.error, arch.error]);
-    const y = d3.scaleLinear().domain(domain([Math.max(d3.min(ends), d3.min(means) - 1.5 * reach), Math.min(d3.max(ends), d3.max(means) + 1.5 * reach), ...(state.whole ? means : [])], 0.05)).range([bottom, top]);
-    scales = { x, y };
-    const pixels = (arch) => [inside(x(price(arch)), x.range()), inside(y(arch.error), [top, bottom])];
-    places = rows.map((arch) => [arch, ...pixels(arch)]);
-    const outside = rows.filter((arch) => x(price(arch)) < x.range()[0] || x(price(arch)) > x.range()[1] || y(arch.error) < top || y(arch.error) > bottom);
-
-    const fits = Math.max(2, Math.floor((width - left) / 90));
+  // The scales: as wide as what is listed, unless all that is shown is asked for.
+  function frame(rows, width, height) {
+    const left = 52, right = width - 16, top = 14, bottom = height - 46;
+    const competing = rows.filter((arch) => arch.listed && !arch.control);
+    const framed = competing.length && !state.whole ? competing : rows;
+    const x = scales.of(state.scale, framed.map(price), baseline && price(baseline), [left, right]);
+    const means = framed.map((arch) => arch.error);
+    const [least, most] = [d3.min(means), d3.max(means)];
+    const reach = 1.5 * (most - least || 1);
+    const ends = framed.filter((arch) => arch.listed && arch.low !== null).flatMap((arch) => [arch.low, arch.high]);
+    const low = Math.max(d3.min([...ends, least]), least - reach), high = Math.min(d3.max([...ends, most]), most + reach);
+    const y = d3.scaleLinear().domain(scales.domain([low, high], 0.05)).range([bottom, top]);
+    return { x, y, left, right, top, bottom, height };
+  }
+  function drawAxes({ x, y, left, right, top, bottom, height }) {
+    const fits = Math.max(2, Math.floor((right - left) / 90));
     let ticks = x.ticks(fits);
     while (ticks.length > fits) ticks = ticks.filter((_, i) => i % 2 === 0);
-    const labels = x.text ? ticks.map(x.text) : texts(ticks);
-    layers.grid.selectAll("line").data([...ticks.map((tick) => [x(tick), top, x(tick), bottom]), ...y.ticks(6).map((tick) => [left, y(tick), width - 16, y(tick)])])
-      .join("line").attr("x1", (d) => d[0]).attr("y1", (d) => d[1]).attr("x2", (d) => d[2]).attr("y2", (d) => d[3]);
+    const labels = x.text ? ticks.map(x.text) : scales.texts(ticks);
+    const across = y.ticks(6).map((tick) => [left, y(tick), right, y(tick)]);
+    layers.grid.selectAll("line").data([...ticks.map((tick) => [x(tick), top, x(tick), bottom]), ...across]).join("line")
+      .attr("x1", (d) => d[0]).attr("y1", (d) => d[1]).attr("x2", (d) => d[2]).attr("y2", (d) => d[3]);
     layers.axes.selectAll("*").remove();
-    layers.axes.append("g").attr("transform", `translate(0,${bottom + 4})`).selectAll("text").data(ticks).join("text")
-      .attr("x", (tick) => x(tick)).attr("y", 14).attr("text-anchor", "middle").text((_, i) => labels[i]);
+    layers.axes.append("g").selectAll("text").data(ticks).join("text")
+      .attr("x", (tick) => x(tick)).attr("y", bottom + 18).attr("text-anchor", "middle").text((_, i) => labels[i]);
     layers.axes.append("g").attr("transform", `translate(${left - 2},0)`).call(d3.axisLeft(y).ticks(6).tickSize(0)).select(".domain").remove();
-    layers.axes.append("text").attr("x", (left + width - 16) / 2).attr("y", height - 8).attr("text-anchor", "middle").attr("class", "title")
-      .text(state.scale === "above" ? `${cost().short} above the baseline's ${quantity(price(baseline))}` : cost().title);
-    layers.axes.append("text").attr("transform", `translate(12,${(top + bottom) / 2})rotate(-90)`).attr("text-anchor", "middle").attr("class", "title")
-      .text(`validation ${data.error} (%)`);
-
-    const front = data.design ? [] : frontOf(rows).map(pixels);
-    const path = front.map(([px, py], i) => (i ? `H${px}V${py}` : `M${px},${py}`)).join("");
+    const title = (text) => layers.axes.append("text").attr("text-anchor", "middle").attr("class", "title").text(text);
+    title(state.scale === "above" ? `${cost().short} above the baseline's ${quantity(price(baseline))}` : cost().title)
+      .attr("x", (left + right) / 2).attr("y", height - 8);
+    title(`validation ${data.error} (%)`).attr("transform", `translate(12,${(top + bottom) / 2})rotate(-90)`);
+  }
+  function drawMarks(rows, far, { x, y, top, bottom }, pixels) {
+    const steps = data.design ? [] : frontOf(rows).map(pixels);
+    const path = steps.map(([px, py], i) => (i ? `H${px}V${py}` : `M${px},${py}`)).join("");
     layers.steps.selectAll("path").data(path ? [path] : []).join("path").attr("d", (d) => d);
-
     const few = rows.length <= INTERVALS;
-    const bars = places.filter(([arch]) => arch.low !== null && (few || arch.listed) && !outside.includes(arch));
+    const bars = places.filter(([arch]) => arch.low !== null && (few || arch.listed) && !far.has(arch));
     layers.bars.selectAll("path").data(bars, ([arch]) => arch.number).join("path")
       .attr("class", ([arch]) => `k-${colour(arch)}`)
       .attr("d", ([arch, px]) => `M${px},${inside(y(arch.low), [top, bottom])}V${inside(y(arch.high), [top, bottom])}`);
-    const far = new Set(outside);
+    const filled = (arch) => arch.baseline || mark(arch)[2];
     layers.points.selectAll("path").data(places, ([arch]) => arch.number).join("path")
       .attr("data-arch", ([arch]) => arch.number)
       .attr("d", ([arch]) => SHAPES[far.has(arch) ? "^" : arch.baseline ? "s" : mark(arch)[0]])
-      .attr("class", ([arch]) => `k-${colour(arch)}${arch.baseline || mark(arch)[2] ? "" : " outlined"}${far.has(arch) ? " far" : ""}`)
+      .attr("class", ([arch]) => `k-${colour(arch)}${filled(arch) ? "" : " outlined"}`)
       .attr("transform", ([arch, px, py]) => `translate(${px.toFixed(1)},${py.toFixed(1)})${far.has(arch) ? turned(arch, x, y, top) : ""}`);
-    layers.brush.call(brush.extent([[left, top], [width - 16, bottom]]));
+  }
+  function plot(rows) {
+    const width = Math.max(280, chart.clientWidth), height = Math.round(Math.min(460, Math.max(300, width * 0.5)));
+    svg.attr("width", width).attr("height", height).attr("viewBox", `0 0 ${width} ${height}`);
+    lines = frame(rows, width, height);
+    const { x, y, left, right, top, bottom } = lines;
+    const pixels = (arch) => [inside(x(price(arch)), [left, right]), inside(y(arch.error), [top, bottom])];
+    const beyond = (value, low, high) => value < low || value > high;
+    const far = new Set(rows.filter((arch) => beyond(x(price(arch)), left, right) || beyond(y(arch.error), top, bottom)));
+    places = rows.map((arch) => [arch, ...pixels(arch)]);
+    drawAxes(lines);
+    drawMarks(rows, far, lines, pixels);
+    layers.brush.call(brush.extent([[left, top], [right, bottom]]));
     layers.brush.selectAll(".overlay").attr("aria-hidden", "true");
     namePoints();
     shade();
-    return outside.length;
+    return far.size;
   }
   const mark = (arch) => data.marks[arch.status] || data.marks.unknown;
   const colour = (arch) => (arch.baseline ? "ink" : mark(arch)[1]);
@@ -240,7 +170,7 @@
   // Names of listed points, each at the nearest place where no point, no interval and no other name stands.
   const SPOTS = [1, 1.7, 2.4].flatMap((r) => [[17, 0], [-17, 0], [11, 10], [-11, 10], [11, -10], [-11, -10], [0, 13], [0, -13]].map(([dx, dy]) => [r * dx, r * dy]));
   function namePoints() {
-    const { x, y } = scales;
+    const { x, y } = lines;
     const taken = [], found = [];
     const [low, high] = x.range(), [bottom, top] = y.range();
     for (const [arch, px, py] of places.filter(([one]) => one.listed).slice(0, 60)) {
@@ -308,9 +238,8 @@
       if (!state.marked.delete(number)) state.marked.add(number);
       table(chosen());
       said();
-    } else if (event.key === "Escape") {
-      clear();
-    } else return;
+    } else if (event.key === "Escape") clear();
+    else return;
     event.preventDefault();
   });
   function brushed(event) {
@@ -413,10 +342,9 @@
   draw();
   let drawn = chart.clientWidth;
   new ResizeObserver(() => {
-    if (chart.clientWidth !== drawn) {
-      drawn = chart.clientWidth;
-      draw();
-    }
+    if (chart.clientWidth === drawn) return;
+    drawn = chart.clientWidth;
+    draw();
   }).observe(chart);
   document.documentElement.dataset.ready = "yes";
 })();
