@@ -155,6 +155,8 @@ class LearnsInEval(Sound):
         super().__init__(channels)
         self.register_buffer("average", torch.zeros(channels, 1, 1))
 
+    average: Tensor
+
     def forward(self, x: Tensor) -> Tensor:
         with torch.no_grad():
             self.average += x.mean((0, 2, 3))[:, None, None]

@@ -11,20 +11,20 @@ import subprocess
 import sys
 import time
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
 import optuna
 import sqlalchemy
 
-from attnsearch.core.jobs import Outcome, Progress
+from attnsearch.core.jobs import Job
 from attnsearch.core.settings import Settings
 from attnsearch.core.trial import Epoch
 from attnsearch.space.space import load_space
 from attnsearch.study.observer import Observer
 from attnsearch.study.run import Run
 from attnsearch.study.study import open_study
+from tests.engine import FakeEngine
 
 TINY = """
 question: Does a tiny host want a gate?
@@ -35,45 +35,17 @@ recipe: {epochs: 3, lr: 0.1, batch_size: 64}
 ROOT = Path(__file__).parent.parent
 
 
-class Instant:
-    """An engine without training: the error follows from arch, seed and epoch by a hash."""
+class Instant(FakeEngine):
+    """Errors follow from arch, seed and epoch by a hash."""
 
     def __init__(self, slots: int = 1) -> None:
-        self.slots, self.jobs, self.messages = slots, {}, []
-
-    def submit(self, job):
-        self.jobs[job.number] = job
-        self._train(job, 1)
-
-    def _train(self, job, first):
-        for epoch in range(first, job.recipe.epochs + 1):
-            waits = epoch in job.rungs and epoch < job.recipe.epochs
-            self.messages.append(Progress(job.number, _epoch(job, epoch), waits))
-            if waits:
-                return
-        curve = tuple(_epoch(job, epoch) for epoch in range(1, job.recipe.epochs + 1))
-        self.messages.append(Outcome(job.number, "complete", curve, seconds=1.0, device="none"))
-
-    def answer(self, number, go):
-        job = self.jobs[number]
-        if go:
-            self._train(replace(job, rungs=()), job.rungs[0] + 1)
-        else:
-            curve = tuple(_epoch(job, epoch) for epoch in range(1, job.rungs[0] + 1))
-            self.messages.append(Outcome(number, "stopped", curve, reason="beaten", device="none"))
-
-    def wait(self, seconds):
-        messages, self.messages = self.messages, []
-        return messages
-
-    def cancel(self, number, reason): ...
-
-    def close(self): ...
+        super().__init__(by_hash, slots=slots)
 
 
-def _epoch(job, epoch):
+def by_hash(job: Job) -> tuple[Epoch, ...]:
     digest = hashlib.sha256(f"{sorted(map(str, job.spec['stages']))}{job.seed}".encode()).digest()
-    return Epoch(epoch, 1.0, 1.0, 20 + digest[0] / 51.3 + 10 / epoch, float(epoch))
+    last = 20 + digest[0] / 51.3
+    return tuple(Epoch(e, 1.0, 1.0, last + 10 / e, float(e)) for e in range(1, job.recipe.epochs + 1))
 
 
 def question(folder: Path, text: str = TINY):
@@ -184,7 +156,7 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def cells(found) -> list[tuple[str, int, str, float | None]]:
+def cells(found) -> list[tuple[str, int, str, float | None, str]]:
     """What was trained and what came of it, in an order that does not depend on when."""
     kept = [row for row in found.record.trials if not row.lost]
     return sorted((row.key, row.seed, row.state, row.error, row.role) for row in kept)

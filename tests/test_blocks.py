@@ -7,6 +7,7 @@ import subprocess
 import sys
 from functools import partial
 from itertools import product
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import pytest
@@ -115,14 +116,18 @@ VARIANTS = [
 ]
 
 PLAIN = sorted(name for name, facts in registry.blocks().items() if facts.slot != "neck")
-FORMS = [(name, {}) for name in PLAIN] + [(name, options) for name, options, _ in VARIANTS]
+FORMS: list[tuple[str, Any]] = [(name, {}) for name in PLAIN]
+FORMS += [(name, options) for name, options, _ in VARIANTS]
 forms = pytest.mark.parametrize(("name", "options"), FORMS, ids=lambda value: str(value) if value else "")
 
 
-def build(name: str, channels: int = 64, **options: object) -> nn.Module:
+def build(name: str, channels: int = 64, **options: Any) -> Any:  # a block, into which tests look
     if registry.info(name.partition(".")[0]).slot == "neck":
         return attnsearch.create_neck(name, in_channels=[channels // 4, channels // 2, channels], **options)
     return attnsearch.create_block(name, channels, **options)
+
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def count(model: nn.Module) -> int:
@@ -133,12 +138,12 @@ def random_map(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
-def stir(model: nn.Module) -> nn.Module:
+def stir(model: Model) -> Model:
     """Move every parameter off its initial value: a gate that starts at zero lets no gradient through."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
     return model
 
 
@@ -206,7 +211,7 @@ def test_a_gate_depends_on_its_input(name: str, options: dict) -> None:
 @forms
 def test_resolved_options_build_the_same_block(name: str, options: dict) -> None:
     base, preset = registry.expand(name)
-    resolved = registry.complete(base, 64, {**preset, **options})
+    resolved: dict[str, Any] = registry.complete(base, 64, {**preset, **options})
     torch.manual_seed(5)
     given = build(name, **options).eval()
     torch.manual_seed(5)
@@ -334,7 +339,7 @@ def test_official_spatial_gate_starts_at_one_half() -> None:
 
 def test_norm_at_batch_one_uses_running_statistics() -> None:
     norm = BatchNorm(3)
-    norm.running_mean += 1.0
+    cast(Tensor, norm.running_mean).add_(1.0)
     x = random_map(1, 3, 1, 1)
     torch.testing.assert_close(norm(x), (x - 1.0) / (1 + 1e-5) ** 0.5)
     assert norm.num_batches_tracked == 0
@@ -484,7 +489,7 @@ def test_lska_sees_as_far_as_its_kernel(kernel: int, separable: bool) -> None:
     for parameter in model.parameters():
         nn.init.ones_(parameter)
     model.gate(x)[0, 0, 30, 30].backward()
-    seen = x.grad[0, 0].nonzero()
+    seen = cast(Tensor, x.grad)[0, 0].nonzero()
     assert (seen.amax(0) - seen.amin(0) + 1).tolist() == [kernel, kernel]
 
 
@@ -547,7 +552,7 @@ def test_conv_block_widens_and_strides(name: str, options: dict, height: int, wi
 
 def test_depthwise_separable_by_hand() -> None:
     """One position, two channels: the centre of each filter, then a 2 x 2 matrix, then its biases."""
-    block = attnsearch.create_block("dsconv.article", 2)
+    block = build("dsconv.article", 2)
     with torch.no_grad():
         block.depthwise.weight[:, 0, 1, 1] = torch.tensor([2.0, 3.0])
         block.depthwise.bias.copy_(torch.tensor([1.0, -1.0]))
@@ -639,7 +644,7 @@ def test_gradient_reaches_every_parameter_of_the_neck() -> None:
     (out * random_map(*out.shape).flip(0)).sum().backward()
     # A constant before a softmax over positions changes nothing: its gradient is zero but for rounding.
     without = {"channel_key.3.bias"}
-    missing = {key for key, parameter in neck.named_parameters() if not parameter.grad.any()}
+    missing = {key for key, parameter in neck.named_parameters() if not cast(Tensor, parameter.grad).any()}
     assert missing <= without
 
 

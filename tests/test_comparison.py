@@ -7,13 +7,13 @@ import json
 from dataclasses import replace
 
 import pytest
-from test_reports import DESIGN, design, record, trial
 
 from attnsearch import report as reports
 from attnsearch.core.errors import UsageError
 from attnsearch.core.study_info import StudyRecord
 from attnsearch.report import comparison_files
 from attnsearch.report.comparison import Comparison, _between, compare
+from tests.test_reports import DESIGN, design, record, trial
 
 # se against plain on three seeds: 1.0, 1.5, 0.8 better, mean 1.1, t(.975; 2) 4.302653 x sqrt(.13 / 3)
 HALF = 0.895673

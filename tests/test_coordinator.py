@@ -13,7 +13,7 @@ import pytest
 
 from attnsearch import report as reports
 from attnsearch.core.errors import Interrupted, NoResultError, UsageError
-from attnsearch.core.jobs import Outcome, Progress
+from attnsearch.core.jobs import Job, Outcome
 from attnsearch.core.settings import Settings
 from attnsearch.core.trial import Epoch
 from attnsearch.data import open_data
@@ -24,6 +24,7 @@ from attnsearch.study.observer import Observer
 from attnsearch.study.run import Run
 from attnsearch.study.search import block_seeds
 from attnsearch.study.study import open_study
+from tests.engine import FakeEngine
 
 SMALL = """
 question: Where does ECA help?
@@ -33,66 +34,25 @@ recipe: {epochs: 4}
 """
 
 
-class Oracle:
+class Oracle(FakeEngine):
     """Errors from a formula: 20 %, less 2 points for each stage with a block, plus noise by arch and seed."""
 
-    slots = 2
+    def __init__(self, *, slots: int = 2, dies: tuple[int, ...] = (), fails: str = "") -> None:
+        super().__init__(by_formula, slots=slots, dies=dies, fails=fails)
 
-    def __init__(self, dies: tuple[int, ...] = (), fails: bool = False) -> None:
-        self.jobs, self.messages, self.dies, self.fails = {}, [], dies, fails
 
-    def submit(self, job):
-        self.jobs[job.number] = job
-        if job.number in self.dies:
-            self.messages.append(Outcome(job.number, "failed", reason="killed by signal 9", lost=True))
-            return
-        if self.fails:
-            self.messages.append(Outcome(job.number, "failed", reason="RuntimeError: shapes"))
-            return
-        self._epochs(job, 1)
-
-    def _epochs(self, job, first):
-        blocks = sum("attention" in stage for stage in job.spec["stages"])
-        digest = hashlib.sha256(f"{job.spec}{job.seed}".encode()).digest()
-        noise = (digest[0] / 255 - 0.5) * 1.0
-        for epoch in range(first, job.recipe.epochs + 1):
-            error = 20 - 2 * blocks + noise + 10 / epoch
-            waits = epoch in job.rungs and epoch < job.recipe.epochs
-            self.messages.append(Progress(job.number, Epoch(epoch, 1.0, 1.0, error, float(epoch)), waits))
-            if waits:
-                return
-        curve = tuple(
-            Epoch(e, 1.0, 1.0, 20 - 2 * blocks + noise + 10 / e, float(e))
-            for e in range(1, job.recipe.epochs + 1)
-        )
-        self.messages.append(Outcome(job.number, "complete", curve, seconds=1.0, device="oracle"))
-
-    def wait(self, seconds):
-        messages, self.messages = self.messages, []
-        return messages
-
-    def answer(self, number, go):
-        job = self.jobs[number]
-        done = max(epoch for epoch in job.rungs)
-        if go:
-            self._epochs(replace(job, rungs=()), done + 1)
-        else:
-            self.messages.append(Outcome(number, "stopped", seconds=0.5, device="oracle"))
-
-    def cancel(self, number, reason):
-        self.messages.append(Outcome(number, "failed", reason=reason))
-
-    def close(self):
-        pass
+def by_formula(job: Job) -> tuple[Epoch, ...]:
+    blocks = sum("attention" in stage for stage in job.spec["stages"])
+    digest = hashlib.sha256(f"{job.spec}{job.seed}".encode()).digest()
+    last = 20 - 2 * blocks + (digest[0] / 255 - 0.5) * 1.0
+    return tuple(Epoch(e, 1.0, 1.0, last + 10 / e, float(e)) for e in range(1, job.recipe.epochs + 1))
 
 
 class OneAtATime(Oracle):
     """One worker; interrupted as by a signal after so many finished trainings."""
 
-    slots = 1
-
     def __init__(self, until: int | None = None) -> None:
-        super().__init__()
+        super().__init__(slots=1)
         self.left = until
 
     def wait(self, seconds):
@@ -112,7 +72,7 @@ def question(tmp_path):
 
 
 def go(question, tmp_path, monkeypatch, oracle=None, **settings):
-    monkeypatch.setattr("attnsearch.train.pool.LocalPool", lambda *given, **options: oracle or Oracle())
+    monkeypatch.setattr("attnsearch.train.pool.LocalPool", lambda *args, **options: oracle or Oracle())
     wanted = Settings(**{"data": "digits", "out": tmp_path / "results", "device": "cpu", **settings}).check()
     return Run(question, wanted, Observer()).execute()
 
@@ -254,7 +214,7 @@ def test_a_lost_training_is_run_again_with_its_seed(question, tmp_path, monkeypa
 
 def test_failures_from_the_start_end_the_run(question, tmp_path, monkeypatch):
     with pytest.raises(NoResultError, match="10 of the first 10 trials failed: RuntimeError: shapes"):
-        go(question, tmp_path, monkeypatch, Oracle(fails=True), trials=30)
+        go(question, tmp_path, monkeypatch, Oracle(fails="RuntimeError: shapes"), trials=30)
     assert NoResultError("x").exit_code == 5
 
 
@@ -386,8 +346,9 @@ def test_the_last_block_is_judged_on_images_that_had_no_say(
     monkeypatch.setattr("attnsearch.study.run.open_data", lambda *a, **o: replace(opened, own_val=own_val))
     oracle = Oracle()
     rows = go(question, tmp_path, monkeypatch, oracle, trials=36).record.trials
+    jobs = {job.number: job for job in oracle.jobs}
     for row in rows:
-        job = oracle.jobs[row.number]
+        job = jobs[row.number]
         assert (job.recipe.resplit, job.val_half) == by_role[row.role], row.role
 
 

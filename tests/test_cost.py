@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import time
+from typing import cast
 
 import pytest
 import torch
@@ -186,7 +187,7 @@ SPELLINGS = {
     "pointwise": (
         lambda x: CONV1(x),
         lambda x: LINEAR(x.permute(0, 2, 3, 1)),
-        lambda x: F.conv2d(x, CONV1.weight) + CONV1.bias[:, None, None],
+        lambda x: F.conv2d(x, CONV1.weight) + cast(Tensor, CONV1.bias)[:, None, None],
         lambda x: torch.einsum("oc,bchw->bohw", LINEAR.weight, x) + LINEAR.bias[:, None, None],
     ),
     "attention": (attention_by_hand, lambda q: F.scaled_dot_product_attention(q, q, q)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images of three unequal classes, weights of a network for them, and an arch file."""
     folder = tmp_path_factory.mktemp("evaluate")
     rng = np.random.default_rng(0)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for part, count in (("train", 40), ("test", 90)):
         labels = np.resize([0, 0, 0, 1, 1, 2], count)
         images = rng.integers(0, 256, (count, 16, 16, 3)) // 2 + 60 * labels[:, None, None, None]

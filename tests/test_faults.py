@@ -16,7 +16,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faults import (
+
+from attnsearch.core.errors import DataError, EnvironmentFault, NoResultError, UsageError
+from attnsearch.core.jobs import Began, DataSource, Job, Outcome
+from attnsearch.core.trial import Recipe
+from attnsearch.store import connections, database
+from attnsearch.study import coordinator
+from attnsearch.study import resume as study_resume
+from attnsearch.study import run as study_run
+from attnsearch.study.study import open_study
+from attnsearch.train import pool
+from attnsearch.train.pool import LocalPool
+from tests.faults import (
     ROOT,
     TINY,
     Instant,
@@ -30,17 +41,6 @@ from faults import (
     run,
     start,
 )
-
-from attnsearch.core.errors import DataError, EnvironmentFault, NoResultError, UsageError
-from attnsearch.core.jobs import Began, DataSource, Job, Outcome
-from attnsearch.core.trial import Recipe
-from attnsearch.store import connections, database
-from attnsearch.study import coordinator
-from attnsearch.study import resume as study_resume
-from attnsearch.study import run as study_run
-from attnsearch.study.study import open_study
-from attnsearch.train import pool
-from attnsearch.train.pool import LocalPool
 
 SEEDS = random.Random(0)
 ENDED = ("COMPLETE", "PRUNED")

@@ -15,7 +15,7 @@ from attnsearch.report.provenance import ledger
 from attnsearch.report.test_result import final_table as table_of
 from attnsearch.study import test_split
 from attnsearch.study.study import open_study
-from tests.instant import instead_of_workers
+from tests.engine import instead_of_workers
 
 SPACE = """
 question: Which?
@@ -48,7 +48,7 @@ def study(tmp_path, monkeypatch):
     return tmp_path
 
 
-TESTED = test_split.Tested({"k": {}}, val_images=1, test_images=1)
+TESTED = test_split.Tested({"k": {}}, {"k": {}}, val_images=1, test_images=1)
 
 
 def test_the_front_and_the_baseline_are_tested_once_and_the_ledger_says_so(study):

@@ -6,7 +6,6 @@ import re
 from dataclasses import replace
 
 import pytest
-from test_reports import design, record, trial
 
 from attnsearch import report as reports
 from attnsearch.core.errors import UsageError
@@ -15,6 +14,7 @@ from attnsearch.core.trial import Epoch
 from attnsearch.export.package import choose
 from attnsearch.report import cards, glossary, html
 from attnsearch.statistics.front import Status
+from tests.test_reports import design, record, trial
 
 FIELDS = {
     "verdict",

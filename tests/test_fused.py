@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,7 @@ GATES: dict[str, Callable[[], nn.Module]] = {
     "deep spatial gate": lambda: SpatialGate(6, kernel=3, spatial="deep_residual"),
     "cbam lite": lambda: CBAMLite(6, ratio=2),
     **{
-        f"cbam, {fusion}": lambda fusion=fusion: CBAM(6, ratio=2, fusion=fusion)
+        f"cbam, {fusion}": partial(CBAM, 6, ratio=2, fusion=fusion)
         for fusion in ("serial", "serial_sc", "parallel", "parallel_mean", "product")
     },
 }
@@ -107,7 +108,7 @@ OPERATIONS: dict[str, Case] = {
     "convolution of planes": (lambda: conv(7), (3, 2, 9, 8), 0.0),
     "convolution of narrow planes": (lambda: conv(7), (3, 2, 5, 2), 0.0),
     "convolution of a pixel": (lambda: conv(3), (3, 2, 1, 1), 0.0),
-    **{name: (lambda make=make: GatedUnits(make), (8, 6, 5, 4), 0.0) for name, make in GATES.items()},
+    **{name: (partial(GatedUnits, make), (8, 6, 5, 4), 0.0) for name, make in GATES.items()},
     "frozen cbam": (lambda: GatedUnits(GATES["cbam, serial"], frozen=True), (3, 6, 5, 4), 0.0),
     "cbam at one place": (lambda: GatedUnits(GATES["cbam, serial"]), (3, 6, 1, 1), 0.0),
 }
@@ -280,7 +281,7 @@ def test_without_kernels_torch_trains(monkeypatch: pytest.MonkeyPatch, fault: Ex
 
     fused.available.cache_clear()
     with monkeypatch.context() as patch:
-        patch.setattr(fused.importlib, "import_module", refuse)
+        patch.setattr("attnsearch.train.fused.importlib.import_module", refuse)
         assert not fused.available()
     try:
         assert fit(small("cbam"), images(), Recipe(epochs=1, batch_size=32, lr=0.05), seed=7)

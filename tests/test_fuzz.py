@@ -8,6 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from faults import run
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -26,6 +26,7 @@ from attnsearch.data import open_data
 from attnsearch.space import read_space
 from attnsearch.space.space import shipped_spaces
 from attnsearch.study.study import open_study
+from tests.faults import run
 
 LONGEST, PATIENT = 10.0, 60.0  # seconds of computing for one file, and by the clock of a machine that is busy
 SPACES, FILES = 2_000, 500  # a nightly's; by default a part of them
@@ -255,10 +256,7 @@ def read_weights(path: Path) -> object:
 
 FORMS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000")
 KINDS: dict[str, tuple[Callable[[], bytes], Callable[[Path, bytes], object]]] = {
-    **{
-        form: (lambda form=form: picture(form), read_picture({"JPEG2000": "jp2"}.get(form, form)))
-        for form in FORMS
-    },
+    **{form: (partial(picture, form), read_picture({"JPEG2000": "jp2"}.get(form, form))) for form in FORMS},
     "npz": (npz, written(".npz", lambda path: open_data(str(path)))),
     "parquet": (parquet, written(".parquet", lambda path: open_data(str(path)))),
     "SQLite": (sqlite, written(".db", read_study)),
@@ -293,7 +291,7 @@ def check_files(kind: str, seeds: range, folder: Path) -> dict[int, int]:
         place.mkdir()
         broken = damaged(content, np.random.default_rng(seed))
         try:
-            code = outcome(lambda place=place, broken=broken: read(place, broken))
+            code = outcome(partial(read, place, broken))
         except Exception as error:
             raise AssertionError(f"{kind}, seed {seed}: {error!r}") from error
         codes[code] = codes.get(code, 0) + 1

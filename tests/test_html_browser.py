@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_reports import EVIL, record, trial
 
 from attnsearch import report as reports
+from tests.test_reports import EVIL, record, trial
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SILENCE = 60  # seconds after which it is given up

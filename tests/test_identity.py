@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -51,8 +52,8 @@ def spellings(space: Space, chooser: random.Random) -> list[Arch]:
     archs = []
     for _ in range(PER_SPACE):
         chosen = {site: chooser.choice(pool) for site, pool in pools.items()}
-        neck = chosen.pop("neck", Block())
-        stages = tuple(chosen.values()) if "stages" not in chosen else (chosen["stages"],) * count
+        neck: Any = chosen.pop("neck", Block())
+        stages: Any = tuple(chosen.values()) if "stages" not in chosen else (chosen["stages"],) * count
         archs.append(Arch(space.host, stages, neck))
     return archs
 

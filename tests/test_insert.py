@@ -81,7 +81,7 @@ def test_gates_stand_where_our_host_puts_them(layout: str, expansion: int, posit
     model = insert(
         network(layout, expansion=expansion), "cbam", units=units, position=position, stages=(2, 4)
     ).eval()
-    seen, empty = {"attention": "cbam", "position": position, "units": units}, {}
+    seen, empty = {"attention": "cbam", "position": position, "units": units}, dict[str, object]()
     host = {"name": "resnet18", "width": 8, "unit": "bottleneck" if expansion == 4 else "basic"}
     ours = create_model({"host": host, "stages": [empty, seen, empty, seen]}, num_classes=5).eval()
     with torch.no_grad():  # away from the start, where half of CBAM is a constant
@@ -127,7 +127,7 @@ def test_export(position: str) -> None:
 
 
 def test_what_is_inserted_is_like_the_model() -> None:
-    model = insert(network().to(torch.float64).train(), "se", stages=1)
+    model: Any = insert(network().to(torch.float64).train(), "se", stages=1)
     assert {p.dtype for p in model.parameters()} == {torch.float64}
     assert model.layer1[0].attention.training
     assert not any("attention" in name for name, _ in model.layer2.named_modules())
@@ -212,7 +212,8 @@ def test_a_conv_block_may_come_after_a_gate(position: str) -> None:
     for first in ("se", "dsconv"):
         model = network()
         for block in (first, "dsconv" if first == "se" else "se"):
-            insert(model, block, **({"position": position} if block == "se" else {}))
+            options: dict[str, Any] = {"position": position} if block == "se" else {}
+            insert(model, block, **options)
         both.append(model.eval())
     both[1].load_state_dict(both[0].state_dict())
     torch.testing.assert_close(both[0](images()), both[1](images()))
@@ -232,8 +233,10 @@ def test_all_means_all() -> None:
             setattr(model, name, part)
         return model
 
-    one, two, three = (network() for _ in range(3))
-    shared = TorchvisionUnit(8, 8, 1, expansion=1)
+    parts: Any = [network() for _ in range(3)]
+    one, two, three = parts
+    shared: Any = TorchvisionUnit(8, 8, 1, expansion=1)
+    model: Any
     for model, units in (
         (Two(), 16),
         (changed(layer2=nn.Sequential(one.layer2, nn.Dropout2d(0.1))), 8),
@@ -252,6 +255,11 @@ def test_all_means_all() -> None:
 
 def test_a_module_list_has_its_gate_behind_its_last_unit() -> None:
     class Listed(ForeignResNet):
+        layer1: Any
+        layer2: Any
+        layer3: Any
+        layer4: Any
+
         def __init__(self) -> None:
             super().__init__(TorchvisionUnit)
             self.layer2 = nn.ModuleList(self.layer2)
@@ -279,7 +287,8 @@ def test_what_would_be_left_out_is_named() -> None:
         insert(model, "se")
     insert(model, "se", stages=1)  # named, so the rest is left as asked
     model = network()
-    model.layer3[1] = nn.Sequential(nn.Conv2d(32, 32, 3), nn.Conv2d(32, 32, 3))
+    stage: Any = model.layer3
+    stage[1] = nn.Sequential(nn.Conv2d(32, 32, 3), nn.Conv2d(32, 32, 3))
     with pytest.raises(UsageError, match=r"left out: layer3\.1 \(Sequential\), which lacks conv1, bn1"):
         insert(model, "se")
     shared = TorchvisionUnit(8, 8, 1, expansion=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -66,7 +68,7 @@ def test_the_gate_stands_before_the_addition(unit: type[PreActivation], training
     """A gate that halves gives shortcut + branch / 2."""
     torch.manual_seed(0)
     model = insert(StraightResNet(unit=unit), "se").train(training)
-    module = model.layer2[0]
+    module: Any = model.layer2[0]
     module.attention = Half()
     x = torch.randn(2, 16, 8, 8)
     branch = module.branch(x) * (0.5 if unit is Scaled else 1)
@@ -111,7 +113,7 @@ def test_a_gate_of_the_units_own_comes_first() -> None:
     with pytest.warns(UserWarning, match=r"4 units have a gate of their own \(se\): it comes first"):
         model = insert(StraightResNet(unit=WithGate), "eca").eval()
     seen: list[Tensor] = []
-    unit = model.layer1[0]
+    unit: Any = model.layer1[0]
     unit.se.register_forward_hook(lambda module, args, out: seen.append(out))
     unit.attention.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     unit(torch.randn(1, 16, 4, 4))
@@ -127,7 +129,8 @@ def test_a_conv_block_keeps_groups_or_is_refused() -> None:
     with pytest.raises(UsageError, match="conv2 has 8 groups, which 'mhsa' cannot keep"):
         insert(model, "mhsa")
     insert(model, "sk", stages=1)
-    assert {path[0].groups for path in model.layer1[0].conv2.paths} == {8}
+    first: Any = model.layer1[0]
+    assert {path[0].groups for path in first.conv2.paths} == {8}
 
 
 class DropPath(nn.Module):
@@ -155,7 +158,7 @@ class Shift(nn.Module):
 
 def test_the_gate_stands_before_stochastic_depth() -> None:
     model = insert(StraightResNet(unit=Dropping), "se").train()
-    unit = model.layer2[0]
+    unit: Any = model.layer2[0]
     unit.attention = Shift()
     x = torch.randn(2, 16, 8, 8)
     torch.testing.assert_close(unit(x), unit.downsample(x))

@@ -11,6 +11,7 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any, cast
 
 import pytest
 import torch
@@ -52,7 +53,10 @@ def check(network: Callable[[Tensor], Tensor], parameters: list[nn.Parameter], w
 class FrozenNorm(nn.Module):
     """A batch norm whose statistics and weights are buffers, as detection networks take it."""
 
-    def __init__(self, norm: nn.BatchNorm2d) -> None:
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, norm: Any) -> None:
         super().__init__()
         self.register_buffer("scale", (norm.weight * (norm.running_var + norm.eps).rsqrt()).detach())
         self.register_buffer("shift", (norm.bias - norm.running_mean * self.scale).detach())
@@ -61,7 +65,7 @@ class FrozenNorm(nn.Module):
         return x * self.scale[:, None, None] + self.shift[:, None, None]
 
 
-def replaced(network: nn.Module, kind: type[nn.Module], make: Callable[[nn.Module], nn.Module]) -> nn.Module:
+def replaced(network: nn.Module, kind: type[nn.Module], make: Callable[[Any], nn.Module]) -> nn.Module:
     for name, child in network.named_children():
         if isinstance(child, kind):
             setattr(network, name, make(child))
@@ -72,8 +76,9 @@ def replaced(network: nn.Module, kind: type[nn.Module], make: Callable[[nn.Modul
 
 def other_conv(conv: nn.Conv2d) -> nn.Conv2d:
     bias = conv.bias is not None
+    sizes: Any = conv.kernel_size
     made = nn.Conv2d(
-        conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, bias=bias
+        conv.in_channels, conv.out_channels, sizes, cast(Any, conv.stride), cast(Any, conv.padding), bias=bias
     )
     made.load_state_dict(conv.state_dict())
     return made
@@ -83,7 +88,8 @@ def fused(network: nn.Module) -> nn.Module:
     """Each unit's conv2 and bn2 folded into one convolution, by name as deployment scripts do it."""
     for unit in network.modules():
         if isinstance(unit, StraightUnit):
-            unit.conv2, unit.bn2 = fuse_conv_bn_eval(unit.conv2, unit.bn2), nn.Identity()
+            unit.conv2 = fuse_conv_bn_eval(unit.conv2, unit.bn2)
+            setattr(unit, "bn2", nn.Identity())  # noqa: B010
     return network
 
 
@@ -141,8 +147,8 @@ def test_a_replica_of_data_parallel_runs_its_own_gates(position: str) -> None:
                 twin._parameters[name] = None
             else:
                 setattr(twin, name, tensor.detach().clone().requires_grad_())
-        for name, tensor in module._buffers.items():
-            twin._buffers[name] = tensor.clone()
+        for name, buffer in module._buffers.items():
+            twin._buffers[name] = None if buffer is None else buffer.clone()
     owners = [module for name, module in network.named_modules() if ".attention" in name]
     own = [value for owner in owners for value in vars(copies[owner]).values() if isinstance(value, Tensor)]
     copies[network](images()).sum().backward()
@@ -154,7 +160,7 @@ def test_a_replica_of_data_parallel_runs_its_own_gates(position: str) -> None:
 @positions
 def test_distributed_training_reaches_every_gate(position: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    store = torch.distributed.HashStore()
+    store: Any = torch.distributed.HashStore()  # type: ignore[attr-defined]
     torch.distributed.init_process_group(
         "gloo", store=store, rank=0, world_size=1, timeout=timedelta(seconds=30)
     )
@@ -203,7 +209,7 @@ def test_compiled_before_and_after(position: str) -> None:
     check(torch.compile(network, backend="aot_eager", fullgraph=True), gates(network), wanted)
     torch.manual_seed(0)
     plain = StraightResNet().eval()
-    compiled = torch.compile(plain, backend="aot_eager")
+    compiled: Any = torch.compile(plain, backend="aot_eager")
     assert not torch.allclose(compiled(images()), wanted)  # the first compiled pass knows of no gate
     insert(compiled, "se", position=position, ratio=2)
     plain.load_state_dict(network.state_dict())

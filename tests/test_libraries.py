@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -70,7 +71,7 @@ def test_every_classification_network_of_torchvision_is_counted(torchvision: Mod
 @pytest.mark.parametrize("channels", [64, 40, 24])  # 40 / 16 = 2.5 is 3, 24 / 16 = 1.5 is 2
 def test_cbam_timm_is_timms(timm: ModuleType, channels: int) -> None:
     theirs = timm.layers.create_attn("cbam", channels)
-    ours = create_block("cbam.timm", channels)
+    ours: Any = create_block("cbam.timm", channels)
     values = list(theirs.state_dict().values())
     state = {
         key: value.reshape(old.shape)
@@ -100,7 +101,8 @@ def test_networks_of_timm_compute_the_same(timm: ModuleType, name: str) -> None:
 
 def test_features_of_the_stages_are_extracted(torchvision: ModuleType) -> None:
     """torchvision's create_feature_extractor traces a model by torch.fx: the gates are in what it makes."""
-    from torchvision.models.feature_extraction import create_feature_extractor
+    features = pytest.importorskip("torchvision.models.feature_extraction")
+    create_feature_extractor = features.create_feature_extractor
 
     torch.manual_seed(0)
     model = torchvision.models.resnet18().eval()

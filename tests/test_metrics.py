@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -179,7 +180,7 @@ def balanced(unequal: Path) -> StudyRecord:
     return study.record
 
 
-def options(folder: Path) -> dict[str, object]:
+def options(folder: Path) -> dict[str, Any]:
     return {
         "data": str(folder / "d.npz"),
         "out": folder / "results",
@@ -230,9 +231,8 @@ def test_a_report_says_what_was_minimised(balanced: StudyRecord, unequal: Path) 
     assert "percentage points of balanced accuracy" in page
     assert "Confusion matrix of the baseline" in page
     baseline = values["tables"]["confusion_baseline"]["rows"]
-    assert (
-        sum(sum(v for k, v in row.items() if k != "class") for row in baseline)
-        == 2 * balanced.info.images.val
+    assert sum(sum(v for k, v in row.items() if k != "class") for row in baseline) == 2 * (
+        balanced.info.images.val or 0
     )
     assert (unequal / "results/balanced/recalls.csv").exists()
 

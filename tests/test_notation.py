@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from test_reports import record, trial
 
 from attnsearch import report as reports
 from attnsearch.core.study_info import StudyRecord
@@ -25,6 +24,7 @@ from attnsearch.space.arch import Arch, Block, Stage
 from attnsearch.space.arch import plain as plain_of
 from attnsearch.space.canonical import canonical
 from attnsearch.space.space import load_space, shipped_spaces
+from tests.test_reports import record, trial
 
 
 def run(arch: Arch, seed: int, error: float, cost: float) -> TrialResult:

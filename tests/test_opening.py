@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from attnsearch import report as reports
@@ -15,7 +17,7 @@ HOST = {"name": "resnet8"}
 
 def trials(errors: dict[str, float], starts: dict[str, str]) -> tuple[TrialResult, ...]:
     """Every variant in six seeds, its error moved by noise of its own that sums to zero."""
-    rows = []
+    rows: list[Any] = []
     moves = [-0.5, -0.3, -0.1, 0.1, 0.3, 0.5]
     for i, (name, error) in enumerate(errors.items()):
         gate = {} if name == "plain" else {"attention": {"block": name.partition("@")[0]}}

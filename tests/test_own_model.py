@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from test_pretrained import InThisProcess
 from torch import nn
 
 import attnsearch
@@ -38,12 +37,13 @@ from attnsearch.study.ablation import laid_out, positive_control
 from attnsearch.study.study import open_study, space_of
 from attnsearch.train import finetune
 from attnsearch.train.ray_node import packed, written_module
+from tests.test_pretrained import InThisProcess
 
 FOREIGN = Path(__file__).parent / "foreign_resnets.py"
 MODEL = """
 import torch
 from torch import nn
-from foreign_resnets import StraightResNet
+from tests.foreign_resnets import StraightResNet
 
 
 class Net(StraightResNet):  # two stages of two units, 8 and 16 channels, a head for 5 classes

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_html_browser import CHROMIUM, Browser
-from test_notation import MIXED, PLAIN, SAME, cbam, run, study, three
-from test_reports import design
 
 from attnsearch import report as reports
 from attnsearch.core.study_info import StudyRecord
 from attnsearch.report import html, page_data
 from attnsearch.space.arch import Stage
+from tests.test_html_browser import CHROMIUM, Browser
+from tests.test_notation import MIXED, PLAIN, SAME, cbam, run, study, three
+from tests.test_reports import design
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 AXE = "4.14.1"

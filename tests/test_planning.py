@@ -15,7 +15,7 @@ from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.trial import TrialResult
 from attnsearch.study import planning
 from attnsearch.study.observer import Observer
-from tests.instant import instead_of_workers
+from tests.engine import instead_of_workers
 
 SPACE = """
 question: Which?

@@ -13,8 +13,8 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
-import faults
 import optuna
 import pytest
 import sqlalchemy
@@ -27,6 +27,7 @@ from attnsearch.core.trial import Epoch, TrialResult
 from attnsearch.store import database, owner
 from attnsearch.store.read import read_record, to_result
 from attnsearch.store.study_store import StudyStore
+from tests import faults
 
 pytestmark = pytest.mark.slow
 SITES = {"stage1": ("none", "se")}
@@ -52,7 +53,9 @@ class Server:
         self._call("pg_ctl", "-D", self.data, "-m", "immediate", "stop")
 
     def _call(self, program: str, *arguments: object) -> None:
-        user = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}  # it refuses root
+        user: dict[str, Any] = (
+            {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
+        )  # it refuses root
         line = [str(self.programs / program), *map(str, arguments)]
         subprocess.run(line, check=True, stdout=subprocess.DEVNULL, cwd="/", **user)
 

@@ -34,7 +34,7 @@ def timed(monkeypatch: pytest.MonkeyPatch, single: float, half: float) -> list[s
         return advance
 
     monkeypatch.setattr(precision, "_step", step)
-    monkeypatch.setattr(precision.time, "process_time", lambda: now[0])
+    monkeypatch.setattr("attnsearch.train.precision.time.process_time", lambda: now[0])
     return measured
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def network(seed: int = 0, classes: int = 10) -> ResNet:
 
 def gated(gate: str = "se", init: str = "identity", weights: Weights | None = None) -> ResNet:
     arch = read_arch({"host": HOST, "stages": [{"attention": gate, "init": init}]})
-    return start(arch, weights, classes=10, in_channels=1, seed=1)
+    return cast(ResNet, start(arch, weights, classes=10, in_channels=1, seed=1))
 
 
 @pytest.fixture

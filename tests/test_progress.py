@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
-from test_notation import longest, study
 
 from attnsearch.cli._progress import Lines, Screen
 from attnsearch.core.jobs import Progress
@@ -17,6 +16,7 @@ from attnsearch.core.trial import Epoch, TrialResult
 from attnsearch.report.text_plot import text_plot
 from attnsearch.space.arch import Arch
 from attnsearch.space.space import shipped_spaces
+from tests.test_notation import longest, study
 
 INFO = StudyInfo.from_attrs(
     {

@@ -98,11 +98,10 @@ def test_the_table_of_blocks_names_every_block_with_the_source_that_its_file_nam
 
 def test_a_model_of_ones_own_is_a_host_as_written(tmp_path, monkeypatch):
     """Its three pieces, with a small network of torchvision's layout in torchvision's place."""
-    from foreign_resnets import ForeignResNet, TorchvisionUnit
-
     from attnsearch.build import module_host
     from attnsearch.space import module_file
     from attnsearch.space.space import load_space
+    from tests.foreign_resnets import ForeignResNet, TorchvisionUnit
 
     resnet18 = partial(ForeignResNet, TorchvisionUnit, classes=1000)
     stand_in = SimpleNamespace(models=SimpleNamespace(resnet18=resnet18))

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -92,7 +93,7 @@ def record(*more: TrialResult, **facts: object) -> StudyRecord:
     return StudyRecord("tiny", {**given, **facts}, tuple(numbered))
 
 
-def cells(report: Report, arch: str) -> dict[str, object]:
+def cells(report: Report, arch: str) -> dict[str, Any]:
     names, rows = report.archs.flat()
     return next(
         row for row in (dict(zip(names, r, strict=True)) for r in rows) if row["key"] == f"key-{arch}"

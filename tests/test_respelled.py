@@ -121,7 +121,8 @@ class Respell(TorchFunctionMode):
 class InOtherWords(nn.Module):
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
-        self.block, self.changed = block, Counter()
+        self.block = block
+        self.changed: Counter[str] = Counter()
 
     def forward(self, x: Any) -> Tensor:
         with Respell() as mode:

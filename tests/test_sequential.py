@@ -17,7 +17,7 @@ from attnsearch.statistics.sequential import boundaries, judge, levels, obrien_f
 from attnsearch.study.observer import Observer
 from attnsearch.study.run import Run
 from benchmarks.statistics.stopping import outcomes
-from tests.instant import Instant
+from tests.engine import FakeEngine, ending_in
 
 FIFTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -122,7 +122,9 @@ def go(tmp_path, monkeypatch):
     (tmp_path / "which.yaml").write_text(SPACE)
 
     def run(**settings):
-        monkeypatch.setattr("attnsearch.train.pool.LocalPool", lambda *a, **o: Instant(error))
+        monkeypatch.setattr(
+            "attnsearch.train.pool.LocalPool", lambda *a, **o: FakeEngine(ending_in(error), steps=False)
+        )
         monkeypatch.setattr("attnsearch.report.write", lambda record, folder, pictures=True: [])
         given = {"data": "digits", "out": tmp_path, "design": "swap", "controls": "none", "workers": 1}
         return Run(

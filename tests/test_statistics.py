@@ -76,7 +76,7 @@ def test_a_whole_table_has_the_sums_of_squares_of_the_textbooks(data, published)
 
 def tidy(data) -> pd.DataFrame:
     frame = (
-        pd.DataFrame(np.asarray(data, dtype=float)).stack().rename_axis(["variant", "block"]).rename("error")
+        pd.DataFrame(np.asarray(data, dtype=float)).stack().rename_axis(["variant", "block"]).rename("error")  # type: ignore[call-overload]
     )
     return frame.reset_index().astype({"variant": str})
 

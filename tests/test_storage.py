@@ -15,7 +15,6 @@ from pathlib import Path
 
 import optuna
 import pytest
-from faults import Instant, run
 from optuna.trial import create_trial
 
 from attnsearch.core import checks, secrets
@@ -25,6 +24,7 @@ from attnsearch.core.settings import Settings
 from attnsearch.store import connections, database, locks
 from attnsearch.store.sqlite import read_only, read_sqlite, sqlite_path
 from attnsearch.study.study import open_study
+from tests.faults import Instant, run
 
 # Paths
 

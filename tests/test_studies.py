@@ -11,7 +11,6 @@ from pathlib import Path
 import optuna
 import pandas as pd
 import pytest
-from faults import ROOT, TINY, run
 from typer.testing import CliRunner
 
 from attnsearch.cli import app
@@ -20,6 +19,7 @@ from attnsearch.core.errors import AttnsearchError, EnvironmentFault, UsageError
 from attnsearch.store import database
 from attnsearch.store.listing import list_studies, remove_study
 from attnsearch.study.study import open_study
+from tests.faults import ROOT, TINY, run
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from attnsearch.core.errors import UsageError
 from attnsearch.report.archs import audit_label
 from attnsearch.study import proxy_audit
 from attnsearch.study.observer import Observer
-from tests.instant import instead_of_workers
+from tests.engine import instead_of_workers
 
 SPACE = """
 question: Which, where?

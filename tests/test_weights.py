@@ -106,7 +106,7 @@ def test_every_wrapping_of_one_network_is_loaded_whole(name: str, tmp_path: Path
 def test_wrapped_models_load_plain_and_wrapped_files(name: str) -> None:
     source = network(seed=1)
     for wrap in (nn.DataParallel, torch.compile, lambda model: nn.Sequential(model)):
-        model = wrap(network(seed=2))
+        model: Any = wrap(network(seed=2))
         report = load_weights(model, WRAPPED[name](source.state_dict()))
         assert len(report.loaded) == len(source.state_dict())
         assert not report.missing

@@ -37,6 +37,3 @@ def kernels() -> AbstractContextManager[object]:
     from attnsearch.train.fused.table import Fused
 
     return Fused()
-
-
-__all__ = ["available", "kernels"]
