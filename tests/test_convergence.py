@@ -62,7 +62,7 @@ def test_a_study_keeps_what_was_measured() -> None:
 def test_the_positive_control_is_the_plain_host_with_fewer_channels() -> None:
     space = load_space("cbam_variants").on("cued-digits")
     arch = narrowed(space)
-    assert arch.host.widths == (7, 14, 28)
+    assert arch.host.widths == (5, 10, 20)
     assert not any(stage.attention for stage in arch.stages)
     assert narrowed(load_space("cbam_variants")).host.widths == (
         8,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,9 +21,9 @@ from attnsearch.data import open_data
 from attnsearch.report import sentences
 from attnsearch.report.finalists import positive_control
 from attnsearch.space.space import load_space
+from attnsearch.study.last_block import block_seeds, shape
 from attnsearch.study.observer import Observer
 from attnsearch.study.run import Run
-from attnsearch.study.search import block_seeds
 from attnsearch.study.study import open_study
 from tests.engine import FakeEngine
 
@@ -107,26 +108,39 @@ def test_no_trial_is_left_over_behind_the_last_block(question, tmp_path, monkeyp
 
 @pytest.mark.parametrize(
     ("trials", "archs", "seeds", "further"),
-    [(9, 3, 3, 0), (11, 3, 3, 1), (13, 3, 4, 0), (14, 3, 4, 1), (15, 3, 5, 0), (18, 4, 4, 1), (20, 3, 6, 0)],
+    [
+        *(
+            (9, 3, 3, 0),
+            (11, 3, 3, 1),
+            (13, 3, 4, 0),
+            (14, 3, 4, 1),
+            (16, 3, 4, 2),
+            (20, 3, 4, 4),
+            (22, 3, 6, 2),
+        ),
+        *((24, 3, 8, 0), (30, 3, 10, 0), (18, 4, 4, 1), (24, 4, 4, 4)),
+    ],
 )
 def test_what_a_last_block_leaves_over_goes_to_the_baseline_and_the_control(trials, archs, seeds, further):
     assert block_seeds(trials, archs, control=True) == (seeds, further)
     assert seeds * archs + 2 * further <= trials
-    assert block_seeds(trials, archs, control=False) == (seeds, 0)
+    assert block_seeds(trials, archs, control=False) == (trials // archs, 0)
 
 
 def test_the_control_is_judged_in_all_its_seeds_and_the_finalist_in_those_it_has(
     question, tmp_path, monkeypatch
 ):
-    found = go(question, tmp_path, monkeypatch, trials=28, pruner="one-epoch").record
-    search = found.info.search
-    assert (len(search.report_repeats), len(search.control_repeats)) == (4, 1)
+    found = go(question, tmp_path, monkeypatch, trials=30, confirm=0.67, pruner="one-epoch").record
+    search, planned = found.info.search, shape(30, 0.67, control=True)
+    assert (len(search.report_repeats), len(search.control_repeats)) == (4, 4)
+    assert (planned.archs, planned.finalists, planned.seeds, planned.pair) == (9, 1, 4, 8)
+    assert sum(trial.role == "search" for trial in found.trials) == planned.archs
     report = reports.build(found)
     assert report.final is not None
     assert {verdict.n for verdict in report.final.verdicts} == {4}
     verdict = positive_control(found, report.epochs)
     assert verdict is not None
-    assert verdict.n == 5
+    assert verdict.n == 8
 
 
 def test_no_training_is_repeated(question, tmp_path, monkeypatch):
@@ -324,12 +338,11 @@ def test_the_last_block_is_whole_and_had_no_say(question, tmp_path, monkeypatch)
     rows = go(question, tmp_path, monkeypatch, trials=36).record.trials
     last = [row for row in rows if row.role == "report"]
     seeds = {row.seed for row in last}
-    assert len(seeds) == 6
     assert not seeds & {row.seed for row in rows if row.role != "report"}
-    keys = {row.key for row in last}
-    assert rows[0].key in keys
-    assert {(row.key, row.seed) for row in last} == {(key, seed) for key in keys for seed in seeds}
-    assert len(keys) >= 2
+    # 18 trials: 4 seeds of the finalist, the rest to the baseline and the positive control
+    counts = Counter(row.key for row in last)
+    assert sorted(counts.values()) == [4, 7, 7]
+    assert counts[rows[0].key] == len(seeds) == 7
 
 
 @pytest.mark.parametrize(

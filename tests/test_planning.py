@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 from typer.testing import CliRunner
@@ -95,6 +96,21 @@ def test_the_command_prints_what_the_power_library_says(space):
     said = json.loads(CliRunner().invoke(app, given).stdout)
     # one-sample t on pairs whose sd is sqrt(2): d = 0.707 takes 18 pairs (statsmodels TTestPower: 17.7)
     assert (said["variants"], said["seeds"], said["trials"]) == (2, 18, 36)
+
+
+def test_a_search_is_planned_from_its_shape_and_the_noise(space):
+    given = ["plan", "--space", space, "--data", "digits", "--design", "search", "--sd", "1"]
+    more = ["--trials", "30", "--confirm", "0.67"]
+    told = json.loads(CliRunner().invoke(app, [*given, *more, "--json"]).stdout)
+    # 20 trials for fresh seeds: 8 pairs of baseline and control, 4 seeds of one finalist; the rest but one looks
+    assert (told["archs"], told["finalists"], told["seeds"], told["pair"]) == (9, 1, 4, 8)
+    # paired t test at 5 %, 80 % power, a million simulated: 2.128 sds of a pair with 4 pairs, 1.156 with 8
+    assert told["visible"] == pytest.approx(2.128 * math.sqrt(2), rel=3e-3)
+    assert told["control_visible"] == pytest.approx(1.156 * math.sqrt(2), rel=3e-3)
+    text = CliRunner().invoke(app, [*given, *more]).stdout
+    assert "The last block judges 1 finalist in 4 seeds" in " ".join(text.split())
+    few = CliRunner().invoke(app, [*given, "--trials", "8"]).stdout
+    assert "ends without a verdict" in " ".join(few.split())
 
 
 def test_a_plan_wants_one_source_of_noise(space):

@@ -45,7 +45,9 @@ SHOWN = (3, 5, 6, 10, 20)  # seeds whose smallest visible effect is listed
 def plan(
     space: RequiredSpace = "",
     effect: Annotated[float, option("The gain or harm that must not be missed.", "POINTS", positive)] = 1.0,
-    design: Annotated[str | None, option("loo, add, swap, factorial or named; else the space's own, or add.")] = None,
+    design: Annotated[str | None, option("search, loo, add, swap, factorial, named; else the space's, or add.")] = None,
+    trials: Annotated[int | None, option("Of a search.", "N", whole)] = None,
+    confirm: Annotated[float, setting("confirm")] = 0.5,
     sd: Annotated[float | None, option("Of a run over seeds, where you know it.", "POINTS", positive)] = None,
     study: StudyOption = None,
     measure: Annotated[int | None, option("Train the baseline so often to know its noise.", "N", whole)] = None,
@@ -68,7 +70,7 @@ def plan(
     out: Out = Path("results"),
     json: Json = False,
 ) -> None:  # fmt: skip
-    """Say how many seeds and hours an ablation takes.
+    """Say how many seeds and hours an ablation or a search takes.
 
     The noise between seeds comes from --sd, from the records of --study, or from --measure runs.
     """
@@ -85,17 +87,28 @@ def plan(
         image_size=image_size, train_images=train_images, metric=metric, class_weights=class_weights,
         weights=weights, resplit=resplit, device=device, storage=storage, out=out,
     ).check()  # fmt: skip
-    if kind == "search":
-        raise UsageError(
-            "a search makes no verdict to plan for; --design is loo, add, swap, factorial or named"
-        )
     if study is not None:
         check_study(study, storage, out)
 
     from attnsearch.statistics import power
     from attnsearch.study import planning
+    from attnsearch.study.last_block import TRIALS
     from attnsearch.study.pretrained import prepared
 
+    if kind == "search":
+        noise = _noise(question, settings, sd, study, measure)
+        search = planning.search_plan(
+            trials or TRIALS,
+            confirm,
+            noise,
+            control="narrow" in controls.split(","),
+            workers=workers,
+        )
+        if json:
+            show_json(asdict(search))
+        else:
+            show_text(str(search))
+        return
     variants = len(planning.rows(question, settings, note))
     noise = _noise(question, settings, sd, study, measure)
     planned = power.plan(

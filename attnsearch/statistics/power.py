@@ -182,7 +182,7 @@ class Plan:
         if self.seeds is None:
             said = f"{wanted} {noise} takes over 100,000 seeds: out of reach."
         else:
-            hours = "" if self.hours is None else f", about {_duration(self.hours)}"
+            hours = "" if self.hours is None else f", about {duration(self.hours)}"
             said = f"{wanted} {noise} takes {self.seeds} seeds, {self.trials} trials{hours}{self._range()}."
         if self.at_hand is None or self.achieved is None:
             return said
@@ -241,7 +241,8 @@ def plan(
     )
 
 
-def _duration(hours: float) -> str:
+def duration(hours: float) -> str:
+    """`12 minutes`, `3.4 hours`, `2.1 days`."""
     if hours < 1:
         return f"{max(1, round(60 * hours))} minutes"
     return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"

@@ -4,6 +4,7 @@ rows      the variants that a design will train, controls among them
 known     the noise between seeds that a study has seen
 measured  the same from a few runs of the baseline, made for the purpose
 outlook   what a design can see, in a sentence
+search_plan  what a search will cost, and what its verdicts will be able to see
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from attnsearch.core.metrics import METRICS
 from attnsearch.core.seeds import trial_seed
 from attnsearch.core.settings import Settings
 from attnsearch.core.study_info import StudyRecord
+from attnsearch.core.text import many
 from attnsearch.core.trial import TrialResult
 from attnsearch.cost.cost_table import CostTable, small_map
 from attnsearch.data import open_data
@@ -27,8 +29,9 @@ from attnsearch.space.space import Space
 from attnsearch.statistics import Table
 from attnsearch.statistics.front import pooled_sd
 from attnsearch.statistics.noise import seed_correlation
-from attnsearch.statistics.power import mde
+from attnsearch.statistics.power import duration, mde
 from attnsearch.study.ablation import AblationSchedule, Variant, laid_out
+from attnsearch.study.last_block import REPORT_LEAST, shape
 from attnsearch.study.pretrained import prepared, sized
 
 
@@ -63,6 +66,64 @@ def rows(
             notify(sentence)
     table = CostTable(space, data.image, len(data.classes))
     return list(laid_out(space, table, settings, space.limits)[1].values())
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """What a search will cost and what its verdicts will be able to see.
+
+    Args:
+        trials, archs, finalists, seeds, pair: see `last_block.Shape`.
+        visible: smallest difference, in points, that a finalist's verdict finds with 80 % power; None without one.
+        control_visible: the same of the positive control, in its own seeds.
+        hours: None where the seconds of a training are not known.
+    """
+
+    trials: int
+    archs: int
+    finalists: int
+    seeds: int
+    pair: int
+    sd: float
+    rho: float
+    visible: float | None
+    control_visible: float | None
+    hours: float | None
+
+    def __str__(self) -> str:
+        """In sentences."""
+        time = "" if self.hours is None else f", about {duration(self.hours)}"
+        lines = [f"{many(self.trials, 'trial')}{time}: {many(self.archs, 'arch')}, the baseline among them."]
+        if self.visible is None:
+            return f"{lines[0]} Too few for a last block of seeds, so the search ends without a verdict."
+        lines.append(
+            f"The last block judges {many(self.finalists, 'finalist')} in {many(self.seeds, 'seed')} and finds, with "
+            f"80 % power, differences of {self.visible:.2f} points at a run sd of {self.sd:.2f}."
+        )
+        if self.control_visible is not None:
+            lines.append(
+                f"The positive control and the baseline have {many(self.pair, 'seed')}, which show a harm of "
+                f"{self.control_visible:.2f} points."
+            )
+        return " ".join(lines)
+
+
+def search_plan(trials: int, confirm: float, noise: Noise, *, control: bool, workers: int = 1) -> SearchPlan:
+    """The plan of a search of so many trials at that noise; the finalists' noise is taken to be no larger."""
+    planned = shape(trials, confirm, control)
+
+    def visible(seeds: int, variants: int) -> float:
+        return mde(seeds, variants, sd=noise.sd, rho=noise.rho)
+
+    return SearchPlan(
+        trials,
+        *(planned.archs, planned.finalists, planned.seeds, planned.pair),
+        sd=noise.sd,
+        rho=noise.rho,
+        visible=visible(planned.seeds, 1 + planned.finalists) if planned.finalists else None,
+        control_visible=visible(planned.pair, 2) if control and planned.pair >= REPORT_LEAST else None,
+        hours=None if noise.seconds is None else math.ceil(trials / workers) * noise.seconds / 3600,
+    )
 
 
 def known(record: StudyRecord, space: Space | None = None) -> Noise:

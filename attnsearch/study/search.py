@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,19 +22,19 @@ from attnsearch.space.space import Space
 from attnsearch.statistics import front
 from attnsearch.store.study_store import StudyStore
 from attnsearch.study.ablation import positive_control
+from attnsearch.study.last_block import (
+    BASELINE_SEEDS,
+    REPORT_LEAST,
+    TRIALS,
+    block_seeds,
+    due,
+    finalist_count,
+    search_trials,
+)
 from attnsearch.study.tasks import Costed, Task, counted
 
-TRIALS = 32  # the baseline and 20 others or more; with the embedded data, four minutes on two cores
 # Of the search's trials at most: with many options "each one everywhere" would eat them all.
 HOMOGENEOUS_SHARE = 0.25
-# The last block of seeds gives the verdicts: fresh runs of the baseline and the finalists, which no choice has seen.
-REPORT_SEEDS = 6  # that it has where the trials allow it
-REPORT_LEAST = 3  # below as many there is none: two seeds see nothing smaller than 16 run sds
-CONTROL_SEEDS = (
-    5  # of the positive control and the baseline: with 3, t's quantile of 4.3 hides a harm of 4 pair sds
-)
-REPORT_ARCHS = 3  # the baseline and two finalists; more where more archs are on the front
-BASELINE_SEEDS = 2  # trained at once: their spread is the noise that everything else is held against
 LEAST_PROMISE = 0.01  # of the hypervolume: below it the rest of the budget buys certainty instead of archs
 EXPECTED = 64  # archs that stand for all that may be trained, when the time of a run is estimated
 DRAWS = 4000  # for a decision between archs, not for a printed probability
@@ -57,10 +56,7 @@ class SearchSchedule:
         with_control = "narrow" in settings.controls.split(",") and settings.confirm
         self.control = positive_control(space) if with_control else None
         self.feasible = feasible(table, limits)
-        reserved = math.floor(settings.confirm * self.total)
-        searching = self.total - (reserved if reserved >= 2 * REPORT_LEAST else 0)
-        least = min(2, self.total)  # the baseline, and an arch to hold against it
-        self.search_trials = max(least, searching - (BASELINE_SEEDS - 1 if settings.confirm else 0))
+        self.search_trials = search_trials(self.total, settings.confirm)
         self.sampler, self.sampler_name, self.sampler_reason = self._sampler(limits)
         self._exhausted = ""  # why the sampler is asked no more, in words
         self._all_tried = False
@@ -174,7 +170,7 @@ class SearchSchedule:
             return False
         # The baseline is one of them.
         sure = sum(row.status in (front.Status.BY_COST, front.Status.CONFIRMED) for row in self._standing())
-        return left <= REPORT_SEEDS * max(REPORT_ARCHS, sure)
+        return left <= due(bool(self.control), sure)
 
     def _spare(self) -> Task | None:
         """A further seed for the least certain arch, while the trials left are more than whole seeds of the block."""
@@ -267,7 +263,7 @@ class SearchSchedule:
         best = min(rows, key=lambda row: float(np.mean(row.errors)))
         likely = [row for row in rows if row is not best and (row.p_front or 0.0) > front.DOMINATED]
         likely.sort(key=lambda row: -(row.p_front or 0.0))
-        return [row.key for row in (best, *likely)][: max(1, trials // REPORT_SEEDS - 1 - bool(self.control))]
+        return [row.key for row in (best, *likely)][: finalist_count(trials, bool(self.control))]
 
     def _standing(self) -> front.Front:
         """Every arch's place by the trainings that are done; of many, by all but the latest half percent."""
@@ -344,19 +340,6 @@ class SearchSchedule:
         for limit in self.table.broken(costs, limits):
             raise UsageError(f"--enqueue '{text}' costs {costs[limit.cost]:,.0f} {limit.cost}, over {limit}")
         return choice
-
-
-def block_seeds(trials: int, archs: int, control: bool) -> tuple[int, int]:
-    """Seeds of the last block for all its archs, and further ones for the baseline and the positive control alone.
-
-    The two are the cheapest trainings and tell what all others are worth: they get what is left over, up to
-    `CONTROL_SEEDS`.
-
-    Args:
-        trials: that are left. archs: in the block, the baseline and the control among them.
-    """
-    seeds, left = divmod(trials, archs)
-    return seeds, min(max(0, CONTROL_SEEDS - seeds), left // 2) if control else 0
 
 
 def feasible(table: CostTable, limits: Sequence[Limit], most: int = 200_000) -> int:
