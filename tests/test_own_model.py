@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
@@ -530,3 +531,16 @@ def test_what_it_is_worth_as_it_comes(
     told = json.loads(capsys.readouterr().out)
     assert told["notes"] == ["the weights are those that my_model.build makes or loads itself"]
     assert told["n"] > 100
+
+
+def test_a_file_runs_once_and_again_when_it_or_what_it_imports_has_changed(model_file: Path) -> None:
+    """Each training would else have classes of its own; and an edited file beside it would be the old one."""
+    counted = MODEL + "\nfrom pathlib import Path\nwith open('runs', 'a') as file:\n    file.write('x')\n"
+    model_file.write_text(counted)
+    first, second = (module_host.made(model_file, "build") for _ in range(2))
+    assert type(first) is type(second)
+    assert Path("runs").read_text() == "x"
+    beside = model_file.parent / "foreign_resnets.py"
+    beside.write_text(FOREIGN.read_text().replace("width: int = 16", "width: int = 16, more: int = 0"))
+    assert "more" in inspect.signature(type(module_host.made(model_file, "build")).__mro__[1]).parameters
+    assert Path("runs").read_text() == "xx"

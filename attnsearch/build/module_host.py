@@ -10,6 +10,7 @@ only where the command line named it (`space.module_file`).
 from __future__ import annotations
 
 import inspect
+import sys
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -70,7 +71,7 @@ def made(path: Path, make: str) -> nn.Module:
     Raises:
         UsageError: no such function, one that takes arguments, raises, or gives no module.
     """
-    module = import_plugin(f"attnsearch_host_{path.stem}_{module_file.fingerprint(path)[:8]}", path)
+    module = _imported(path)
     function = getattr(module, make, None)
     if not callable(function):
         known = [name for name, value in vars(module).items() if inspect.isfunction(value)]
@@ -87,6 +88,18 @@ def made(path: Path, make: str) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise UsageError(f"{path}: {make}() gives a {type(model).__name__}, expected a torch.nn.Module")
     return model.train()
+
+
+def _imported(path: Path) -> Any:
+    """A file as a module, run once for each fingerprint; what it imports beside it is then what stands there now."""
+    name = f"attnsearch_host_{path.stem}_{module_file.fingerprint(path)[:16]}"
+    if name not in sys.modules:
+        files = {str(file) for file in module_file.sources(path).values()}
+        for other, module in list(sys.modules.items()):
+            if other != "__main__" and getattr(module, "__file__", None) in files:
+                del sys.modules[other]
+        return import_plugin(name, path)
+    return sys.modules[name]
 
 
 def build_module_host(arch: Arch, *, classes: int, in_channels: int, seed: int | None) -> nn.Module:
