@@ -92,7 +92,7 @@ def rows(browser: Browser) -> list[str]:
 
 def points(browser: Browser) -> list[str]:
     names = "[...document.querySelectorAll('#front .points path')].map((point) => 'A' + point.dataset.arch)"
-    return list(browser.value(names))
+    return sorted(browser.value(names), key=lambda name: int(name[1:]))  # drawn so that the front lies on top
 
 
 def choose(browser: Browser, what: str, option: str) -> None:

@@ -132,10 +132,11 @@
       .attr("class", ([arch]) => `k-${colour(arch)}`)
       .attr("d", ([arch, px]) => `M${px},${inside(y(arch.low), [top, bottom])}V${inside(y(arch.high), [top, bottom])}`);
     const filled = (arch) => arch.baseline || mark(arch)[2];
-    layers.points.selectAll("path").data(places, ([arch]) => arch.number).join("path")
+    const onTop = [...places].sort(([a], [b]) => a.listed - b.listed);
+    layers.points.selectAll("path").data(onTop, ([arch]) => arch.number).join("path")
       .attr("data-arch", ([arch]) => arch.number)
       .attr("d", ([arch]) => SHAPES[far.has(arch) ? "^" : arch.baseline ? "s" : mark(arch)[0]])
-      .attr("class", ([arch]) => `k-${colour(arch)}${filled(arch) ? "" : " outlined"}`)
+      .attr("class", ([arch]) => `k-${colour(arch)}${filled(arch) ? "" : " outlined"}${few || arch.listed ? "" : " faint"}`)
       .attr("transform", ([arch, px, py]) => `translate(${px.toFixed(1)},${py.toFixed(1)})${far.has(arch) ? turned(arch, x, y, top) : ""}`);
   }
   function plot(rows) {
@@ -342,9 +343,8 @@
   draw();
   let drawn = chart.clientWidth;
   new ResizeObserver(() => {
-    if (chart.clientWidth === drawn) return;
+    if (chart.clientWidth !== drawn) draw();
     drawn = chart.clientWidth;
-    draw();
   }).observe(chart);
   document.documentElement.dataset.ready = "yes";
 })();
