@@ -19,6 +19,8 @@ question: Which attention, in which stages, is worth its cost on my images?
 
 host: resnet20          # resnet8 to resnet110: small images; resnet18 to resnet152: large ones
 # host: {{name: resnet18, stem: cifar, width: 32}}      # a stem, a width of your own
+# host: {{name: resnet50, weights: resnet50.pth}}       # already trained
+# Or a model of your own, with --host-module my_model.py: host: {{module: my_model.py, make: build}}
 
 stages:                 # one mapping for all stages, each stage chooses for itself; or a list, one per stage
   attention:            # what may stand behind the convolutions of a unit

@@ -33,7 +33,8 @@ DESIGNS = {
 CONTROLS = {
     "null": "the gates replaced by the identity",
     "width": "the plain host, widened to the MACs of a variant",
-    "adapter": "pointwise convolutions without a gate, at the costliest gate's MACs; in place of width with weights",
+    "adapter": "pointwise convolutions without a gate, at the costliest gate's MACs; in place of width with weights or "
+    "a model of your own",
     "frozen": "the gates as drawn, untrained",
     "narrow": "the plain host with fewer channels, or on half of the images where it cannot have fewer: a harm that "
     "the study should be able to see",

@@ -35,6 +35,8 @@ GLOSSARY = {
     "Pareto front": "the architectures that no other one of equal or lower cost beats in error",
     "percentage points": "differences of accuracy, or of the study's metric, in percent (pp); positive is better than "
     "the baseline",
+    "positive control": "the plain backbone with fewer channels or, where it cannot have fewer, trained on half of the "
+    "images for as many steps: a harm that the study should see",
     "proxy training": "the short training that compares architectures; `attnsearch validate` checks its ranking",
     "selection bias": "the best of many results is optimistic (winner's curse): error on independent seeds minus error "
     "on the seed that selected the architecture",
