@@ -79,6 +79,10 @@ def evaluate(
         return
     for sentence in (f"{weights or arch}: {found.loaded}", *found.warnings):
         note(sentence)
+    _show(found, split)
+
+
+def _show(found: Evaluation, split: str) -> None:
     images = f"{found.n:,} images" if split == "all" else f"{found.n:,} {split} images"
     right = f"{found.accuracy:.2f} % of {images} right"
     show_text(f"{right}, error {100 - found.accuracy:.2f} %", "bold")

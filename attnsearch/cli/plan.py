@@ -90,39 +90,36 @@ def plan(
     if study is not None:
         check_study(study, storage, out)
 
-    from attnsearch.statistics import power
     from attnsearch.study import planning
     from attnsearch.study.last_block import TRIALS
-    from attnsearch.study.pretrained import prepared
 
     if kind == "search":
-        noise = _noise(question, settings, sd, study, measure)
-        search = planning.search_plan(
-            trials or TRIALS,
-            confirm,
-            noise,
-            control="narrow" in controls.split(","),
-            workers=workers,
-        )
-        if json:
-            show_json(asdict(search))
-        else:
-            show_text(str(search))
-        return
+        noise, control = _noise(question, settings, sd, study, measure), "narrow" in controls.split(",")
+        search = planning.search_plan(trials or TRIALS, confirm, noise, control=control, workers=workers)
+        return show_json(asdict(search)) if json else show_text(str(search))
     variants = len(planning.rows(question, settings, note))
     noise = _noise(question, settings, sd, study, measure)
-    planned = power.plan(
+    planned = _ablation(effect, variants, noise, workers, seeds)
+    return show_json(asdict(planned)) if json else _show(planned, question, settings, seeds)
+
+
+def _ablation(effect: float, variants: int, noise: Noise, workers: int, at_hand: int | None) -> Plan:
+    from attnsearch.statistics import power
+
+    return power.plan(
         effect, variants, sd=noise.sd, degrees=noise.degrees, rho=noise.rho,
-        seconds=noise.seconds, workers=workers, at_hand=seeds,
+        seconds=noise.seconds, workers=workers, at_hand=at_hand,
     )  # fmt: skip
-    if json:
-        show_json(asdict(planned))
-        return
+
+
+def _show(planned: Plan, space: Space, settings: Settings, at_hand: int | None) -> None:
+    from attnsearch.study.pretrained import prepared
+
     show_text(str(planned))
-    minimised = METRICS[prepared(question, settings).recipe.metric]
+    minimised = METRICS[prepared(space, settings).recipe.metric]
     if minimised.name != "error":
         show_text(f"Points are {minimised.points}.")
-    show_table(_visible(planned, seeds))
+    show_table(_visible(planned, at_hand))
 
 
 def _noise(space: Space, settings: Settings, sd: float | None, study: str | None, runs: int | None) -> Noise:

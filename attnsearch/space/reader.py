@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from attnsearch.blocks import registry
-from attnsearch.core import augmentations
-from attnsearch.core.checks import beside, positive, whole
-from attnsearch.core.choices import CLASS_WEIGHTS, DESIGNS
+from attnsearch.core.checks import beside
+from attnsearch.core.choices import DESIGNS
 from attnsearch.core.convergence import LEAST_SEEDS, LONGER, Convergence
 from attnsearch.core.costs import Limit, read_limit
 from attnsearch.core.errors import BlockError, SpaceError, UsageError, did_you_mean, unknown
-from attnsearch.core.metrics import check_metric
-from attnsearch.core.normalisation import convention
 from attnsearch.core.recipes import STARTS
 from attnsearch.core.text import many
 from attnsearch.core.trial import Recipe
@@ -38,6 +34,7 @@ from attnsearch.space.arch import (
     plain,
     read_host,
 )
+from attnsearch.space.values import as_built, combinations, is_number, recipe_problem, truth_value
 
 MAX_SITE_OPTIONS = 20_000
 _STAGE_KEYS = ("attention", "position", "units", "init", "conv", "convs")
@@ -61,14 +58,6 @@ _WORDS: dict[str, Sequence[str]] = {
     "init": INITS,
     "convs": CONVS,
 }
-_RECIPE_WORDS = {
-    "optimizer": ("sgd", "adamw"),
-    "precision": ("auto", "float32", "bfloat16"),
-    "norm": ("train", "frozen"),
-    "class_weights": tuple(CLASS_WEIGHTS),
-}
-# Numbers of a recipe from 0 on, and what they must stay below.
-_SHARES = {"momentum": 1, "weight_decay": math.inf, "warmup": 1, "label_smoothing": 1, "ema": 1}
 
 
 def read_document(
@@ -234,7 +223,7 @@ class _Reader:
                 and all(type(v) is int and v >= 0 for v in value)
             )
             if isinstance(value, bool):
-                self.problems.append((path, _truth(value, f"one of {', '.join(map(str, allowed))}")))
+                self.problems.append((path, truth_value(value, f"one of {', '.join(map(str, allowed))}")))
             elif indices or value in allowed:
                 out.append(tuple(value) if indices else value)
             else:
@@ -255,7 +244,7 @@ class _Reader:
         empty = CONV3X3 if slot == "conv" else NONE
         name = options.get("block", "")
         if isinstance(name, bool):
-            self.problems.append((path, _truth(name, empty.name)))
+            self.problems.append((path, truth_value(name, empty.name)))
             return []
         name = empty.name if name is None else str(name)
         if name == empty.name and len(options) == 1:
@@ -291,7 +280,7 @@ class _Reader:
             **{option.name: option.default for option in info.options},
             **info.presets.get(preset, {}),
         }
-        return [Block.of(name, **combination) for combination in _combinations(axes, left_out)]
+        return [Block.of(name, **combination) for combination in combinations(axes, left_out)]
 
     def axis(
         self, info: registry.BlockInfo, key: str, node: Any, path: str
@@ -335,7 +324,7 @@ class _Reader:
     def option_values(self, option: registry.Option, node: Sequence[Any], path: str) -> list[Any]:
         """The values as the block is built with them; what the option does not take is a problem."""
         result = []
-        for value in (_as_built(option, entry) for entry in node):
+        for value in (as_built(option, entry) for entry in node):
             if option.choices and value not in option.choices:
                 self.problems.append((path, unknown("value", value, option.choices)))
             elif why := option.refuses(value):
@@ -375,7 +364,7 @@ class _Reader:
     def recipe_values(self, node: Mapping[str, Any], names: Sequence[str], path: str) -> dict[str, Any]:
         values = {key: tuple(v) if isinstance(v, list) else v for key, v in node.items() if key in names}
         for key, value in values.items():
-            if wrong := _recipe_problem(key, value):
+            if wrong := recipe_problem(key, value):
                 self.problems.append((f"{path}.{key}", wrong))
         return values
 
@@ -442,7 +431,7 @@ class _Reader:
             return None
         for key in ("errors", "long_errors"):
             values = node[key]
-            if not isinstance(values, list) or len(values) < LEAST_SEEDS or not all(map(_is_number, values)):
+            if not isinstance(values, list) or len(values) < LEAST_SEEDS or not all(map(is_number, values)):
                 self.problems.append(
                     (f"{path}.{key}", f"expected errors in percent of {LEAST_SEEDS} seeds or more")
                 )
@@ -453,88 +442,3 @@ class _Reader:
             )
             return None
         return Convergence(epochs, tuple(node["errors"]), node["long_epochs"], tuple(node["long_errors"]))
-
-
-def _truth(value: bool, meant: str) -> str:
-    written = "yes, on and true" if value else "no, off and false"
-    return f"{written} are truth values in YAML; write {meant}, or quote the word"
-
-
-def _recipe_problem(key: str, value: Any) -> str:
-    """What is wrong with one value of a recipe, or an empty string."""
-    if value is None and key in ("augment", "train_images"):
-        return ""  # what the data set states as safe; all of its images
-    if check := {"epochs": whole, "batch_size": whole, "train_images": whole, "lr": positive}.get(key):
-        try:
-            check(repr(value) if isinstance(value, str) else value)  # text is no number in a file
-        except ValueError as error:
-            return f"{key} {error}"
-        return ""
-    if key in _SHARES:
-        right = _is_number(value) and 0 <= value < _SHARES[key]
-        return "" if right else f"{key} must be a number from 0 to below {_SHARES[key]}, got {value!r}"
-    if key in ("resplit", "decay_blocks"):
-        return "" if isinstance(value, bool) else f"{key} must be true or false, got {value!r}"
-    if key == "head_lr":
-        right = _is_number(value) and 0 < value < math.inf
-        return "" if right else f"{key} must be a positive finite number, got {value!r}"
-    if key == "normalise":
-        return _problem(convention, value)
-    if key == "metric":
-        return _problem(check_metric, value)
-    if key == "freeze":
-        return _freeze_problem(value)
-    if key in _RECIPE_WORDS:
-        return "" if value in _RECIPE_WORDS[key] else unknown(key, value, _RECIPE_WORDS[key])
-    if not isinstance(value, tuple):
-        return f"{key} must be a list of {', '.join(augmentations.AUGMENTATIONS)}, got {value!r}"
-    return augmentations.check(value)
-
-
-def _problem(check: Callable[[str], object], value: Any) -> str:
-    try:
-        check(str(value))
-    except UsageError as error:
-        return str(error)
-    return ""
-
-
-def _freeze_problem(value: Any) -> str:
-    words = ("none", "stem", "host")
-    stages = isinstance(value, tuple) and all(type(stage) is int and stage >= 1 for stage in value)
-    return (
-        "" if stages or value in words else f"{unknown('freeze', value, words)}, or a list of stages from 1"
-    )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _as_built(option: registry.Option, node: Any) -> Any:
-    """The value a constructor takes for what a file says: `3-5-7` and lists are tuples, 1 may stand for 1.0."""
-    if "tuple" in option.type:
-        if isinstance(node, str) and re.fullmatch(r"\d+(-\d+)*", node):
-            return tuple(int(part) for part in node.split("-"))
-        return tuple(node) if isinstance(node, list) else node
-    return float(node) if "float" in option.type and type(node) is int else node
-
-
-def _combinations(
-    axes: Mapping[str, tuple[list[Any], Mapping[str, Any]]], left_out: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    """The product of all axes; an option whose `when` does not hold is left out, and so asked only under it.
-
-    Args:
-        left_out: value of every option that a combination does not name.
-    """
-    free = {key: values for key, (values, when) in axes.items() if not when}
-    asked = {key: pair for key, pair in axes.items() if pair[1]}
-    out = [dict(zip(free, row, strict=True)) for row in itertools.product(*free.values())]
-    for key, (values, when) in asked.items():
-        grown = []
-        for row in out:
-            holds = all({**left_out, **row}[other] in wanted for other, wanted in when.items())
-            grown.extend([{**row, key: value} for value in values] if holds else [row])
-        out = grown
-    return out
