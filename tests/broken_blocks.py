@@ -174,6 +174,11 @@ class UncountableOperation(Sound):
         return super().pooled(x) * torch.linalg.svdvals(x.flatten(2).float()).mean().to(x.dtype)
 
 
+class PicksByMask(Sound):
+    def gate(self, x: Tensor) -> Tensor:
+        return super().gate(x) * x[x > 0].mean()
+
+
 class BranchesOnValues(Sound):
     def gate(self, x: Tensor) -> Tensor:
         return super().gate(x) if x.mean() > -1 else super().gate(-x)
@@ -206,4 +211,6 @@ BROKEN = [
     (ContiguousOnly, "channels last", "RuntimeError: view size is not compatible"),
     (UncountableOperation, "cost countable", "No rule says what this work costs: aten::_linalg_svd"),
     (BranchesOnValues, "torch.export", "GuardOnDataDependent|data-dependent"),
+    (BranchesOnValues, "no wait for a GPU", "_local_scalar_dense makes the host wait"),
+    (PicksByMask, "no wait for a GPU", "index_by_mask makes the host wait for a GPU"),
 ]

@@ -12,13 +12,12 @@ from __future__ import annotations
 import importlib.util
 import math
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -26,7 +25,7 @@ from attnsearch.blocks import registry
 from attnsearch.blocks.registry import Slot
 from attnsearch.build.create import create_block, create_neck
 from attnsearch.core.errors import AttnsearchError, UsageError, unknown
-from attnsearch.tools.racing import RACING
+from attnsearch.tools.operations import RACING, SYNCING, Operations
 
 SIZES = ((8, 8), (7, 5), (3, 10), (1, 6), (1, 1))  # square, odd, wide, one row, one place
 WIDTHS = (4, 8, 16, 24, 32)
@@ -359,7 +358,7 @@ def _repeats(subject: Subject) -> str:
         first, *others = [subject.run(model, subject.maps(2, 6, 5)) for _ in range(3)]
     if not all(torch.equal(first, other) for other in others):
         raise Failed("the same input gives another output in eval mode")
-    seen = _Operations()
+    seen = Operations()
     with seen:
         maps = [m.requires_grad_() for m in subject.maps(2, 6, 5)]
         torch.autograd.backward(subject.run(subject.block().train(), maps).sum())
@@ -368,18 +367,17 @@ def _repeats(subject: Subject) -> str:
     return "three runs equal, no racing operation"
 
 
-class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Collects the names of the operations that run, backward included."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.names: set[str] = set()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        self.names.add(func.overloadpacket.__name__)
-        return func(*args, **(kwargs or {}))
+@_property("no wait for a GPU")
+def _does_not_sync(subject: Subject) -> str:
+    """Nothing in training reads a value or a size from the device, which would wait for all that runs there."""
+    maps, model = [m.requires_grad_() for m in subject.maps(2, 6, 5)], subject.block().train()
+    with Operations() as seen:
+        torch.autograd.backward(subject.run(model, maps).sum())
+    if waiting := sorted(seen.names & SYNCING):
+        raise Failed(
+            f"{', '.join(waiting)} makes the host wait for a GPU: keep values in tensors, and sizes fixed"
+        )
+    return "no operation that waits"
 
 
 @_property("bfloat16")

@@ -211,8 +211,9 @@ class _Batches:
         self.data, self.dtype, self.device = data, dtype, data.train_images.device
         self.size = min(recipe.batch_size, len(data.train_labels))
         self.classes = data.classes  # asked once: it waits for the device
+        # On the CPU whatever the device, so that every device sees the same images in the same order.
         self.order = torch.Generator().manual_seed(derive(seed, "order"))
-        self.noise = torch.Generator(device=self.device).manual_seed(derive(seed, "augment"))
+        self.noise = torch.Generator().manual_seed(derive(seed, "augment"))
 
     def __len__(self) -> int:
         return len(self.data.train_labels) // self.size
