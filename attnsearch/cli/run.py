@@ -126,6 +126,7 @@ GROUPS = by_name(
                 "resplit",
                 "data_seed",
                 "min_per_class",
+                "group_by",
                 "follow_links",
             ),
             "bad_images",
