@@ -14,9 +14,9 @@ from attnsearch.core.jobs import Progress
 from attnsearch.core.study_info import StudyInfo, StudyRecord
 from attnsearch.core.trial import Epoch, TrialResult
 from attnsearch.report.text_plot import text_plot
-from attnsearch.space.arch import Arch
+from attnsearch.space.arch import Arch, Stage
 from attnsearch.space.space import shipped_spaces
-from tests.test_notation import longest, study
+from tests.test_notation import PLAIN, cbam, longest, study, three
 
 INFO = StudyInfo.from_attrs(
     {
@@ -80,6 +80,17 @@ def test_the_screen_shows_its_numbers_at_80_columns_with_the_longest_architectur
         gain = f"+{means[0] - mean:.2f}" if i else "–"
         cost = f"{of[-1].costs['macs'] / 1e6:.2f}M"
         assert any(line.split()[:4] == [f"{mean:.2f}", gain, cost, str(len(of))] for line in table)
+
+
+def test_no_architecture_is_cut_on_the_screen_where_every_option_varies():
+    long = {"fusion": "parallel", "kernel": 3, "mlp": "independent", "ratio": 4, "spatial": "deep"}
+    costly = three(*[replace(cbam(**long), units="last")] * 2, cbam(ratio=8))
+    lines = drawn(screen(80, 40, [PLAIN, three(cbam(), Stage(), Stage()), costly])[0])
+    table = lines[next(i for i, line in enumerate(lines) if "seeds  architecture" in line) :]
+    assert "…" not in "".join(table)
+    assert max(map(len, lines)) <= 80
+    cell = "cbam k3 r4 parallel independent deep last unit"
+    assert sum(line.count(cell) for line in table) == 2
 
 
 def test_a_low_terminal_gets_no_more_lines_than_it_has():

@@ -51,5 +51,8 @@ def _table(info: StudyInfo, rows: Sequence[ArchResult], cost: str, width: int) -
 def _row(row: ArchResult, plain: ArchResult | None, short: Notation, width: int) -> list[str]:
     over = "–" if plain is None or row.baseline else number(plain.mean - row.mean, 2, True)
     numbers = f"{row.mean:>8.2f}{over:>9}{quantity(row.costs[0]):>11}{row.error.n:>7}  "
-    lines = short.strip(row).lines(width - len(numbers))
-    return [(" " * len(numbers) if i else numbers) + line for i, line in enumerate(lines)]
+    strip, room = short.strip(row), width - len(numbers)
+    beside = list(strip.lines(room))
+    if max(map(len, beside)) > room:  # a single cell is longer: the architecture stands below its numbers
+        return [numbers.rstrip(), *(f"     {line}" for line in strip.lines(width - 5))]
+    return [(" " * len(numbers) if i else numbers) + line for i, line in enumerate(beside)]
