@@ -286,7 +286,15 @@ def main() -> None:
 
         machine = {"processor": device_name(torch.device("cpu")), **versions()}
         args.out.write_text(
-            json.dumps({"machine": machine, "seconds_per_trial": args.seconds, "rows": rows}, indent=1)
+            json.dumps(
+                {
+                    "machine": machine,
+                    "date": time.strftime("%Y-%m-%d"),
+                    "seconds_per_trial": args.seconds,
+                    "rows": rows,
+                },
+                indent=1,
+            )
         )
 
 
