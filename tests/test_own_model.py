@@ -44,7 +44,7 @@ FOREIGN = Path(__file__).parent / "foreign_resnets.py"
 MODEL = """
 import torch
 from torch import nn
-from tests.foreign_resnets import StraightResNet
+from foreign_resnets import StraightResNet
 
 
 class Net(StraightResNet):  # two stages of two units, 8 and 16 channels, a head for 5 classes
