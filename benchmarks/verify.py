@@ -77,6 +77,9 @@ def verify(folder: Path, files: Path | None, chooser: random.Random) -> bool:
     except Missing as missing:
         print(f"{folder.name}: skipped, {missing}")
         return True
+    except AttnsearchError as error:
+        print(f"{folder.name}: {error}")
+        return False
     outcome = Worker(source, "cpu").run(job, lambda progress: True)
     label = f"{folder.name}: trial {row['trial']}, {row['arch']}, seed {row['seed']}"
     if outcome.state != "complete":
@@ -145,7 +148,4 @@ def found(name: str, files: Path | None) -> Path:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except AttnsearchError as error:
-        sys.exit(f"error: {error}")
+    main()

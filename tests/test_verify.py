@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from attnsearch.core.errors import DataError
 from attnsearch.core.jobs import Outcome
 from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.trial import Epoch
@@ -67,3 +68,14 @@ def test_a_study_whose_images_are_not_at_hand_is_skipped_with_a_sentence(
     assert "use --files FOLDER" in line
     assert verify.verify(verify.RESULTS / "pretrained", tmp_path, random.Random(0))
     assert f"is not under {tmp_path}" in capsys.readouterr().out
+
+
+def test_a_study_that_cannot_be_repeated_is_told_and_does_not_stop_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def changed(info: object) -> None:
+        raise DataError("the images have changed since the study began")
+
+    monkeypatch.setattr(verify, "data_of", changed)
+    assert verify.verify(FIRST_RUN, None, random.Random(0)) is False
+    assert capsys.readouterr().out == "first_run: the images have changed since the study began\n"
