@@ -25,7 +25,7 @@ from attnsearch.blocks.splat import RSoftmax
 from attnsearch.build.resnet import StageBuilder
 from attnsearch.build.segmentation import PMFSNet
 from attnsearch.cost.measure import measure
-from attnsearch.cost.meta import embody
+from attnsearch.cost.meta import materialize
 from attnsearch.space.arch import Block, Host, Stage
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -392,7 +392,7 @@ def test_network_cost(name: str) -> None:
         model = create_model(NETWORK_ROWS[name], num_classes=entry["output_shape"][1]).eval()
     cost = measure(model, entry["input_shape"][1:])
     assert (cost.params, cost.macs) == (entry["params"], entry["macs_core"])
-    embody(model)
+    materialize(model)
     by_operator, shape = counted(model, "forward", entry["input_shape"])
     assert shape == entry["output_shape"]
     ours, theirs = folded(by_operator), folded(entry["fvcore_by_operator"])

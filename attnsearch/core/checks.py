@@ -15,13 +15,14 @@ from pathlib import Path
 from attnsearch.core import secrets
 from attnsearch.core.errors import DataError, UsageError, did_you_mean, unknown
 
-DATA = (
-    "cued-digits",
-    "cluttered-digits",
-    "digits",
-    "cifar10",
-    "cifar100",
-)  # that come with us, or are known by name
+# Data sets that come with us or are known by name, (C, H, W) and classes of each: none need be opened to be known.
+DATA: dict[str, tuple[tuple[int, int, int], int]] = {
+    "cued-digits": ((3, 20, 20), 10),
+    "cluttered-digits": ((3, 32, 32), 10),
+    "digits": ((1, 8, 8), 10),
+    "cifar10": ((3, 32, 32), 10),
+    "cifar100": ((3, 32, 32), 100),
+}
 CHOICE = "::"  # FILE::KEY takes what stands under KEY where a file holds several sets of weights
 PUBLIC = ("timm:", "hf-hub:")  # weights by name, fetched when they are needed
 LARGEST_SIDE = 2048  # pixels

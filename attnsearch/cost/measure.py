@@ -30,7 +30,7 @@ from attnsearch.build.create import create_block, create_neck
 from attnsearch.core.costs import LIMITED
 from attnsearch.core.errors import CostError
 from attnsearch.cost.counting import AttentionFunctions, OperationCounter, Tally
-from attnsearch.cost.meta import Image, embody, ghost, inputs, same_chances
+from attnsearch.cost.meta import Image, inputs, materialize, meta_copy, preserve_rng_state
 from attnsearch.cost.timing import Latency, Memory, latency, peak_memory
 
 FvcoreCount = tuple[int, Mapping[str, int]]  # total, calls of what it leaves out
@@ -75,7 +75,7 @@ class Cost:
     uncounted: Mapping[str, int] = field(default_factory=dict)
     by_block: Mapping[str, Share] = field(default_factory=dict)
     unknown: Mapping[str, int] = field(default_factory=dict)
-    _later: Later = field(kw_only=True, repr=False, compare=False)
+    _lazy: LazyValue = field(kw_only=True, repr=False, compare=False)
 
     @property
     def fvcore(self) -> int:
@@ -93,7 +93,7 @@ class Cost:
         return {name: getattr(self, name) for name in names}
 
     def _fvcore(self) -> FvcoreCount:
-        return self._later.result()
+        return self._lazy.result()
 
     def __add__(self, other: Cost) -> Cost:
         """Costs of parts add up: network = network without a block + the block at its map size."""
@@ -104,7 +104,7 @@ class Cost:
         return _combine(self, other, -1)
 
 
-class Later:
+class LazyValue:
     """A count taken when first asked for; what it needs is let go with it."""
 
     def __init__(self, count: Callable[[], FvcoreCount]) -> None:
@@ -118,11 +118,11 @@ class Later:
         return self._result
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Later, (Known(self.result()),)
+        return LazyValue, (Constant(self.result()),)
 
 
 @dataclass(frozen=True)
-class Known:
+class Constant:
     """A count that has been taken; unlike a closure it can be sent to another process."""
 
     value: FvcoreCount
@@ -145,12 +145,12 @@ def measure(model: nn.Module, image: Image = (3, 224, 224), *, computed: bool = 
     Raises:
         CostError: the model does not run on this shape.
     """
-    network = (copy.deepcopy(model) if computed else ghost(model)).eval()
+    network = (copy.deepcopy(model) if computed else meta_copy(model)).eval()
     try:
         counter = _count(network, image)
     except CostError:
         raise
-    except Exception:  # a pass that looks at values cannot be a ghost's: a true copy tells what is the matter
+    except Exception:  # a pass that looks at values fails on the meta device: a true copy says why
         network = copy.deepcopy(model).eval()
         counter = _count_for_real(network, image)
     total = counter.total
@@ -163,7 +163,7 @@ def measure(model: nn.Module, image: Image = (3, 224, 224), *, computed: bool = 
         uncounted=dict(sorted((counter.negligible + counter.unknown).items())),
         unknown=dict(sorted(counter.unknown.items())),
         by_block={path: _share(network.get_submodule(path), work) for path, work in counter.by_path.items()},
-        _later=Later(lambda: _fvcore(network, image)),
+        _lazy=LazyValue(lambda: _fvcore(network, image)),
     )
 
 
@@ -222,7 +222,7 @@ def _count(model: nn.Module, image: Image) -> OperationCounter:
     x = inputs(model, image)
     counter = OperationCounter()
     with (
-        same_chances(model),
+        preserve_rng_state(model),
         _plainly(),
         _watch_blocks(model, counter),
         AttentionFunctions(counter),
@@ -313,7 +313,7 @@ def _combine(left: Cost, right: Cost, sign: int) -> Cost:
         bytes_moved=left.bytes_moved + sign * right.bytes_moved,
         uncounted=_calls(left.uncounted, right.uncounted, sign),
         unknown=_calls(left.unknown, right.unknown, sign),
-        _later=Later(lambda: _combine_fvcore(left._fvcore(), right._fvcore(), sign)),
+        _lazy=LazyValue(lambda: _combine_fvcore(left._fvcore(), right._fvcore(), sign)),
     )
 
 
@@ -331,8 +331,8 @@ def _calls(left: Mapping[str, int], right: Mapping[str, int], sign: int) -> dict
 def _fvcore(model: nn.Module, image: Image) -> FvcoreCount:
     from fvcore.nn import FlopCountAnalysis
 
-    embody(model)  # fvcore's tracer does not run on the meta device
-    with warnings.catch_warnings(), same_chances(model), _plainly():
+    materialize(model)  # fvcore's tracer does not run on the meta device
+    with warnings.catch_warnings(), preserve_rng_state(model), _plainly():
         warnings.simplefilter("ignore")  # the tracer's of every Python number that a forward pass computes
         analysis = FlopCountAnalysis(model, (inputs(model, image),))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)

@@ -17,7 +17,7 @@ Shape = tuple[int, ...]
 Image = Sequence[int] | Sequence[Sequence[int]]  # one shape without the batch, or one per map of a list
 
 
-def ghost(model: nn.Module) -> nn.Module:
+def meta_copy(model: nn.Module) -> nn.Module:
     """A copy whose tensors have shapes and no values (the meta device); no weight is copied or moved."""
     memo: dict[int, Any] = {}
     for module in model.modules():
@@ -34,7 +34,7 @@ def _ghost_tensor(tensor: Tensor) -> Tensor:
     return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
 
 
-def embody(model: nn.Module) -> None:
+def materialize(model: nn.Module) -> None:
     """Zeros on the CPU in place of every tensor without values."""
 
     def zeros(tensor: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ def inputs(model: nn.Module, image: Image, batch: int = 1) -> Any:
 
 
 @contextmanager
-def same_chances(model: nn.Module) -> Iterator[None]:
+def preserve_rng_state(model: nn.Module) -> Iterator[None]:
     """Give back the random generators of the CPU and of the model's device as they were."""
     device = device_of(model)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

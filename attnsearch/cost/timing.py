@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnsearch.core.errors import CostError, EnvironmentFault
 from attnsearch.core.machine import device_name
-from attnsearch.cost.meta import Image, ghost, inputs, same_chances
+from attnsearch.cost.meta import Image, inputs, meta_copy, preserve_rng_state
 
 MEGABYTE = 1e6
 
@@ -70,7 +70,7 @@ def latency(
     place = _device(device)
     network = copy.deepcopy(model).to(place, dtype).eval()
     x = inputs(network, image, batch)
-    with torch.no_grad(), same_chances(network):
+    with torch.no_grad(), preserve_rng_state(network):
         began, warm = time.perf_counter(), 0
         while warm < 3 or time.perf_counter() - began < 0.2:
             _timed(network, x, place)
@@ -132,7 +132,7 @@ def _timed(network: nn.Module, x: Any, device: torch.device) -> float:
 
 def _step(network: nn.Module, x: Any, training: bool) -> None:
     network.train(training)
-    with same_chances(network), torch.set_grad_enabled(training):
+    with preserve_rng_state(network), torch.set_grad_enabled(training):
         out = network(x)
         if training:
             out.float().sum().backward()
@@ -150,7 +150,7 @@ def _allocated(model: nn.Module, image: Image, batch: int, training: bool, devic
 
 
 def _counted(model: nn.Module, image: Image, batch: int, training: bool, device: torch.device) -> float:
-    network = ghost(model)
+    network = meta_copy(model)
     x = inputs(network, image, batch)
     alive = LiveBytes()
     alive.see((*network.parameters(), *network.buffers(), x))

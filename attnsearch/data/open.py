@@ -42,7 +42,7 @@ def open_data(
     """Train and val images of a data set; the same arguments give the same images in the same split.
 
     Args:
-        name: one of `names.DATA`, a folder of images or parquet files, a `.parquet` or `.npz` file, or `hf:NAME`.
+        name: one of `checks.DATA`, a folder of images or parquet files, a `.parquet` or `.npz` file, or `hf:NAME`.
         seed: of the split, and of the images where they are made.
         image_size: side in pixels to resize to; None keeps one common small size, or chooses 32 to 64.
         resize: how, of `core.choices.RESIZES`.

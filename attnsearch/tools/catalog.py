@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnsearch.blocks import registry
 from attnsearch.blocks.registry import BlockInfo
+from attnsearch.core.checks import DATA
 from attnsearch.core.costs import COSTS, LIMITED, Limit
 from attnsearch.core.errors import BlockError, CostError
 from attnsearch.core.text import format_value
@@ -21,14 +22,6 @@ from attnsearch.space.space import Space
 if TYPE_CHECKING:
     from attnsearch.cost.cost_table import CostTable
 
-# (C, H, W) and classes of data sets that need not be opened (or downloaded) to be known.
-KNOWN_DATA = {
-    "cued-digits": ((3, 20, 20), 10),
-    "cluttered-digits": ((3, 32, 32), 10),
-    "digits": ((1, 8, 8), 10),
-    "cifar10": ((3, 32, 32), 10),
-    "cifar100": ((3, 32, 32), 100),
-}
 STAGES = ((64, 56), (128, 28), (256, 14), (512, 7))  # widths and maps of a ResNet-18 at 224 pixels
 TRIED = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048)
 SAMPLED = 50_000  # archs that a share under a budget is estimated from, where there are more
@@ -42,8 +35,8 @@ def shape_of(data: str, side: int | None = None) -> tuple[tuple[int, int, int], 
     Args:
         side: of the images in pixels; None is what a run would take.
     """
-    if data in KNOWN_DATA:
-        (channels, height, width), classes = KNOWN_DATA[data]
+    if data in DATA:
+        (channels, height, width), classes = DATA[data]
         return (channels, side or height, side or width), classes, ()
     from attnsearch.data import open_data
 
