@@ -7,7 +7,9 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -56,6 +58,33 @@ def test_every_command_and_option_exists(page, command):
 @pytest.mark.parametrize(("page", "text"), PYTHON)
 def test_the_python_of_a_page_runs(tmp_path, page, text):
     run_python(["-c", text], tmp_path)
+
+
+OWN_MODEL = "guides/own_model.md"
+
+
+def test_a_model_of_ones_own_is_a_host_as_written(tmp_path, monkeypatch):
+    """Its three pieces, with a small network of torchvision's layout in torchvision's place."""
+    from attnsearch.build import module_host
+    from attnsearch.space import module_file
+    from attnsearch.space.space import load_space
+    from tests.foreign_resnets import ForeignResNet, TorchvisionUnit
+
+    resnet18 = partial(ForeignResNet, TorchvisionUnit, classes=1000)
+    stand_in = SimpleNamespace(models=SimpleNamespace(resnet18=resnet18))
+    monkeypatch.setitem(sys.modules, "torchvision", stand_in)
+    monkeypatch.setattr(module_file, "_ALLOWED", {})
+    code = next(text for page, kind, text in BLOCKS if page == OWN_MODEL and "def build" in text)
+    (tmp_path / "my_model.py").write_text(code)
+    (tmp_path / "mine.yaml").write_text(
+        next(text for page, kind, text in BLOCKS if page == OWN_MODEL and kind == "yaml")
+    )
+    module_host.allow(tmp_path / "my_model.py")
+    space = load_space(tmp_path / "mine.yaml")
+    assert (space.host.units, space.size()) == ((2, 2, 2, 2), 3)
+    assert module_host.notes(space.host, 10) == [
+        "the head of my_model.build (fc) is for 1,000 classes; a new one for 10 is in its place"
+    ]
 
 
 def test_the_designs_are_those_that_there_are():

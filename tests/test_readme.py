@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -94,27 +91,3 @@ def test_the_table_of_blocks_names_every_block_with_the_source_that_its_file_nam
         assert source == first.group(1) if first else source in shipped[name].doc or source == "EAAI 2023", (
             name
         )
-
-
-def test_a_model_of_ones_own_is_a_host_as_written(tmp_path, monkeypatch):
-    """Its three pieces, with a small network of torchvision's layout in torchvision's place."""
-    from attnsearch.build import module_host
-    from attnsearch.space import module_file
-    from attnsearch.space.space import load_space
-    from tests.foreign_resnets import ForeignResNet, TorchvisionUnit
-
-    resnet18 = partial(ForeignResNet, TorchvisionUnit, classes=1000)
-    stand_in = SimpleNamespace(models=SimpleNamespace(resnet18=resnet18))
-    monkeypatch.setitem(sys.modules, "torchvision", stand_in)
-    monkeypatch.setattr(module_file, "_ALLOWED", {})
-    code = next(text for kind, text in BLOCKS if kind == "python" and "def build" in text)
-    (tmp_path / "my_model.py").write_text(code)
-    (tmp_path / "mine.yaml").write_text(
-        next(t for kind, t in BLOCKS if kind == "yaml" and "my_model.py" in t)
-    )
-    module_host.allow(tmp_path / "my_model.py")
-    space = load_space(tmp_path / "mine.yaml")
-    assert (space.host.units, space.size()) == ((2, 2, 2, 2), 3)
-    assert module_host.notes(space.host, 10) == [
-        "the head of my_model.build (fc) is for 1,000 classes; a new one for 10 is in its place"
-    ]
