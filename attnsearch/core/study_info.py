@@ -7,8 +7,9 @@ an older version wrote, or that has just begun, lacks some.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from attnsearch.core.metrics import METRICS, Metric
 from attnsearch.core.study_parts import (
@@ -114,3 +115,12 @@ class StudyRecord:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "info", StudyInfo.from_attrs(self.attrs))
+
+    @cached_property
+    def finished_by_arch(self) -> Mapping[str, Sequence[TrialResult]]:
+        """Trials that were trained to the end by the arch's key: a study may have thousands of both."""
+        rows: dict[str, list[TrialResult]] = {}
+        for row in self.trials:
+            if row.finished:
+                rows.setdefault(row.key, []).append(row)
+        return rows

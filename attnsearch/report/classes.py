@@ -54,8 +54,8 @@ def pooled(record: StudyRecord, row: ArchResult, epochs: int) -> ClassCounts | N
     """Counts of an architecture over the runs that its printed mean is over; None where one of them kept none."""
     runs = {
         trial.seed: trial.counts
-        for trial in record.trials
-        if trial.finished and trial.key == row.key and trial.epochs == epochs
+        for trial in record.finished_by_arch.get(row.key, ())
+        if trial.epochs == epochs
         if row.shown_errors.get(trial.seed) == trial.error
     }
     counts = [counts for counts in runs.values() if counts is not None]
