@@ -7,7 +7,7 @@ TORCH := torch==2.13.0
 
 .PHONY: run test docs slow postgres bench simulate verify lock clean
 run: $(VENV)/installed
-	$(BIN)/attnsearch run --space cbam_variants --trials 20 --confirm 0.6 $(ARGS)
+	$(BIN)/attnsearch run --space cbam_variants --trials 30 --confirm 0.67 $(ARGS)
 
 test: $(VENV)/installed-dev
 	$(BIN)/ruff check .

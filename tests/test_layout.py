@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,11 @@ def test_fused_kernels_stay_within_900_lines():
     """They may not grow cleverer than they pay: the table of gains stands in their docstring."""
     folder = PACKAGE / "train" / "fused"
     assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in folder.glob("*.py")) <= 900
+
+
+def test_contributing_names_files_that_there_are():
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| .* \| (.*) \|$", text, re.M)
+    named = [file for row in table for file in re.findall(r"`([a-z_/]+\.py)`", row)]
+    assert len(named) > 15
+    assert [file for file in named if not (PACKAGE / file).is_file()] == []

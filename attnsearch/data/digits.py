@@ -24,9 +24,9 @@ RECIPE = 1  # raise it when any pixel of cluttered-digits changes
 CUED_IMAGES = 9_000
 CUED_SIDE = 20
 CUED_LEAST = 18  # of the side: below it a digit would have fewer than 7 pixels of the 8 it was written on
-CUED_RED = 65  # in a hundred strips: uneven, or a network has no reason to look at colours at first
-CUED_ALONE = 35  # in a hundred images show the digit to name and no other
-CUED_RECIPE = 1  # raise it when any pixel of cued-digits changes
+CUED_RED = 80  # in a hundred strips: uneven, or a network has no reason to look at colours at first
+CUED_ALONE = 20  # in a hundred images show the digit to name and no other
+CUED_RECIPE = 2  # raise it when any pixel of cued-digits changes
 
 Ints = NDArray[np.int64]
 CLASSES = tuple("0123456789")

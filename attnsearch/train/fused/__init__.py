@@ -10,7 +10,7 @@ medians of a step by torch over one with the kernels; and the step over that of 
     without AMX    1.14, 1.02    1.18, 1.01    1.7, 1.02
 
 ResNet-8, batch 128, in turns in one process, 8 to 12 turns on a busy core of an Intel Xeon; of the gates that `gates`
-does not know, triplet takes 1.9 times as long as before and coordatt 1.07. `benchmarks.speed.throughput --parts fused`.
+does not know, triplet takes 1.9 times as long as before and coordatt 1.07. `benchmarks.speed.throughput` measures them.
 """
 
 from __future__ import annotations
