@@ -131,9 +131,7 @@ def test_the_strip_of_a_cued_digit_has_the_colour_of_the_digit_to_name():
     images, labels, _ = cue(ink, kinds, 400, 20, np.random.default_rng(0))
     strip, lower = images[:, :2].astype(int), images[:, 12:].astype(int)
     is_red = strip[..., 0].mean((1, 2)) > strip[..., 1].mean((1, 2))
-    assert (
-        0.74 < is_red.mean() < 0.86
-    )  # 80 of a hundred, three standard deviations of 400 draws each way
+    assert 0.74 < is_red.mean() < 0.86  # 80 of a hundred, three standard deviations of 400 draws each way
     red, green = lower[..., 0] - lower[..., 1], lower[..., 1] - lower[..., 0]
     excess = np.where(is_red[:, None, None], red, green).max(
         (1, 2)

@@ -163,7 +163,7 @@ def test_eight_workers_train_nothing_twice(tmp_path):
 
 def _flip(path: Path, seed: int) -> None:
     data = bytearray(path.read_bytes())
-    for place in np.random.default_rng(seed).integers(0, len(data), 20):
+    for place in np.random.default_rng(seed).integers(0, len(data), 200):
         data[place] ^= 0xFF
     path.write_bytes(data)
 
@@ -336,7 +336,9 @@ def test_changed_images_are_refused_unless_allowed(tmp_path):
 
 def test_a_changed_space_is_told_with_the_difference(tmp_path, monkeypatch):
     run(tmp_path, trials=2, confirm=0.0)
-    monkeypatch.setattr("faults.question", lambda folder: question(folder, TINY.replace("eca]", "simam]")))
+    monkeypatch.setattr(
+        "tests.faults.question", lambda folder: question(folder, TINY.replace("eca]", "simam]"))
+    )
     with pytest.raises(
         UsageError,
         match=r"the space has changed .*stage1: -eca\(kernel=1\) \+simam; stage2: -eca\(kernel=3\) \+simam",

@@ -72,8 +72,8 @@ def init(
     except OSError as error:
         raise EnvironmentFault(f"cannot write {file}: {error.strerror}") from None
     show_text(f"Wrote {file}. Now edit it, then:")
-    show_text(f"attnsearch spaces {file}{options}", indent="  ")
-    show_text(f"attnsearch run --space {file}{options}", indent="  ")
+    for command in ("spaces", "run --space"):  # not wrapped: it is to be copied
+        typer.echo(f"  attnsearch {command} {file}{options}")
 
 
 def _fitted(file: Path, data: str, weights: str | None, image_size: int | None) -> tuple[str, str]:
