@@ -18,6 +18,7 @@ from torch import Tensor
 from attnsearch.blocks import registry
 from attnsearch.build.resnet import build
 from attnsearch.space import yaml_file
+from attnsearch.space.arch import CONVS as WHICH
 from attnsearch.space.arch import POSITIONS, UNITS, Arch, Block, Host, Stage
 from attnsearch.space.canonical import canonical
 from attnsearch.space.space import Space, load_space, shipped_spaces
@@ -109,15 +110,15 @@ def stages(conv: bool) -> st.SearchStrategy[Stage]:
         units=units,
         init=st.sampled_from(["default", "identity"]),
         conv=st.sampled_from(convs) if conv else st.just(convs[0]),
-        convs=st.sampled_from(["second", "both"]),
+        convs=st.sampled_from(WHICH),
     )
 
 
 HOSTS = (
-    Host("resnet8"),
-    Host("resnet8", width=16, stem_width=16, units=(2, 1, 2)),
-    Host("resnet8", unit="bottleneck", expansion=2, shortcut="pool", downsample="pool"),
-    Host("resnet8", unit="single", downsample="pool_first", base_width=32),
+    Host("resnet8", width=32),
+    Host("resnet8", width=32, stem_width=32, units=(2, 1, 2)),
+    Host("resnet8", width=32, unit="bottleneck", expansion=2, shortcut="pool", downsample="pool"),
+    Host("resnet8", width=32, unit="single", downsample="pool_first", base_width=32),
 )
 
 
