@@ -89,6 +89,8 @@ def test_a_study_that_did_not_see_it_says_what_that_means() -> None:
     assert 'Take no "equivalent"' in unseen
     assert "2.00 points worse" in unseen
     assert 'take no "equivalent"' in control_sentence(study([20.0, 21.0, 22.0], []), 4)
+    few = control_sentence(study([20.0, 21.0], [22.0, 25.0]), 4)
+    assert few.startswith("The positive control has not finished 3 seeds beside the baseline"), few
 
 
 def study(plain: list[float], narrow: list[float]) -> StudyRecord:

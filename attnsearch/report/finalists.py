@@ -52,9 +52,14 @@ def control_sentence(record: StudyRecord, epochs: int) -> str:
     """Whether the study saw a harm that is known beforehand: what its "equivalent" and "no evidence" are worth."""
     verdict = positive_control(record, epochs)
     if verdict is None:
+        why = (
+            f"The positive control has not finished {LEAST} seeds beside the baseline, the least to judge it by"
+            if control_key(record)
+            else "No positive control was trained in these seeds"
+        )
         return (
-            "No positive control was trained in these seeds, so the study has not shown that it could see a "
-            'difference: take no "equivalent" and no "no evidence" from it.'
+            f"{why}, so the study has not shown that it could see a difference: "
+            'take no "equivalent" and no "no evidence" from it.'
         )
     trial = next(trial for trial in record.trials if trial.key == control_key(record))
     low, high = verdict.interval

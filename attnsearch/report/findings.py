@@ -13,7 +13,7 @@ from attnsearch.report.verdicts import Judged
 from attnsearch.statistics import Verdict
 from attnsearch.statistics.front import ArchResult
 
-NO_CONTROL = "No positive control was trained, so the study has not shown that it could see a harm."
+NO_CONTROL = "No positive control has been judged, so the study has not shown that it could see a harm."
 
 
 def finding(report: Report) -> Finding:
