@@ -59,6 +59,14 @@ def test_a_study_keeps_what_was_measured() -> None:
     assert StudyInfo.from_attrs(attrs).run.convergence == measured
 
 
+@pytest.mark.parametrize("epochs", ["no4", "[4]", "4.5", "yes"])
+def test_epochs_that_are_no_number_are_a_mistake_of_the_recipe(epochs: str) -> None:
+    measured = "{errors: [20.0, 21.0], long_epochs: 16, long_errors: [20.0, 19.0]}"
+    text = f"{HOST}for_data: {{digits: {{recipe: {{epochs: {epochs}}}, convergence: {measured}}}}}\n"
+    with pytest.raises(SpaceError, match=r"for_data\.digits\.recipe\.epochs: epochs must be an integer"):
+        read_space(text, "s.yaml")
+
+
 def test_the_positive_control_is_the_plain_host_with_fewer_channels() -> None:
     space = load_space("cbam_variants").on("cued-digits")
     arch = narrowed(space)

@@ -423,7 +423,7 @@ class _Reader:
                 result[str(data)]["control_widths"] = tuple(widths) if isinstance(widths, list) else None
         return result
 
-    def convergence(self, node: Any, epochs: int, path: str) -> Convergence | None:
+    def convergence(self, node: Any, epochs: Any, path: str) -> Convergence | None:
         """What the baseline's errors were at the recipe's length and at a longer one."""
         keys = ("errors", "long_epochs", "long_errors")
         if not isinstance(node, dict) or set(node) != set(keys):
@@ -436,6 +436,8 @@ class _Reader:
                     (f"{path}.{key}", f"expected errors in percent of {LEAST_SEEDS} seeds or more")
                 )
                 return None
+        if type(epochs) is not int:
+            return None  # a problem of the recipe, which is named there
         if type(node["long_epochs"]) is not int or node["long_epochs"] < LONGER * epochs:
             self.problems.append(
                 (f"{path}.long_epochs", f"expected {LONGER} times the {epochs} epochs or more")
