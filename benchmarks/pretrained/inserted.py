@@ -30,6 +30,7 @@ from attnsearch.space.presets import read_arch
 
 BATCH = 250
 SEED = 0
+OPTIONS = {"ela": {"block": "ela", "form": "B"}}  # form T needs 32 channels, the first stage has 16
 
 
 def guesses(checkpoint: Checkpoint, host: dict[str, Any], stage: dict[str, Any], images: Tensor) -> Tensor:
@@ -61,7 +62,7 @@ def rows(weights: str, host: dict[str, Any], data: str, count: int | None) -> di
         entry: dict[str, Any] = {}
         for init in INITS:
             for position in POSITIONS:
-                stage = {"attention": gate, "init": init, "position": position}
+                stage = {"attention": OPTIONS.get(gate, gate), "init": init, "position": position}
                 seen = guesses(checkpoint, host, stage, images)
                 accuracy = 100 * float((seen == labels).float().mean())
                 entry.setdefault(init, {})[position] = [accuracy, int((seen != plain).sum())]
