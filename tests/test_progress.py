@@ -12,7 +12,7 @@ from rich.console import Console
 from attnsearch.cli._progress import Lines, Screen
 from attnsearch.core.jobs import Progress
 from attnsearch.core.study_info import StudyInfo, StudyRecord
-from attnsearch.core.trial import Epoch, TrialResult
+from attnsearch.core.trial import Epoch, Recipe, TrialResult
 from attnsearch.report.text_plot import text_plot
 from attnsearch.space.arch import Arch, Stage
 from attnsearch.space.space import shipped_spaces
@@ -39,6 +39,15 @@ def test_a_resumed_run_counts_what_was_done_and_not_the_time_it_took(monkeypatch
     said = capsys.readouterr().err
     assert "6 trials (3 done before) of 2 epochs" in said
     assert "[4/6] error 10.00 %  arch 3  seed 0  9 s, left 0:20" in said
+
+
+@pytest.mark.parametrize(
+    ("asked", "text"), [(None, "(8 train, 4 val"), (5, "(5 of 8 train, 4 val"), (9, "(8 train, 4 val")]
+)
+def test_a_run_says_how_many_of_the_images_it_trains_on(asked, text, capsys):
+    recipe = Recipe(epochs=2, train_images=asked)
+    Lines().began(replace(INFO, run=replace(INFO.run, recipe=recipe)), 6, 2)
+    assert text in capsys.readouterr().err
 
 
 def screen(width: int, height: int, archs: list[Arch]) -> tuple[Screen, StudyRecord]:

@@ -32,6 +32,12 @@ def observer() -> Observer:
     return Screen(console) if console.is_terminal and not console.is_dumb_terminal else Lines()
 
 
+def _of(taken: int | None, all_of_them: int | None) -> str:
+    """`5,000`, or `2,000 of 7,000`."""
+    taken, all_of_them = taken or 0, all_of_them or 0
+    return f"{taken:,}" if taken == all_of_them else f"{taken:,} of {all_of_them:,}"
+
+
 class Lines(Observer):
     """One line per event, for logs and pipes."""
 
@@ -49,7 +55,7 @@ class Lines(Observer):
         self.say(
             f"{info.space.size or 0:,} archs, {total} trials{resumed} of "
             f"{many(info.recipe.epochs, 'epoch')} on "
-            f"{data.name} ({data.train or 0:,} train, {data.val or 0:,} val images), "
+            f"{data.name} ({_of(info.training_images, data.train)} train, {data.val or 0:,} val images), "
             f"{many(workers, 'worker')}, {info.run.device}"
         )
 

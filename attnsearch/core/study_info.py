@@ -65,6 +65,11 @@ class StudyInfo:
         return self.data or DataInfo("")
 
     @property
+    def training_images(self) -> int | None:
+        """How many images each training sees: the training part, or as many of it as the recipe allows."""
+        return min((n for n in (self.recipe.train_images, self.images.train) if n), default=None)
+
+    @property
     def design_kind(self) -> str:
         """loo, add, swap, factorial or named; empty for a search."""
         return self.design.kind if self.design else ""

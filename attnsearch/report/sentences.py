@@ -133,7 +133,7 @@ def front_sentence(report: Report) -> str:
 
 def proxy_length(report: Report) -> str:
     """`6 epochs of 5,600 images`."""
-    images = report.info.recipe.train_images or report.info.images.train
+    images = report.info.training_images
     seen = f" of {images:,} images" if images else ""
     return f"{many(report.epochs, 'epoch')}{seen}"
 
