@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from attnsearch.core.trial import Epoch, TrialResult
+from attnsearch.tools.packing import packed, write_parquet
 from benchmarks.search import held_out_seeds
 from benchmarks.search.hypervolume import Claim
 from benchmarks.search.replay import SAMPLERS, Curve, Search
-from benchmarks.search.tables import Attn6, Table, nas_bench_macro, pack
+from benchmarks.search.tables import Attn6, Table, nas_bench_macro
 
 PACKED = """site:a,site:b,key,cost,seed,rung:0.1,error
 x,p,k1,10,0,50,30
@@ -44,20 +46,36 @@ def test_hypervolume_of_a_packed_table_by_pencil(table):
     assert table.whole == pytest.approx(5 * np.log10(30 / 20))
 
 
-def test_trials_of_a_study_become_a_table(tmp_path):
-    curve = tuple(Epoch(e, 1.0, 1.0, 60.0 - e, 1.0) for e in (1, 2))
-    trials = [
-        TrialResult("k", "plain", seed, 2, "complete", error=58.0 + seed, costs={"macs": 5.0}, curve=curve,
-                    sites={"stage1": option})
-        for option in ("none", "se, ratio=4") for seed in (0, 1)
-    ]  # fmt: skip
-    pack([*trials, TrialResult("z", "failed", 0, 2, "failed")], "macs").to_csv(
-        tmp_path / "t.csv", index=False
-    )
-    table = Table.read(tmp_path / "t.csv")
-    assert table.sites == {"stage1": ("none", "se, ratio=4")}
-    assert list(table.rungs) == [0.5]
-    assert np.nanmin(table.errors) == 58.0
+def packed_study(path, sites):
+    """A study of one site, two seeds and two epochs, and one training of four epochs, as `bench pack` writes it."""
+
+    def trial(option, seed, epochs=2):
+        errors = [60.0 - e for e in range(1, epochs)] + [58.0 + seed]
+        curve = tuple(Epoch(e, 1.0, 1.0, error, 1.0) for e, error in enumerate(errors, 1))
+        return TrialResult(f"k {option}", option, seed, epochs, "complete", error=58.0 + seed, curve=curve,
+                           costs={"macs": 5.0 + len(option)}, sites={"stage1": option} if sites else {})  # fmt: skip
+
+    trials = [trial(option, seed) for option in ("none", "se, ratio=4") for seed in (0, 1)]
+    outside = TrialResult("b", "plain", 0, 2, "failed")
+    record = SimpleNamespace(name="s", trials=[*trials, trial("none", 7, 4), outside])
+    record.info = SimpleNamespace(metric=SimpleNamespace(name="error"))
+    write_parquet(packed([record]), path)
+
+
+@pytest.mark.parametrize("site", ["stage1", "arch"])
+def test_a_packed_study_is_a_table(tmp_path, site):
+    packed_study(tmp_path / "t.parquet", sites=site == "stage1")
+    table = Table.read(tmp_path / "t.parquet")
+    assert table.sites == {site: ("none", "se, ratio=4")}
+    assert table.errors.tolist() == [[58.0, 59.0], [58.0, 59.0]]
+    assert {share: errors.tolist() for share, errors in table.rungs.items()} == {0.5: [[59.0] * 2] * 2}
+    assert table.cost.tolist() == [9.0, 16.0]
+
+
+def test_a_cost_that_a_packed_study_lacks_is_named(tmp_path):
+    packed_study(tmp_path / "t.parquet", sites=True)
+    with pytest.raises(SystemExit, match="no cost 'joules'"):
+        Table.read(tmp_path / "t.parquet", "joules")
 
 
 def test_nas_bench_macro_is_read(tmp_path):

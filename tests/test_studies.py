@@ -99,6 +99,7 @@ def test_packed_curves_are_the_studys(finished, tmp_path):
     last = table[(table.key == trials[0].key) & (table.seed == trials[0].seed)].iloc[-1]
     assert last.val_error_pct == trials[0].curve[-1].val_error
     assert last.macs == trials[0].costs["macs"]
+    assert {site: last[f"site:{site}"] for site in trials[0].sites} == trials[0].sites
 
 
 @pytest.mark.slow

@@ -14,7 +14,8 @@ from attnsearch.core.study_info import StudyRecord
 def packed(records: Sequence[StudyRecord]) -> pd.DataFrame:
     """One row per training and epoch: study, arch, key, seed, role, state, epoch, metric, errors, losses and costs.
 
-    Trainings that failed or were lost are left out; errors are in percent, by the metric.
+    Of a search also `site:NAME`, the option that stands at each site. Trainings that failed or were lost are left
+    out; errors are in percent, by the metric.
 
     Raises:
         NoResultError: no training has reached the end of an epoch.
@@ -35,6 +36,7 @@ def packed(records: Sequence[StudyRecord]) -> pd.DataFrame:
             "train_loss": epoch.train_loss,
             "seconds": epoch.seconds,
             **row.costs,
+            **{f"site:{site}": option for site, option in row.sites.items()},
         }
         for record in records
         for row in record.trials

@@ -1,6 +1,6 @@
 """Search benchmark: hypervolume against trainings, without training anything. Minutes on one core.
 
-    python -m benchmarks.search.hypervolume [--nas-bench-macro nas_bench_macro.json] [--table table.csv ...] [--out DIR]
+    python -m benchmarks.search.hypervolume [--nas-bench-macro nas_bench_macro.json] [--table TABLE ...] [--out DIR]
 
 Problems: Attn6 (synthetic, seeds 0 and 1), NAS-Bench-Macro and packed tables where their path is given
 (format: `benchmarks/search/tables.py`). Hypervolume is that of the true values (mean over seeds) of what was
@@ -286,7 +286,7 @@ def figure(results: Results, path: Path, units: int) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _parse(arguments)
-    tables = [Table.read(path) for path in options.table]
+    tables = [Table.read(path, options.cost) for path in options.table]
     problems: list[Problem] = [Attn6(0), Attn6(1)] if options.synthetic else []
     if options.nas_bench_macro:
         problems.append(nas_bench_macro(options.nas_bench_macro))
@@ -349,7 +349,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--nas-bench-macro", type=Path, help="nas_bench_macro.json")
-    parser.add_argument("--table", type=Path, nargs="*", default=[], help="packed tables (CSV)")
+    parser.add_argument("--table", type=Path, nargs="*", default=[], help="packed tables (CSV or parquet)")
+    parser.add_argument("--cost", default="macs", help="axis of tables that `attnsearch bench pack` wrote")
     parser.add_argument(
         "--synthetic", action=argparse.BooleanOptionalAction, default=True, help="Attn6 as well"
     )

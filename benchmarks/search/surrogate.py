@@ -58,7 +58,7 @@ class Sklearn:
         noise = self._model.kernel_.k2.noise_level
         return mean, np.sqrt(np.maximum(sd**2 - noise, 1e-12))
 
-    def believing(self, codes: Codes, z: Floats) -> Sklearn:
+    def fantasize(self, codes: Codes, z: Floats) -> Sklearn:
         old, at, y, extra = self._data
         more = (np.vstack([old, codes]), np.r_[at, z], np.r_[y, self.mean(codes, z)])
         return Sklearn(self._sizes, *more, np.r_[extra, np.zeros(len(codes))], self._model.kernel_)

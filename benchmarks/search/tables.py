@@ -1,6 +1,7 @@
 """Tables of trained architectures: look up what a training would have given.
 
-A packed table is a CSV file with one row per (architecture, seed):
+`Table.read` takes the parquet files of `attnsearch bench pack STUDY...` (complete trainings; each epoch but the last is
+a rung), and CSV files with one row per (architecture, seed):
 
     site:NAME   one column per site: the option that stands there (text)
     key         optional: equal for spellings of one network; the first spelling listed is the canonical one
@@ -9,17 +10,13 @@ A packed table is a CSV file with one row per (architecture, seed):
     error       final error in percent
     rung:SHARE  optional, any number of them: error after that share of the epochs, as in rung:0.06
 
-Combinations that are not listed do not exist (over budget, say). `Table.read` reads such a file, `pack` writes one from
-the trials of a study:
-
-    python -m benchmarks.search.tables STUDY [STUDY ...] table.csv [--storage URL] [--cost macs]
+Combinations that are not listed do not exist (over budget, say).
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +25,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from attnsearch.core.trial import TrialResult
 from attnsearch.statistics.pareto import hypervolume
 
 Floats = NDArray[np.float64]
@@ -55,8 +51,10 @@ class Table:
     rungs: dict[float, Floats]
 
     @classmethod
-    def read(cls, path: Path) -> Table:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    def read(cls, path: Path, cost: str = "macs") -> Table:
+        """The table in a file; `cost` is the axis that is taken of a packed study."""
+        packed = path.suffix == ".parquet"
+        frame = _of_study(path, cost) if packed else pd.read_csv(path, dtype=str, keep_default_na=False)
         names = [str(name) for name in frame]
         columns = [name for name in names if name.startswith("site:")]
         if not columns or not {"cost", "error"} <= set(frame):
@@ -175,17 +173,26 @@ class Table:
         return float(np.sqrt(spread / max((seeds - 1).sum(), 1)))
 
 
-def pack(trials: Iterable[TrialResult], cost: str) -> pd.DataFrame:
-    """A packed table of the complete trials of a study; every epoch of a curve but the last is a rung."""
-    rows = []
-    for trial in trials:
-        if trial.state != "complete" or not trial.sites:
-            continue
-        row: dict[str, str | float | None] = {f"site:{site}": option for site, option in trial.sites.items()}
-        row |= {"key": trial.key, "cost": trial.costs[cost], "seed": str(trial.seed), "error": trial.error}
-        row |= {f"rung:{point.epoch / trial.epochs:.4g}": point.val_error for point in trial.curve[:-1]}
-        rows.append(row)
-    return pd.DataFrame(rows)
+def _of_study(path: Path, cost: str) -> pd.DataFrame:
+    """One row per complete training of a packed study, in the columns of the CSV form.
+
+    Of several training lengths the most frequent counts. A study without sites has one, its archs.
+    """
+    frame = pd.read_parquet(path)
+    if cost not in frame:
+        raise SystemExit(f"{path}: no cost '{cost}'; see the columns of the table")
+    sites = [name for name in map(str, frame) if name.startswith("site:")]
+    if not sites:
+        frame["site:arch"] = frame["arch"]
+        sites = ["site:arch"]
+    frame = frame[(frame["state"] == "complete") & frame[sites].notna().any(axis=1)]
+    epochs = int(frame["epochs"].mode()[0])
+    frame = frame[frame["epochs"] == epochs].fillna(dict.fromkeys(sites, ""))
+    curves = frame.pivot_table("val_error_pct", ["key", "seed"], "epoch", aggfunc="last")
+    curves.columns = [*(f"rung:{epoch / epochs:.4g}" for epoch in list(curves)[:-1]), "error"]
+    last = frame[frame["epoch"] == epochs].drop_duplicates(["key", "seed"], keep="last")
+    rows = last[[*sites, "key", "seed", cost]].rename(columns={cost: "cost"})
+    return rows.merge(curves.reset_index(), on=["key", "seed"]).astype(str)
 
 
 def nas_bench_macro(path: Path) -> Table:
@@ -323,20 +330,3 @@ def _spread(table: Floats, sites: tuple[int, ...]) -> NDArray[np.float32]:
     """A table over the options of some sites, shaped to broadcast over all six."""
     shape = [16 if site in sites else 1 for site in range(6)]
     return table.reshape(shape).astype(np.float32)
-
-
-def main() -> None:
-    from attnsearch import open_study
-
-    parser = argparse.ArgumentParser(description="Write the trials of studies as a packed table.")
-    parser.add_argument("study", nargs="+")
-    parser.add_argument("table", type=Path)
-    parser.add_argument("--storage")
-    parser.add_argument("--cost", default="macs")
-    options = parser.parse_args()
-    trials = [row for name in options.study for row in open_study(name, options.storage).record.trials]
-    pack(trials, options.cost).to_csv(options.table, index=False)
-
-
-if __name__ == "__main__":
-    main()
