@@ -4,7 +4,7 @@
 
 Each space is searched by the command of `make run` and then audited by `attnsearch validate`, both into DIR; stopped,
 the same command goes on. The table goes to results/audits.md, its figures to results/audits.json; without a space it
-is made from what is in DIR. Share: Spearman's correlation over what a perfect proxy would show in the mean at this noise.
+is made from what is in DIR. Share: Spearman's correlation over what a perfect proxy would show here in the mean.
 """
 
 from __future__ import annotations
