@@ -80,25 +80,25 @@ def test_the_positive_control_is_the_plain_host_with_fewer_channels() -> None:
 
 
 def test_a_control_is_seen_where_its_whole_interval_lies_below_zero() -> None:
-    """Differences of -2, -1 and -3 points: mean -2, standard error 1 / sqrt(3), t(2) = 4.303: -4.48 to +0.48."""
-    verdict = positive_control(study([20.0, 21.0, 22.0], [22.0, 22.0, 25.0]), 4)
+    """Differences of -2, -1, -3 and 0 points: mean -1.5, standard error 0.645, t(3) = 3.182: -3.55 to +0.55."""
+    verdict = positive_control(study([20.0, 21.0, 22.0, 20.0], [22.0, 22.0, 25.0, 20.0]), 4)
     assert verdict is not None
-    assert verdict.estimate == pytest.approx(-2.0)
-    assert verdict.interval == pytest.approx((-4.484, 0.484), abs=1e-3)
+    assert verdict.estimate == pytest.approx(-1.5)
+    assert verdict.interval == pytest.approx((-3.554, 0.554), abs=1e-3)
     assert not is_seen(verdict)
-    # -2.0, -2.1, -1.9: standard error 0.1 / sqrt(3): -2.25 to -1.75
-    seen = positive_control(study([20.0, 21.0, 22.0], [22.0, 23.1, 23.9]), 4)
+    # -2.0, -2.1, -1.9, -2.0: standard error 0.041: -2.13 to -1.87
+    seen = positive_control(study([20.0, 21.0, 22.0, 20.0], [22.0, 23.1, 23.9, 22.0]), 4)
     assert seen is not None
     assert is_seen(seen)
 
 
 def test_a_study_that_did_not_see_it_says_what_that_means() -> None:
-    unseen = control_sentence(study([20.0, 21.0, 22.0], [22.0, 22.0, 25.0]), 4)
+    unseen = control_sentence(study([20.0, 21.0, 22.0, 20.0], [22.0, 22.0, 25.0, 20.0]), 4)
     assert 'Take no "equivalent"' in unseen
-    assert "2.00 points worse" in unseen
+    assert "1.50 points worse" in unseen
     assert 'take no "equivalent"' in control_sentence(study([20.0, 21.0, 22.0], []), 4)
-    few = control_sentence(study([20.0, 21.0], [22.0, 25.0]), 4)
-    assert few.startswith("The positive control has not finished 3 seeds beside the baseline"), few
+    few = control_sentence(study([20.0, 21.0, 22.0], [22.0, 25.0, 23.0]), 4)
+    assert few.startswith("The positive control has not finished 4 seeds beside the baseline"), few
 
 
 def study(plain: list[float], narrow: list[float]) -> StudyRecord:

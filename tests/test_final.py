@@ -96,15 +96,19 @@ def test_an_opening_that_broke_off_still_counts(study, monkeypatch):
 
 
 def test_the_interval_takes_in_seeds_and_images():
-    errors = {"a": {"val": [9.0, 11.0], "test": [10.0, 12.0]}, "b": {"val": [5.0, 7.0], "test": [8.0, 10.0]}}
+    errors = {
+        "a": {"val": [9.0, 11.0, 10.0], "test": [10.0, 12.0, 11.0]},
+        "b": {"val": [5.0, 7.0, 6.0], "test": [8.0, 10.0, 9.0]},
+    }
     archs = {"a": "plain", "b": "se"}
     table = table_of(
-        [TestResult(1, "f", archs, (1, 2), errors=errors, val_images=400, test_images=900)], METRICS["error"]
+        [TestResult(1, "f", archs, (1, 2, 3), errors=errors, val_images=400, test_images=900)],
+        METRICS["error"],
     )
     _, seeds, test, _, gap = table.rows[0]
-    # by hand: pooled sd sqrt(2) on 2 degrees of freedom, t = 4.3027; share .11 of 900 images
-    half = math.sqrt(4.30265**2 * 2 / 2 + 1.96**2 * 1e4 * 0.11 * 0.89 / 900)
-    assert (seeds, test.mean) == (2, 11.0)
+    # by hand: pooled sd 1 on 4 degrees of freedom, t = 2.7764; share .11 of 900 images
+    half = math.sqrt(2.776445**2 / 3 + 1.96**2 * 1e4 * 0.11 * 0.89 / 900)
+    assert (seeds, test.mean) == (3, 11.0)
     assert test.half == pytest.approx(half, abs=1e-3)
     assert gap.mean == -1.0
 

@@ -38,16 +38,16 @@ def values(study: StudyRecord) -> dict[str, object]:
 
 
 def test_an_ablation_gives_one_finding_a_variant():
-    # differences 1.0 1.5 0.8: mean 1.1, sd sqrt(0.13), t(0.975; 2) = 4.302653: half 0.895673
+    # differences 1.0 1.5 0.8 1.1: mean 1.1, sd sqrt(0.26 / 3), t(0.975; 3) = 3.182446: half 0.468445
     told = values(design())
     assert told["findings"] == [told["finding"]]
     finding = told["finding"]
     assert isinstance(finding, dict)
     assert set(finding) == FIELDS
-    assert (finding["verdict"], finding["arch"], finding["name"], finding["n"]) == ("gain", "key-se", "se", 3)
+    assert (finding["verdict"], finding["arch"], finding["name"], finding["n"]) == ("gain", "key-se", "se", 4)
     assert finding["difference"] == pytest.approx(1.1)
-    assert finding["low"] == pytest.approx(1.1 - 0.895673, abs=1e-5)
-    assert finding["high"] == pytest.approx(1.1 + 0.895673, abs=1e-5)
+    assert finding["low"] == pytest.approx(1.1 - 0.468445, abs=1e-5)
+    assert finding["high"] == pytest.approx(1.1 + 0.468445, abs=1e-5)
     assert (finding["confidence"], finding["cost_ratio"]) == (0.95, pytest.approx(1.1))
     assert finding["positive_control"] is None
     assert "No positive control" in finding["reason"]
@@ -55,7 +55,7 @@ def test_an_ablation_gives_one_finding_a_variant():
 
 def test_a_positive_control_has_the_same_fields_and_is_no_variant():
     study = design(controls={"key-narrow": "narrow host"})
-    narrow = tuple(trial("narrow", seed, 15.0 + seed, role="design") for seed in range(3))
+    narrow = tuple(trial("narrow", seed, e, role="design") for seed, e in enumerate((15.0, 16.0, 17.0, 16.5)))
     told = values(replace(study, trials=(*study.trials, *narrow)))
     assert [finding["name"] for finding in told["findings"]] == ["se"]  # type: ignore[attr-defined]
     control = told["finding"]["positive_control"]  # type: ignore[index]
@@ -156,7 +156,7 @@ def test_networks_that_guess_alike_are_not_called_one_network():
         return replace(design(), trials=trials)
 
     found = reports.as_json(reports.build(study(0.8)))["findings"]
-    assert [finding["verdict"] for finding in found] == ["no evidence"]
+    assert [finding["verdict"] for finding in found] == ["none"]
     page = " ".join(reports.build(study(0.8)).judged.analysis.notes)
     assert "other losses: both may guess" in page
     assert "they are one network" not in page

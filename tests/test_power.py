@@ -10,7 +10,16 @@ from attnsearch.core.errors import UsageError
 from attnsearch.statistics.power import mde, plan, power_of, seeds_needed
 
 
-@pytest.mark.parametrize("n", [3, 5, 10, 40])
+def test_two_variants_take_four_seeds():
+    """Three pairs have two degrees of freedom, and an interval takes three."""
+    assert power_of(100.0, 3, 2, sd=1.0) == 0.0
+    assert seeds_needed(100.0, 2, sd=1.0) == 4
+    planned = plan(100.0, 2, sd=1.0, at_hand=3)
+    assert planned.achieved is None
+    assert "3 seeds would give no interval" in str(planned)
+
+
+@pytest.mark.parametrize("n", [4, 5, 10, 40])
 def test_two_variants_have_the_power_of_the_paired_t_test(n):
     from statsmodels.stats.power import TTestPower
 

@@ -87,7 +87,7 @@ def test_a_variant_keeps_the_verdict_of_the_look_that_decided_it():
     good = analysis.verdicts[0]
     assert (good.outcome, good.n) == ("gain", 3)
     assert still == {"none"}
-    assert judge(table.take([0, 1]), "plain", 8)[1] == frozenset()
+    assert judge(table.take([0, 1]), "plain", 8)[1] == {"good"}  # three pairs have two degrees of freedom
 
 
 def test_blocks_follow_from_the_noise_of_the_first_three():
@@ -100,7 +100,13 @@ def test_blocks_follow_from_the_noise_of_the_first_three():
     assert needed is not None
     assert planned_blocks(table, 1.0, 60) == round(1.08 * needed)
     assert planned_blocks(table, 1.0, 5) == 5
-    assert planned_blocks(table, 100.0, 60) == sequential.FIRST
+    assert planned_blocks(table, 100.0, 60) == 4  # one comparison has 3 degrees of freedom from 4 blocks on
+
+
+@pytest.mark.parametrize(("k", "blocks"), [(2, 4), (3, 3), (5, 3)])
+def test_the_first_look_has_three_degrees_of_freedom(k, blocks):
+    assert sequential.first_look(k) == blocks
+    assert min(levels(10, k)) == blocks
 
 
 SPACE = """
@@ -140,7 +146,9 @@ def test_a_design_goes_on_until_every_variant_is_decided(go):
     for trial in found.trials:
         runs[trial.arch] = runs.get(trial.arch, 0) + 1
     gct = next(n for arch, n in runs.items() if "gct" in arch)
-    assert gct == 3  # 8 points: decided at the first look
+    assert (
+        gct == 4
+    )  # 8 points: as soon as its own four pairs, noisier than the rest, have 3 degrees of freedom
     assert max(runs.values()) > 3
     assert "every variant is decided after" in str(found.attrs["ended"])
     verdicts = {v.variant: v for v in reports.build(found).judged.analysis.verdicts}
@@ -149,7 +157,7 @@ def test_a_design_goes_on_until_every_variant_is_decided(go):
         "simam": "equivalent",
         "se(ratio=4) | se(ratio=8) | se": "equivalent",
     }
-    assert verdicts["gct"].n == 3
+    assert verdicts["gct"].n == 4
 
 
 def test_what_auto_does_not_go_with(go):

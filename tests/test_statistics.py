@@ -194,7 +194,8 @@ def test_equivalent_needs_a_margin_that_the_design_can_see():
     assert compare(table(errors), "a", margin=plain.mde * 1.1).verdicts[0].outcome == "equivalent"
     blind = compare(table(errors), "a", margin=plain.mde * 0.9).verdicts[0]
     assert blind.outcome == "no evidence"
-    assert compare(table(errors[:, :2]), "a", margin=0.5).verdicts[0].outcome == "no evidence"
+    two = compare(table(errors[:, :3]), "a", margin=0.5)  # 4 degrees of freedom
+    assert two.verdicts[0].outcome == "no evidence"
 
 
 def test_equivalence_tests_are_one_sided_and_simultaneous():
@@ -282,12 +283,79 @@ def test_a_gain_that_the_width_matched_host_shares_is_capacity():
 
 def test_too_little_to_say_anything_is_said():
     one = compare(table([[10.0], [9.0]]), "a")
-    assert one.verdicts[0].outcome == "no evidence"
+    assert one.verdicts[0].outcome == "none"
     assert one.verdicts[0].mde == math.inf
     assert one.notes == ("One seed block: nothing is known of the noise.",)
-    still = compare(table([[10, 11, 12], [9, 10, 11]]), "a", margin=5)
-    assert still.verdicts[0].outcome == "no evidence"
+    still = compare(table([[10, 11, 12, 9], [9, 10, 11, 8]]), "a", margin=5)
+    assert (still.verdicts[0].outcome, still.verdicts[0].reason) == ("none", "the runs do not vary")
     assert "do not vary beyond their blocks" in still.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("variants", "seeds", "degrees"),  # (variants - 1) (seeds - 1)
+    [(2, 3, 2), (3, 2, 2), (2, 2, 1), (2, 4, 3), (3, 3, 4)],
+)
+def test_below_three_degrees_of_freedom_there_is_no_interval_and_no_verdict(variants, seeds, degrees):
+    rng = np.random.default_rng(variants)
+    errors = 20 + rng.normal(0, 0.1, (variants, seeds))
+    errors[1:] -= 5
+    analysis = compare(table(errors), "a", margin=1)
+    assert analysis.degrees == degrees
+    for verdict in analysis.verdicts:
+        if degrees < 3:
+            assert (verdict.outcome, verdict.p, verdict.mde) == ("none", 1.0, math.inf)
+            assert verdict.simultaneous == verdict.interval == (-math.inf, math.inf)
+            assert verdict.reason == "under 3 degrees of freedom"
+        else:
+            assert verdict.outcome == "gain"
+    if variants == 2:  # of three, one may be set apart as noisy, and then has three pairs
+        pair = contrasts(table(errors), [("a", "b")])[0]
+        assert math.isfinite(pair.interval[0]) == (degrees >= 3)
+
+
+def test_a_noisy_variant_has_no_interval_from_three_pairs():
+    """Its own pairs are three, which is two degrees of freedom; the others share their noise."""
+    errors = 20 + np.random.default_rng(4).normal(0, 0.1, (6, 3))
+    errors[2] += [8, -7, 9]
+    found = {v.variant: v for v in compare(table(errors), "a").verdicts}
+    assert found["c"].outcome == "none"
+    assert found["c"].simultaneous == (-math.inf, math.inf)
+    assert math.isfinite(found["b"].simultaneous[0])
+
+
+def test_intervals_of_differences_stay_between_minus_100_and_100_points():
+    # gaps of 90, 95, 99, 60: mean 86, sd 17.6, t(3) 3.18: 86 +- 28
+    gaps = np.array([90.0, 95.0, 99.0, 60.0])
+    verdict = compare(table([gaps, np.zeros(4)]), "a").verdicts[0]
+    half = scipy.stats.t.ppf(0.975, 3) * gaps.std(ddof=1) / 2
+    assert verdict.interval == pytest.approx((86 - half, 100.0))
+    assert verdict.simultaneous[1] == 100.0
+    assert contrasts(table([gaps, np.zeros(4)]), [("a", "b")])[0].interval[0] == -100.0
+
+
+def test_variants_near_chance_level_have_no_verdict_and_say_nothing_of_the_noise():
+    """Of two classes 50 % is guessed; from 45 % on nothing has been learned. c guesses, and far from evenly."""
+    learned = np.array([[20.1, 19.7, 20.4, 20.0], [15.2, 14.8, 15.1, 15.3]])
+    guessed = np.array([[50.0, 40.0, 58.0, 47.0]])
+    alone = compare(table(learned), "a", guessing=50.0)
+    judged = compare(table(np.vstack([learned, guessed])), "a", guessing=50.0)
+    assert judged.sd == alone.sd
+    assert judged.verdicts[0] == alone.verdicts[0]
+    assert judged.verdicts[0].outcome == "gain"
+    assert (judged.verdicts[1].outcome, judged.verdicts[1].reason) == ("none", "near chance level")
+    assert judged.verdicts[1].simultaneous == (-math.inf, math.inf)
+    assert judged.verdicts[1].estimate == pytest.approx(20.05 - 48.75)
+    ten = compare(table(np.vstack([learned, guessed])), "a", guessing=90.0)  # 48.75 is far from 90
+    assert ten.verdicts[1].outcome != "none"
+
+
+def test_beside_a_baseline_near_chance_level_nothing_has_a_verdict():
+    errors = np.array([[46.1, 45.9, 46.3, 45.7], [33.7, 33.0, 34.1, 33.5], [20.0, 20.4, 19.9, 20.1]])
+    judged = compare(table(errors), "a", margin=1.0, guessing=50.0)
+    assert [v.outcome for v in judged.verdicts] == ["none", "none"]
+    assert all(v.interval == v.simultaneous == (-math.inf, math.inf) for v in judged.verdicts)
+    assert [v.estimate for v in judged.verdicts] == pytest.approx([46.0 - 33.575, 46.0 - 20.1])
+    assert math.isnan(judged.sd)
 
 
 def test_variants_that_share_no_block_are_left_out_by_name():

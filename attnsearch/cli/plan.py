@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,6 +32,8 @@ from attnsearch.cli.common import (
 )
 from attnsearch.core.errors import UsageError
 from attnsearch.core.metrics import METRICS
+
+VISIBLE = "found with 80 % power; none where the seeds leave too little to know the noise by"
 
 if TYPE_CHECKING:
     from attnsearch.core.settings import Settings
@@ -142,18 +145,22 @@ def _visible(planned: Plan, at_hand: int | None) -> Table:
     from attnsearch.report.table import Column, Table
     from attnsearch.statistics.power import mde
 
+    def visible(n: int) -> float | None:
+        points = mde(n, planned.variants, sd=planned.sd, rho=planned.rho)
+        return points if math.isfinite(points) else None
+
     listed = sorted({*SHOWN, *(n for n in (planned.seeds, at_hand) if n)})
     columns = (
         Column("seeds", "seeds", "integer"),
         Column("trials", "trials", "integer"),
-        Column("visible_points", "smallest visible effect (points)", "number", note="found with 80 % power"),
+        Column("visible_points", "smallest visible effect (points)", "number", note=VISIBLE),
         Column("is", ""),
     )
     rows = tuple(
         (
             n,
             n * planned.variants,
-            mde(n, planned.variants, sd=planned.sd, rho=planned.rho),
+            visible(n),
             f"enough for {planned.effect:.2f}" if n == planned.seeds else "",
         )
         for n in listed

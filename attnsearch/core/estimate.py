@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -16,4 +17,16 @@ class Estimate:
 
     @property
     def half(self) -> float | None:
-        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+        """Half of the interval; the longer side of one that the bounds of what is possible cut."""
+        return (
+            None
+            if self.low is None or self.high is None
+            else max(self.high - self.mean, self.mean - self.low)
+        )
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether one side of the interval is shorter than the other."""
+        if self.low is None or self.high is None:
+            return False
+        return not math.isclose(self.high - self.mean, self.mean - self.low, abs_tol=1e-6)

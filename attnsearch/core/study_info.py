@@ -60,6 +60,11 @@ class StudyInfo:
         return METRICS[self.recipe.metric]
 
     @property
+    def guessing(self) -> float:
+        """The error of guessing evenly among the classes, in percent; infinite where the classes are not known."""
+        return self.metric.guessing(len(self.images.classes))
+
+    @property
     def images(self) -> DataInfo:
         """The images; of a study that does not say, ones without a name."""
         return self.data or DataInfo("")

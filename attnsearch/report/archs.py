@@ -156,17 +156,23 @@ def nothing_finished(record: StudyRecord, counts: Counts) -> str:
 
 
 def arch_results(
-    record: StudyRecord, front: Front, controls: Sequence[ArchRuns], differences: Mapping[str, Estimate]
+    record: StudyRecord,
+    front: Front,
+    controls: Sequence[ArchRuns],
+    differences: Mapping[str, Estimate],
+    *,
+    ranked: bool,
 ) -> tuple[ArchResult, ...]:
     """Every architecture trained to the end, numbered by rising cost, with its difference from the baseline."""
     key = record.info.space.baseline
     roles = record.info.controls
     plain = next((row for row in front if row.key == key), None)
     unit = plain.costs[0] if plain else 0.0
-    ranked = not record.info.run.far_from_converged
     tied = tied_with_best(front) if ranked else set()
     extra = Counter(arch for arch, _ in next_runs(front, NEXT) if ranked)
-    ordered = sorted((*front, *off_front(front, controls)), key=lambda row: row.costs)
+    ordered = sorted(
+        (*front, *off_front(front, controls, guessing=record.info.guessing)), key=lambda row: row.costs
+    )
     return tuple(
         replace(
             row,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from attnsearch.core.estimate import Estimate
 from attnsearch.core.text import many
 from attnsearch.report import design, finalists, provenance, sentences
 from attnsearch.report.archs import cost_name
@@ -13,7 +14,7 @@ from attnsearch.statistics.front import ArchResult
 
 def cards(report: Report) -> tuple[Card, ...]:
     """The first screen: which block, where, what cost, how sure, against what, how long a proxy."""
-    if report.info.run.far_from_converged:  # no architecture is named
+    if report.withheld:  # no architecture is named
         return (_proxy_card(report), _setting_card(report))
     if isinstance(report.judged, Judged):
         return (*design.cards(report, report.judged), _proxy_card(report), _setting_card(report))
@@ -47,12 +48,19 @@ def _arch_cards(report: Report, row: ArchResult) -> list[Card]:
         Card(
             f"validation {report.info.metric.error}",
             sentences.estimate(row.error),
-            sentences.which_seeds(row) + (", ± half the 95 % CI" if row.error.half is not None else ""),
+            sentences.which_seeds(row) + _interval_note(row.error),
         ),
         Card("cost", price, ratio),
         over,
         Card("Pareto confidence", sure, f"{row.status}: {row.status.meaning}"),
     ]
+
+
+def _interval_note(error: Estimate) -> str:
+    """What stands behind the error: nothing, half of its interval, or both ends of it."""
+    if error.half is None:
+        return ""
+    return ", 95 % CI in brackets" if error.is_cut else ", ± half the 95 % CI"
 
 
 def _proxy_card(report: Report) -> Card:

@@ -88,11 +88,15 @@ def _shared(first: Report, second: Report) -> list[tuple[ArchResult, ArchResult]
     return [(row, others[row.label]) for row in rows if row.label in others]
 
 
+MOST = 200.0  # points
+
+
 def _between(pairs: Sequence[tuple[ArchResult, ArchResult]]) -> list[Estimate]:
     """First difference minus second, with an interval for all pairs together.
 
-    Half widths add up as the roots of their squares do, and are made wider by the ratio of the normal quantiles of
-    Bonferroni's level to that of one interval.
+    Each difference lies between -100 and 100 points, so theirs does between -200 and 200. Half widths add up as the
+    roots of their squares do, and are made wider by the ratio of the normal quantiles of Bonferroni's level to that of
+    one interval.
     """
     known = sum(_halves(pair) is not None for pair in pairs)
     normal = NormalDist()
@@ -104,7 +108,11 @@ def _between(pairs: Sequence[tuple[ArchResult, ArchResult]]) -> list[Estimate]:
         gap, halves = one.difference.mean - two.difference.mean, _halves((one, two))
         half = math.hypot(*halves) * wider if halves else None
         n = min(one.difference.n, two.difference.n)
-        found.append(Estimate(gap, n=n) if half is None else Estimate(gap, gap - half, gap + half, n))
+        found.append(
+            Estimate(gap, n=n)
+            if half is None
+            else Estimate(gap, max(-MOST, gap - half), min(MOST, gap + half), n)
+        )
     return found
 
 

@@ -11,12 +11,11 @@ from attnsearch.core.text import many
 from attnsearch.report.archs import cost_name
 from attnsearch.report.table import Card, number
 from attnsearch.report.verdicts import (
-    FOUND,
+    NO_VERDICT,
     PRICES,
     WORDS,
     Judged,
     blocks_wanted,
-    more,
     outcome,
     wanted,
     word,
@@ -104,7 +103,7 @@ def main_effects(judged: Judged) -> str:
 def tally(judged: Judged) -> str:
     """`gain 1, harm 0, equivalent 0, no evidence 3`; controls are not counted."""
     said = [word(judged.analysis, verdict) for verdict in judged.variants]
-    rare = ("identical",)
+    rare = ("identical", NO_VERDICT)
     return ", ".join(f"{name} {said.count(name)}" for name in WORDS if name not in rare or name in said)
 
 
@@ -116,8 +115,8 @@ def called(report: Report, judged: Judged, variant: str) -> str:
 def _line(report: Report, judged: Judged, verdict: Verdict) -> str:
     low, high = verdict.simultaneous
     known = math.isfinite(low) and math.isfinite(high)
-    interval = f"({number(low, 2, True)} to {number(high, 2, True)})" if known else "(noise not known)"
-    parts = [f"{number(verdict.estimate, 2, True)} pp {interval} on {many(verdict.n, 'seed')}"]
+    interval = f" ({number(low, 2, True)} to {number(high, 2, True)})" if known else ""
+    parts = [f"{number(verdict.estimate, 2, True)} pp{interval} on {many(verdict.n, 'seed')}"]
     if verdict.outcome == "no evidence" and math.isfinite(verdict.mde):
         parts.append(
             f"minimum detectable effect {verdict.mde:.2f} pp"
@@ -171,7 +170,7 @@ def outlook(report: Report, judged: Judged) -> str:
     from statistics import median
 
     analysis = judged.analysis
-    open_ones = [v for v in judged.variants if more(analysis, v) != FOUND]
+    open_ones = [v for v in judged.variants if v.outcome == "no evidence"]
     counts = [(count, v) for v in open_ones if (count := blocks_wanted(analysis, v)) is not None]
     if not counts or analysis.blocks < 2:
         return ""

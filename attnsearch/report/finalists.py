@@ -25,7 +25,8 @@ def last_block(record: StudyRecord, epochs: int) -> Analysis | None:
     seeds = [trial_seed(seed, repeat) for repeat in record.info.search.report_repeats]
     trials = [trial for trial in record.trials if trial.epochs == epochs]
     baseline, margin = str(record.info.space.baseline), record.info.run.margin
-    return judge_finalists(trials, baseline, seeds, margin=margin, control=control_key(record))
+    control, guessing = control_key(record), record.info.guessing
+    return judge_finalists(trials, baseline, seeds, margin=margin, control=control, guessing=guessing)
 
 
 def control_key(record: StudyRecord) -> str:
@@ -45,7 +46,7 @@ def positive_control(record: StudyRecord, epochs: int) -> Verdict | None:
         and (trial.role == "design" if info.design else trial.role == "report" and trial.seed in latest)
     ]
     key = control_key(record)
-    return judge_control(trials, str(info.space.baseline), key) if key else None
+    return judge_control(trials, str(info.space.baseline), key, guessing=info.guessing) if key else None
 
 
 def control_sentence(record: StudyRecord, epochs: int) -> str:
@@ -64,9 +65,7 @@ def control_sentence(record: StudyRecord, epochs: int) -> str:
     trial = next(trial for trial in record.trials if trial.key == control_key(record))
     low, high = verdict.interval
     known = math.isfinite(low) and math.isfinite(high)
-    interval = (
-        f"95 % interval {number(low, 2, True)} to {number(high, 2, True)}" if known else "noise not known"
-    )
+    interval = f"95 % interval {number(low, 2, True)} to {number(high, 2, True)}" if known else verdict.reason
     which = "better" if verdict.estimate > 0 else "worse"
     measured = (
         f"the positive control, {trial.arch}, is {abs(verdict.estimate):.2f} points {which} than the baseline "
@@ -86,13 +85,13 @@ def is_seen(verdict: Verdict) -> bool:
 
 
 def headline(analysis: Analysis) -> Verdict:
-    """The verdict that the report leads with: the gain of the largest estimate, else the largest estimate."""
+    """The verdict that the report leads with, see `leading`."""
     return leading(analysis.verdicts)
 
 
 def leading(verdicts: Sequence[Verdict]) -> Verdict:
-    """Of one verdict or more, the gain of the largest estimate, else the largest estimate."""
-    return max(verdicts, key=lambda v: (v.outcome == "gain", v.estimate))
+    """Of one or more, the gain of the largest estimate, else the largest estimate that has a verdict, or else any."""
+    return max(verdicts, key=lambda v: (v.outcome == "gain", v.outcome != "none", v.estimate))
 
 
 def sentences(
@@ -115,8 +114,8 @@ def verdict_sentence(verdict: Verdict, label: str, points: str = "percentage poi
     low, high = verdict.simultaneous
     which = "better" if verdict.estimate > 0 else "worse"
     size = f"{abs(verdict.estimate):.2f} {points} {which} than the baseline"
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return f"Verdict: no evidence. {label} is {size}, and the noise between seeds is not known."
+    if verdict.outcome == "none":
+        return f"No verdict: {verdict.reason}. {label} is {size} on {many(verdict.n, 'seed')}."
     interval = f"simultaneous 95 % CI {number(low, 2, True)} to {number(high, 2, True)}"
     word = str(verdict.outcome)
     if word == "equivalent" and verdict.margin is not None:

@@ -22,8 +22,8 @@ def finding(report: Report) -> Finding:
 
 
 def _answer(report: Report) -> Finding:
-    if reason := _unconverged(report):
-        return _none(reason)
+    if report.withheld:
+        return _none(report.withheld.sentence)
     if isinstance(report.judged, Judged):
         variants = report.judged.variants
         if not variants:
@@ -52,8 +52,8 @@ def findings(report: Report) -> list[Finding]:
     if not isinstance(report.judged, Judged):
         return []
     found = [_in_metric(_of_variant(report.judged, verdict), report) for verdict in report.judged.variants]
-    reason = _unconverged(report)
-    return [replace(each, verdict="none", reason=reason) for each in found] if reason else found
+    reason = report.withheld.sentence
+    return [replace(each, reason=reason) for each in found] if reason else found
 
 
 def _in_metric(found: Finding, report: Report) -> Finding:
@@ -62,13 +62,6 @@ def _in_metric(found: Finding, report: Report) -> Finding:
     metric = report.info.metric.name
     named = None if control is None else replace(control, metric=metric)
     return replace(found, metric=metric, positive_control=named)
-
-
-def _unconverged(report: Report) -> str:
-    """Why nothing is named: the recipe was measured to be far from converged."""
-    convergence = report.info.run.convergence
-    error = report.info.metric.error
-    return convergence.sentence(error) if convergence is not None and not convergence.reached else ""
 
 
 def _of_variant(judged: Judged, verdict: Verdict) -> Finding:
@@ -82,6 +75,7 @@ def _of(verdict: Verdict, row: ArchResult | None) -> Finding:
     known = math.isfinite(low) and math.isfinite(high)
     return Finding(
         verdict.outcome,
+        reason=f"No verdict: {verdict.reason}." if verdict.reason else "",
         arch=row.key if row else verdict.variant,
         name=row.name or row.label if row else verdict.variant,
         difference=verdict.estimate,

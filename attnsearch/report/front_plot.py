@@ -29,6 +29,7 @@ MARKS: dict[str, tuple[str, str, bool]] = {  # status or verdict -> marker, colo
     "equivalent": ("s", GREEN, False),
     "identical": ("s", INK, False),
     "no evidence": ("o", GREY, False),
+    "no verdict": ("o", GREY, False),
     "not judged": (".", GREY, True),
     "control": ("D", INK, False),
 }
@@ -48,7 +49,7 @@ _PLACES = tuple((reach * x, reach * y) for reach in (1, 1.6, 2.3, 3.2, 4.4) for 
 def pareto(report: Report) -> Picture:
     """Error against cost; names beside points are those of the tables, their strips stand below."""
     listed = [row for row in report.rows if is_listed(row)]
-    ranked = not report.info.run.far_from_converged
+    ranked = not report.withheld
 
     def paint(figure: Any) -> None:
         keys = listed[:KEYS]

@@ -30,6 +30,7 @@ GLOSSARY = {
     "margin": "the difference below which nothing would matter (`--margin`); without it nothing is called equivalent",
     "minimum detectable effect": "true effects of this size are found with 80 % power; smaller ones may be missed",
     "no evidence": "the confidence interval includes zero and equivalence is not shown",
+    "no verdict": "the runs allow none: too few for three degrees of freedom, near chance level, or far from converged",
     "P(front)": "probability, given the noise between seeds, that no architecture of equal or lower cost has a lower "
     "error; not adjusted for multiplicity",
     "Pareto front": "the architectures that no other one of equal or lower cost beats in error",
@@ -56,7 +57,7 @@ _ALWAYS = (
     "proxy training",
 )
 _SEARCH = ("independent seeds", "selection bias", "P(front)", *map(str, Status))
-_ABLATION = ("gain", "harm", "equivalent", "identical", "no evidence")
+_ABLATION = ("gain", "harm", "equivalent", "identical", "no evidence", "no verdict")
 
 
 def explain(term: str) -> str:

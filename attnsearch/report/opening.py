@@ -52,9 +52,12 @@ def start_of(judged: Judged, verdict: Verdict) -> str:
 def _clause(verdicts: Sequence[Verdict]) -> str:
     """Which are shown to be better and which worse, each with its estimate; the rest by their range."""
     better, worse = (_names([v for v in verdicts if v.outcome == outcome]) for outcome in ("gain", "harm"))
-    rest = [v.estimate for v in verdicts if v.outcome not in ("gain", "harm")]
+    rest = [v.estimate for v in verdicts if v.outcome not in ("gain", "harm", "none")]
+    unjudged = sum(v.outcome == "none" for v in verdicts)
     ends = f"{number(min(rest), 2, True)} to {number(max(rest), 2, True)}" if len(rest) > 1 else ""
-    left = f" ({len(rest)} neither, {ends or number(rest[0], 2, True)})" if rest else ""
+    notes = [f"{len(rest)} neither, {ends or number(rest[0], 2, True)}"] if rest else []
+    notes += [f"{unjudged} without a verdict"] if unjudged else []
+    left = f" ({'; '.join(notes)})" if notes else ""
     if better == worse:
         return f"none is shown to be better or worse{left}"
     return f"{better} shown to be better, {worse} shown to be worse{left}"

@@ -18,10 +18,11 @@ from attnsearch.core.estimate import Estimate
 from attnsearch.core.text import many
 from attnsearch.report import picture
 from attnsearch.report.archs import is_listed, median_curve
+from attnsearch.report.differences import with_interval
 from attnsearch.report.front_plot import MARKS, pareto
 from attnsearch.report.picture import BLUE, GREEN, GREY, INK, ORANGE, SIZE, Picture, literal
 from attnsearch.report.tables import Report
-from attnsearch.report.verdicts import Judged, estimate, word
+from attnsearch.report.verdicts import Judged, word
 
 if TYPE_CHECKING:
     from attnsearch.report.comparison import Comparison
@@ -101,7 +102,7 @@ def optimism(report: Report) -> Picture | None:
         axes.errorbar(
             fresh,
             heights,
-            xerr=[row.error.half or 0.0 for row in upwards],
+            xerr=_sides([row.error for row in upwards]),
             fmt="o",
             color=BLUE,
             markersize=5,
@@ -127,7 +128,7 @@ def forest(report: Report) -> Picture | None:
     lines = [
         (
             Line(f"A{judged.rows[v.variant].number}", variant(report, judged, v.variant), word(analysis, v)),
-            estimate(v.estimate, v.simultaneous, v.n),
+            with_interval(v.estimate, v.simultaneous, v.n),
             word(analysis, v),
         )
         for v in ordered
@@ -159,7 +160,7 @@ def effects(report: Report) -> Picture | None:
         return None
     found = sorted(report.judged.effects, key=lambda effect: abs(effect.estimate))[-16:]
     lines = [
-        (Line("", e.name), estimate(e.estimate, e.interval, 0), "gain" if e.p_holm <= 0.05 else "")
+        (Line("", e.name), with_interval(e.estimate, e.interval, 0), "gain" if e.p_holm <= 0.05 else "")
         for e in found
     ]
 
@@ -199,6 +200,13 @@ def between(found: Comparison) -> Picture:
         f" The first {MOST} of {MOST + more} architectures." if more else ""
     )
     return picture.draw("comparison", " and ".join(found.names), alt, caption, paint)
+
+
+def _sides(errors: Sequence[Estimate]) -> list[list[float]]:
+    """How far each interval reaches below and above its mean; 0 where there is none."""
+    low = [0.0 if error.low is None else error.mean - error.low for error in errors]
+    high = [0.0 if error.high is None else error.high - error.mean for error in errors]
+    return [low, high]
 
 
 def _intervals(figure: Any, lines: Sequence[tuple[Line, Estimate, str]], margin: float | None) -> None:

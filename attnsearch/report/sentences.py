@@ -9,7 +9,7 @@ from attnsearch.core.convergence import NOT_MEASURED
 from attnsearch.core.estimate import Estimate
 from attnsearch.core.study_info import StudyInfo
 from attnsearch.core.text import many
-from attnsearch.report import design, finalists, opening, provenance, warnings
+from attnsearch.report import design, finalists, opening, provenance, table, warnings
 from attnsearch.report.archs import NOT_AUDITED, cost_name, seeds_kind
 from attnsearch.report.table import number, probability, quantity
 from attnsearch.report.tables import Report
@@ -23,9 +23,9 @@ def title(report: Report) -> str:
 
 def answer(report: Report) -> tuple[str, ...]:
     """The first things to know: arch and place, price, certainty, comparison, noise, length of the proxy."""
+    if report.withheld:
+        return (report.withheld.sentence, noise(report))
     convergence = report.info.run.convergence
-    if convergence is not None and not convergence.reached:
-        return (convergence.sentence(report.info.metric.error), noise(report))
     if isinstance(report.judged, Judged):
         leads = (
             report.judged.variants and not report.judged.effects
@@ -220,8 +220,7 @@ def caveats(report: Report) -> tuple[str, ...]:
 
 
 def estimate(value: Estimate, unit: str = " %") -> str:
-    half = "" if value.half is None else f" ± {value.half:.2f}"
-    return f"{value.mean:.2f}{half}{unit}"
+    return f"{table.estimate(value)}{unit}"
 
 
 def _error(report: Report, row: ArchResult) -> str:

@@ -127,8 +127,7 @@ def text(value: Value, column: Column) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Estimate):
-        half = "" if value.half is None else f" ± {value.half:.{column.digits}f}"
-        return number(value.mean, column.digits, column.signed) + half
+        return estimate(value, column.digits, column.signed)
     if isinstance(value, str | Strip):
         return str(value)
     if column.kind == "arch":
@@ -140,6 +139,16 @@ def text(value: Value, column: Column) -> str:
     if column.kind == "integer":
         return f"{value:.0f}"
     return number(value, column.digits, column.signed)
+
+
+def estimate(value: Estimate, digits: int = 2, signed: bool = False) -> str:
+    """`1.20 ± 0.30`, or `1.20 (0.00 to 3.10)` where the interval is cut at a value beyond which nothing is possible."""
+    mean = number(value.mean, digits, signed)
+    if value.low is None or value.high is None:
+        return mean
+    if value.is_cut:
+        return f"{mean} ({number(value.low, digits, signed)} to {number(value.high, digits, signed)})"
+    return f"{mean} ± {value.half:.{digits}f}"
 
 
 def number(value: float, digits: int = 2, signed: bool = False) -> str:

@@ -31,13 +31,15 @@ from attnsearch.report.archs import (
     seeds_kind,
 )
 from attnsearch.report.classes import arch_scores, class_tables, score_columns, trial_scores
+from attnsearch.report.differences import over_baseline
 from attnsearch.report.finalists import last_block
 from attnsearch.report.importances import importance_table
 from attnsearch.report.notation import Notation, in_short, notation
 from attnsearch.report.strip import Strip
 from attnsearch.report.table import Column, Table, Value
 from attnsearch.report.test_result import final_table
-from attnsearch.report.verdicts import Judged, effect_table, judge, over_baseline, verdict_table
+from attnsearch.report.verdicts import Judged, effect_table, judge, verdict_table
+from attnsearch.report.withheld import Withheld, withheld
 from attnsearch.statistics import Analysis
 from attnsearch.statistics.front import ArchResult, Front, Status, assess, gather, unranked
 
@@ -72,7 +74,8 @@ TIED = "{error} not significantly different from the lowest (95 %)"
 class Report:
     """All that the formats render.
 
-    `judged` is what a design said; a sentence where it cannot say anything yet; None for a search.
+    `judged` is what a design said; a sentence where it cannot say anything yet; None for a search. `withheld` is why
+    nothing is named, where nothing is.
     """
 
     record: StudyRecord
@@ -86,6 +89,7 @@ class Report:
     trials: Table
     failures: Table
     notation: Notation
+    withheld: Withheld
     judged: Judged | str | None = None
     verdicts: Table | None = None
     effects: Table | None = None
@@ -114,7 +118,8 @@ class Report:
     @cached_property
     def final(self) -> Analysis | None:
         """What the last block of seeds says of a search's finalists, variants by key."""
-        return None if self.judged is not None else last_block(self.record, self.epochs)
+        found = None if self.judged is not None else last_block(self.record, self.epochs)
+        return None if found is None else self.withheld.of(found)
 
     @cached_property
     def importances(self) -> Table | None:
@@ -152,22 +157,27 @@ def build(record: StudyRecord) -> Report:
     roles = record.info.controls
     archs = gather(done, axes)
     baseline = record.info.space.baseline
+    guessing = record.info.guessing
     # a control does not compete
-    classes = len(record.info.images.classes)
-    guessing = record.info.metric.guessing(classes)
     assessed = assess([arch for arch in archs if arch.key not in roles], baseline=baseline, guessing=guessing)
     controls = [arch for arch in archs if arch.key in roles]
-    assessed = unranked(assessed) if record.info.run.far_from_converged else assessed
-    over = over_baseline(assessed, baseline)
-    rows = arch_results(record, assessed, controls, over)
-    judged = judge(record, rows, epochs)
+    plain = next((row for row in assessed if row.key == baseline), None)
+    reason = withheld(record.info, plain.mean if plain else None)
+    assessed = unranked(assessed) if reason else assessed
+    over = over_baseline(assessed, baseline, guessing)
+    rows = arch_results(record, assessed, controls, over, ranked=not reason)
+    judged = judge(record, rows, epochs, reason)
     if isinstance(judged, Judged):
         rows = judged.restated(rows)
     design = isinstance(judged, Judged)
     short = notation([row for row in rows if not row.control], record.info.space.sites)
     if isinstance(judged, Judged):
         judged = in_short(judged, rows, short)
-    make = _design_table if design else _front_table
+    front = (
+        _design_table(rows, record, axes[0], short)
+        if design
+        else _front_table(rows, record, axes[0], short, reason.why)
+    )
     return Report(
         record=record,
         cost=axes[0],
@@ -175,7 +185,8 @@ def build(record: StudyRecord) -> Report:
         assessed=assessed,
         rows=rows,
         counts=counts,
-        front=make(rows, record, axes[0], short),
+        front=front,
+        withheld=reason,
         archs=_arch_table("archs", "All architectures", rows, record, axes[0], short, design),
         trials=trial_table(record),
         failures=_failure_table(record),
@@ -265,9 +276,11 @@ def _arch_table(
     return Table(name, title, columns, values, strong=strong, strong_means=means, lead=short.legend)
 
 
-def _front_table(rows: Sequence[ArchResult], record: StudyRecord, cost: str, short: Notation) -> Table:
-    if record.info.run.far_from_converged:
-        title = "Errors and costs; no front, since the recipe is far from converged"
+def _front_table(
+    rows: Sequence[ArchResult], record: StudyRecord, cost: str, short: Notation, withheld: str
+) -> Table:
+    if withheld:
+        title = f"Errors and costs, no front: {withheld}"
         competing = tuple(row for row in rows if not row.control)
         return replace(_arch_table("front", title, competing, record, cost, short), strong=frozenset())
     listed = tuple(row for row in rows if is_listed(row))

@@ -13,7 +13,7 @@ from attnsearch.core.estimate import Estimate
 from attnsearch.core.metrics import Metric, binomial_variance
 from attnsearch.core.study_parts import TestResult
 from attnsearch.report.table import Column, Table
-from attnsearch.statistics.dunnett import t_critical
+from attnsearch.statistics.dunnett import LEAST_DEGREES, t_critical
 from attnsearch.statistics.front import pooled_sd
 
 ERROR = (
@@ -53,9 +53,9 @@ def _estimates(entry: TestResult, key: str) -> tuple[Estimate, Estimate, Estimat
     chance = {part: _chance(entry, key, part) for part in ("val", "test")}
     gaps = {k: val[k] - test[k] for k in val}
     return (
-        _estimate(test, key, chance["test"]),
-        _estimate(val, key, chance["val"]),
-        _estimate(gaps, key, chance["val"] + chance["test"]),
+        _estimate(test, key, chance["test"], (0.0, 100.0)),
+        _estimate(val, key, chance["val"], (0.0, 100.0)),
+        _estimate(gaps, key, chance["val"] + chance["test"], (-100.0, 100.0)),
     )
 
 
@@ -69,12 +69,15 @@ def _chance(entry: TestResult, key: str, part: str) -> float:
     )  # early studies know the plain error alone
 
 
-def _estimate(found: Mapping[str, np.ndarray[Any, Any]], key: str, chance: float) -> Estimate:
+def _estimate(
+    found: Mapping[str, np.ndarray[Any, Any]], key: str, chance: float, possible: tuple[float, float]
+) -> Estimate:
+    """Mean over the seeds of one arch, with an interval for other seeds and images within what is `possible`."""
     values = found[key]
+    mean = float(values.mean())
     sd, degrees = pooled_sd([list(group) for group in found.values()])
-    if sd is None:
-        return Estimate(float(values.mean()), n=len(values))
+    if sd is None or degrees < LEAST_DEGREES:
+        return Estimate(mean, n=len(values))
     seeds = t_critical(degrees, 0.05) ** 2 * sd**2 / len(values)
     half = math.sqrt(seeds + 1.96**2 * chance)
-    mean = float(values.mean())
-    return Estimate(mean, mean - half, mean + half, len(values))
+    return Estimate(mean, max(possible[0], mean - half), min(possible[1], mean + half), len(values))

@@ -19,8 +19,10 @@ from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.text import many
 from attnsearch.core.trial import TrialResult
 from attnsearch.report.archs import cost_name
+from attnsearch.report.differences import with_interval
 from attnsearch.report.notation import Notation
 from attnsearch.report.table import Column, Table, Value
+from attnsearch.report.withheld import LONGER, Withheld
 from attnsearch.statistics import (
     Analysis,
     Effect,
@@ -28,18 +30,21 @@ from attnsearch.statistics import (
     compare,
     contrasts,
     factor_effects,
-    fit,
     sequential,
 )
 from attnsearch.statistics import Table as Blocks
-from attnsearch.statistics.front import ArchResult, ArchRuns, Front
+from attnsearch.statistics.dunnett import LEAST_DEGREES
+from attnsearch.statistics.front import ArchResult
+from attnsearch.statistics.verdict import DECIDED, FEW_DEGREES, NEAR_CHANCE, no_verdict
 
+NO_VERDICT = "no verdict"
 WORDS = {
     "gain": "the simultaneous 95 % confidence interval of the difference lies above zero",
     "harm": "it lies below zero",
     "equivalent": "two one-sided tests at 5 % place it within the margin, and the study had the power for it",
     "identical": "the same result as the baseline on every seed: both are one network",
     "no evidence": "neither; an effect below the minimum detectable one may exist",
+    NO_VERDICT: "the runs allow none: too few for three degrees of freedom, near chance level, or far from converged",
 }
 
 
@@ -50,6 +55,7 @@ OVER = (
 )
 ALONE = "± half the unadjusted 95 % CI"
 VISIBLE = "found with 80 % power; smaller ones may be missed"
+GUESS = "the errors of another network, but other losses: both may guess"
 NEXT = (
     "seeds in all that detect, with 80 % power, an effect of the margin's size; without a margin one of the observed "
     "size, assuming that it is true"
@@ -59,57 +65,6 @@ MAIN = (
     "mean {score} at a site's second option less that at its first, over all settings of the other sites; "
     "an interaction is half of what one site changes in the effect of the other; ± half the 95 % CI"
 )
-
-
-def over_baseline(front: Front, baseline: str | None) -> dict[str, Estimate]:
-    """Each arch over the baseline on the seeds that both had.
-
-    Fresh seeds where an arch has any, else search seeds; of the baseline all, as no result chose it.
-    Intervals (95 %, each for itself) come from the block model over the archs with two shared seeds or more;
-    an arch with one shared seed gets none.
-    """
-    archs = list(front)
-    plain = next((arch for arch in archs if arch.key == baseline), None)
-    if plain is None:
-        return {}
-    own = {**plain.search_errors, **plain.fresh_errors}
-    found: dict[str, Estimate] = {}
-    for fresh in (True, False):
-        cells = {arch.key: _shared(arch, own) for arch in archs if arch is not plain and arch.fresh == fresh}
-        found |= {key: _plain_difference(errors, own) for key, errors in cells.items() if errors}
-        repeated = {key: errors for key, errors in cells.items() if len(errors) > 1}
-        found |= _block_differences(repeated, own)
-    return found
-
-
-def _shared(arch: ArchRuns, own: Mapping[int, float]) -> dict[int, float]:
-    return {seed: error for seed, error in arch.shown_errors.items() if seed in own}
-
-
-def _plain_difference(errors: Mapping[int, float], own: Mapping[int, float]) -> Estimate:
-    return Estimate(sum(own[seed] - error for seed, error in errors.items()) / len(errors), n=len(errors))
-
-
-def _block_differences(
-    cells: Mapping[str, Mapping[int, float]], own: Mapping[int, float]
-) -> dict[str, Estimate]:
-    if not cells:
-        return {}
-    from scipy.special import stdtrit
-
-    seeds = {seed for errors in cells.values() for seed in errors}
-    rows = {"": {seed: own[seed] for seed in seeds}, **cells}
-    blocks = Blocks.of_cells({(key, seed): error for key, row in rows.items() for seed, error in row.items()})
-    fitted = fit(blocks.errors)
-    found = {}
-    for key, errors in cells.items():
-        weights = np.zeros(len(blocks.variants))
-        weights[blocks.row(key)], weights[blocks.row("")] = 1, -1
-        estimate, error = fitted.contrast(weights)
-        if fitted.degrees and fitted.sd > 0:
-            half = float(stdtrit(fitted.degrees, 0.975)) * error
-            found[key] = Estimate(estimate, estimate - half, estimate + half, len(errors))
-    return found
 
 
 @dataclass(frozen=True)
@@ -138,7 +93,7 @@ class Judged:
     def _restated(self, row: ArchResult, verdict: Verdict | None) -> ArchResult:
         if verdict is None:
             return replace(row, difference=None, verdict="baseline" if row.baseline else "not judged")
-        told = estimate(verdict.estimate, verdict.simultaneous, verdict.n)
+        told = with_interval(verdict.estimate, verdict.simultaneous, verdict.n)
         return replace(
             row, difference=told, verdict="control" if row.control else word(self.analysis, verdict)
         )
@@ -169,7 +124,9 @@ class Judged:
         return {name: mine[name] / plain[name] for name in mine if plain.get(name)}
 
 
-def judge(record: StudyRecord, rows: Sequence[ArchResult], epochs: int) -> Judged | str | None:
+def judge(
+    record: StudyRecord, rows: Sequence[ArchResult], epochs: int, withheld: Withheld
+) -> Judged | str | None:
     """The verdicts of a design; None for a search; a sentence where a design has none yet."""
     trials = [trial for trial in record.trials if trial.role == "design" and trial.epochs == epochs]
     if not trials:
@@ -185,13 +142,17 @@ def judge(record: StudyRecord, rows: Sequence[ArchResult], epochs: int) -> Judge
     except (NoResultError, UsageError) as error:
         return f"There is no verdict yet: {error}."
     by_name = {names[row.key]: row for row in rows}
+    analysis = withheld.of(analysis)
+    if withheld:
+        matched, frozen = {}, {}
     over = _over_controls(blocks, analysis, [*matched.items(), *frozen.items()])
     over |= {
-        (v.variant, matched[v.variant]): estimate(*v.over_matched, v.n)  # by which capacity was judged
+        (v.variant, matched[v.variant]): with_interval(*v.over_matched, v.n)  # by which capacity was judged
         for v in analysis.verdicts
         if v.over_matched is not None and v.variant in matched
     }
-    return Judged(analysis, _effects(record, blocks, trials, names), by_name, matched, frozen, over)
+    effects = () if withheld else _effects(record, blocks, trials, names)
+    return Judged(analysis, effects, by_name, matched, frozen, over)
 
 
 def _by_losses(analysis: Analysis, trials: Sequence[TrialResult], names: Mapping[str, str]) -> Analysis:
@@ -212,7 +173,7 @@ def _by_losses(analysis: Analysis, trials: Sequence[TrialResult], names: Mapping
     if not apart:
         return analysis
     verdicts = tuple(
-        Verdict(v.variant, "no evidence", v.estimate, v.n, margin=v.margin) if v.variant in apart else v
+        no_verdict(v.variant, v.estimate, v.n, GUESS, v.margin) if v.variant in apart else v
         for v in analysis.verdicts
     )
     kept = [
@@ -229,11 +190,12 @@ def _analysis(
     record: StudyRecord, blocks: Blocks, baseline: str, margin: float | None, matched: Mapping[str, str]
 ) -> Analysis:
     """At the end of a design, or at the looks of one that goes on until every variant is decided."""
-    design = record.info.design
+    design, guessing = record.info.design, record.info.guessing
     if design is None or design.effect is None:
-        return compare(blocks, baseline, margin=margin, matched=matched)
+        return compare(blocks, baseline, margin=margin, matched=matched, guessing=guessing)
     planned = sequential.planned_blocks(blocks, design.effect, design.seeds)
-    return sequential.judge(blocks, baseline, planned, margin=margin or design.effect, matched=matched)[0]
+    margin = margin or design.effect
+    return sequential.judge(blocks, baseline, planned, margin=margin, matched=matched, guessing=guessing)[0]
 
 
 def _names(rows: Sequence[ArchResult], given: Mapping[str, str]) -> dict[str, str]:
@@ -268,6 +230,7 @@ def _over_controls(
 ) -> dict[tuple[str, str], Estimate]:
     """Each variant over its control; a copy of another variant stands in no noise twice."""
     twins = {v.variant: v.same_as for v in analysis.verdicts if v.same_as}
+    twins |= {v.variant: "" for v in analysis.verdicts if v.reason == NEAR_CHANCE}
     unique = blocks.take([i for i, name in enumerate(blocks.variants) if name not in twins])
     known = {*unique.variants, *twins}
     asked = {(a, b): (twins.get(a, a), twins.get(b, b)) for a, b in pairs if {a, b} <= known}
@@ -278,7 +241,7 @@ def _over_controls(
         return {}
     shared = {name: np.isfinite(unique.errors[unique.row(name)]) for name in unique.variants}
     return {
-        pair: estimate(effect.estimate, effect.interval, int((shared[a] & shared[b]).sum()))
+        pair: with_interval(effect.estimate, effect.interval, int((shared[a] & shared[b]).sum()))
         for (pair, (a, b)), effect in zip(asked.items(), effects, strict=True)
     }
 
@@ -364,32 +327,30 @@ def _verdict_values(
         *([judged.rows[verdict.variant].label] if named else []),
         "yes" if judged.rows[verdict.variant].control else "no",
         outcome(judged.analysis, verdict),
-        estimate(verdict.estimate, verdict.simultaneous, verdict.n),
+        with_interval(verdict.estimate, verdict.simultaneous, verdict.n),
         *(difference(verdict) for difference in over),
         verdict.n,
         verdict.mde if math.isfinite(verdict.mde) else None,
-        verdict.p,
+        verdict.p if math.isfinite(verdict.se) else None,
         *(prices.get(name) for name in priced),
-        estimate(verdict.estimate, verdict.interval, verdict.n),
+        with_interval(verdict.estimate, verdict.interval, verdict.n),
         None if judged.rows[verdict.variant].control else more(judged.analysis, verdict),
     )
 
 
-def estimate(mean: float, interval: tuple[float, float], n: int) -> Estimate:
-    """A difference with its interval; an interval without ends is none."""
-    low, high = interval
-    return Estimate(mean, low, high, n) if math.isfinite(low) and math.isfinite(high) else Estimate(mean, n=n)
-
-
 def word(analysis: Analysis, verdict: Verdict) -> str:
     """One of `WORDS`. A network that is the baseline's needs no test of equivalence, and no margin."""
-    return "identical" if verdict.same_as == analysis.baseline else str(verdict.outcome)
+    if verdict.same_as == analysis.baseline:
+        return "identical"
+    return NO_VERDICT if verdict.outcome == "none" else str(verdict.outcome)
 
 
 def outcome(analysis: Analysis, verdict: Verdict) -> str:
     """The verdict in words, with what qualifies it."""
     if verdict.same_as == analysis.baseline:
         return f"identical to {analysis.baseline}"
+    if verdict.outcome == "none":
+        return f"{NO_VERDICT} ({verdict.reason})"
     said = [str(verdict.outcome)]
     if verdict.outcome == "equivalent" and verdict.margin is not None:
         said[0] = f"equivalent within ±{verdict.margin:g}"
@@ -404,10 +365,12 @@ def outcome(analysis: Analysis, verdict: Verdict) -> str:
 
 def more(analysis: Analysis, verdict: Verdict) -> str:
     """What it would take to decide: seed blocks that would show an effect of the size wanted."""
-    if verdict.outcome in ("gain", "harm", "equivalent"):
+    if verdict.outcome in DECIDED:
         return FOUND
+    if verdict.outcome == "none" and verdict.reason != FEW_DEGREES:
+        return LONGER
     if not math.isfinite(verdict.mde) or not analysis.sd > 0:
-        return "2 seeds, to estimate the noise"
+        return f"{1 + LEAST_DEGREES} seeds, to estimate the noise"
     if wanted(verdict) < 0.005:
         return "set --margin, to test for equivalence"
     needed = blocks_wanted(analysis, verdict)
@@ -422,15 +385,13 @@ def wanted(verdict: Verdict) -> float:
 
 def blocks_wanted(analysis: Analysis, verdict: Verdict) -> int | None:
     """Seed blocks in all that would show that effect; None above 10,000 and where the noise is not known."""
-    from attnsearch.statistics.dunnett import t_critical
-    from attnsearch.statistics.power import ALPHA, seeds_needed
+    from attnsearch.statistics.power import seeds_needed
 
     if not analysis.sd > 0 or wanted(verdict) < 0.005:
         return None
     sd = analysis.sd
     if verdict.own_noise:  # the sd that its interval rests on: of its own pairs
-        half = (verdict.interval[1] - verdict.interval[0]) / 2
-        sd = half / t_critical(verdict.n - 1, ALPHA) * math.sqrt(verdict.n / 2)
+        sd = verdict.se * math.sqrt(verdict.n / 2)
     needed = seeds_needed(wanted(verdict), len(analysis.verdicts) + 1, sd=sd)
     return needed if needed is not None and needed <= 10_000 else None
 
@@ -443,7 +404,7 @@ def _remarks(analysis: Analysis) -> tuple[str, ...]:
             f"({many(analysis.degrees, 'degree')} of freedom)"
         )
     pairing = ""
-    if math.isfinite(analysis.rho):
+    if math.isfinite(analysis.rho) and analysis.degrees >= LEAST_DEGREES:
         low, high = analysis.rho_interval
         pairing = (
             f"correlation between variants across seeds {analysis.rho:.2f} (95 % CI {low:.2f} to {high:.2f})"
@@ -471,7 +432,7 @@ def effect_table(judged: Judged, metric: Metric) -> Table | None:
         Column("aliases", "aliased with"),
     )
     rows = tuple(
-        (e.name, estimate(e.estimate, e.interval, 0), e.p, e.p_holm, ", ".join(e.aliases))
+        (e.name, with_interval(e.estimate, e.interval, 0), e.p, e.p_holm, ", ".join(e.aliases))
         for e in judged.effects
     )
     strong = frozenset(i for i, e in enumerate(judged.effects) if e.p_holm <= 0.05)

@@ -19,7 +19,6 @@ def warnings(report: Report) -> tuple[str, ...]:
     """The worst first."""
     untrusted = report.info.verdict_on_proxy == "do not trust"
     found = [
-        chance(report),
         unfinished(report),
         "Validation: the short training does not rank architectures like the full training."
         if untrusted
@@ -28,18 +27,6 @@ def warnings(report: Report) -> tuple[str, ...]:
         *(design.warnings(report.judged) if isinstance(report.judged, Judged) else ()),
     ]
     return tuple(line for line in found if line)
-
-
-def chance(report: Report) -> str:
-    """Where the baseline does little better than guessing: then no difference means anything."""
-    count, plain, metric = len(report.info.images.classes), report.baseline, report.info.metric
-    guessing = metric.guessing(count)
-    if plain is None or plain.mean < 0.9 * guessing:
-        return ""
-    return (
-        f"Baseline near chance level: {metric.error} {plain.mean:.1f} %, guessing among {count} classes "
-        f"{guessing:.1f} %. Do not interpret the differences; train longer."
-    )
 
 
 def unfinished(report: Report) -> str:

@@ -4,7 +4,7 @@ The table has a row per variant and a column per seed block; what a seed decides
 
     Table           errors in percent, by variant and block                  table.py
     fit             least squares of variant + block
-    compare         -> Analysis: one Verdict per variant, Dunnett's simultaneous intervals    compare.py
+    compare         -> Analysis: one Verdict per variant, Dunnett's simultaneous intervals    compare.py, verdict.py
     contrasts       any pairs, Holm
     factor_effects  main effects and two-way interactions of a two-level design               effects.py
 
@@ -14,9 +14,10 @@ Effects are points of accuracy: positive is better than the baseline.
 
 from __future__ import annotations
 
-from attnsearch.statistics.compare import Analysis, Verdict, compare, contrasts
+from attnsearch.statistics.compare import compare, contrasts
 from attnsearch.statistics.effects import Effect, aliases, factor_effects, holm
 from attnsearch.statistics.table import Fit, Table, fit
+from attnsearch.statistics.verdict import Analysis, Verdict
 
 __all__ = [
     "Analysis",

@@ -8,85 +8,31 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
 from attnsearch.core.errors import NoResultError, UsageError
-from attnsearch.statistics.dunnett import Family, t_critical
-from attnsearch.statistics.effects import NO_NOISE, UNKNOWN, Effect, Interval, around, by_holm, effect_of
-from attnsearch.statistics.noise import NOISY, equal_noise, pooled_variance, residuals, seed_correlation
+from attnsearch.statistics.dunnett import LEAST_DEGREES, Family, t_critical
+from attnsearch.statistics.effects import NO_NOISE, Effect, Interval, around, by_holm, effect_of
+from attnsearch.statistics.noise import (
+    NOISY,
+    equal_noise,
+    near_chance,
+    pooled_variance,
+    residuals,
+    seed_correlation,
+)
 from attnsearch.statistics.power import ALPHA, detectable, noncentrality, widening
 from attnsearch.statistics.table import Fit, Floats, Table, fit
-
-Outcome = Literal["gain", "harm", "equivalent", "no evidence"]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the runs say of one variant against the baseline.
-
-    Args:
-        outcome: gain or harm when the simultaneous 95 % interval leaves out 0; else equivalent when two
-            one-sided simultaneous tests at 5 % place the variant within +-margin and the design could have
-            seen an effect of that size; else no evidence.
-        estimate: difference in points of accuracy; positive is better than the baseline.
-        interval: 95 % for this comparison alone; simultaneous: 95 % for all comparisons of the table
-            together.
-        p: adjusted for all comparisons.
-        n: seed blocks in which both the variant and the baseline ran.
-        mde: smallest effect that the verdict finds with 80 % power, at the noise seen.
-        margin, within_margin: points below which nothing matters, if stated; whether the tests place it
-            there.
-        capacity: whether a gain was not shown over the width-matched host too; None where that was not asked.
-        over_matched: difference from the width-matched host, with its own 95 % interval.
-        own_noise: judged by its own paired differences, since it or the baseline is much noisier than the
-            rest.
-        same_as: the variant with the same result in every block: both are one network.
-    """
-
-    variant: str
-    outcome: Outcome
-    estimate: float
-    n: int
-    interval: Interval = UNKNOWN
-    simultaneous: Interval = UNKNOWN
-    p: float = 1.0
-    mde: float = math.inf
-    margin: float | None = None
-    within_margin: bool = False
-    capacity: bool | None = None
-    over_matched: tuple[float, Interval] | None = None
-    own_noise: bool = False
-    same_as: str | None = None
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """Verdicts on all variants but the baseline, and what they rest on.
-
-    Args:
-        blocks: seed blocks that tell of a difference.
-        sd, degrees: sd of a run within blocks, in points, and its degrees of freedom.
-        rho: share of the run variance that the seed block explains, with its 95 % interval: what pairing
-            achieved.
-        critical: the simultaneous critical value of t.
-        sd_ratio: largest over smallest residual sd of a variant; p_equal_noise: Brown and Forsythe's test
-            that there is no such difference. None where the table is too small.
-        notes: what a reader must know beside the numbers, one sentence each.
-    """
-
-    baseline: str
-    verdicts: tuple[Verdict, ...]
-    blocks: int
-    sd: float
-    degrees: int
-    rho: float
-    rho_interval: Interval
-    critical: float
-    sd_ratio: float | None
-    p_equal_noise: float | None
-    notes: tuple[str, ...]
+from attnsearch.statistics.verdict import (
+    FEW_DEGREES,
+    NEAR_CHANCE,
+    NO_VARIATION,
+    Analysis,
+    Outcome,
+    Verdict,
+    no_verdict,
+)
 
 
 def compare(
@@ -96,8 +42,12 @@ def compare(
     margin: float | None = None,
     matched: Mapping[str, str] | None = None,
     level: float = ALPHA,
+    guessing: float = math.inf,
 ) -> Analysis:
     """Judge every variant against the baseline.
+
+    There is no verdict and no interval below three degrees of freedom, where the runs do not vary, and of a variant or
+    a baseline near chance level. Variants near chance level say nothing of the others' noise either.
 
     Args:
         margin: points of accuracy below which a difference would not matter; without it nothing is
@@ -105,6 +55,7 @@ def compare(
         matched: variant -> its width-matched host in the same table, a plain host of equal cost.
         level: nominal, of the simultaneous intervals and tests; below 5 % at one look of several (`sequential`), where
             an interval within the margin is enough for `equivalent`.
+        guessing: error of guessing in percent; infinite where it is not known.
 
     Raises:
         UsageError: the baseline or a matched host is not in the table, or the margin is not above 0.
@@ -114,24 +65,60 @@ def compare(
         table.row(name)
     if margin is not None and not margin > 0:
         raise UsageError(f"The margin must be above 0 points, got {margin:g}")
+    near = _near_chance(table, guessing)
+    unjudged = near if baseline not in near else set(table.variants)
+    none = {name: _unjudged(table, name, baseline, margin) for name in unjudged - {baseline}}
+    rest = table.take([i for i, name in enumerate(table.variants) if name not in none])
+    analysis = (
+        _nothing(table, baseline)
+        if len(rest.variants) < 2 and none
+        else _judged(rest, baseline, margin, matched or {}, level)
+    )
+    verdicts = none | {verdict.variant: verdict for verdict in analysis.verdicts}
+    return replace(analysis, verdicts=tuple(verdicts[name] for name in table.variants if name in verdicts))
+
+
+def _near_chance(table: Table, guessing: float) -> set[str]:
+    """Names of the variants whose mean error is that of guessing, or nearly."""
+    ran = np.isfinite(table.errors)
+    means = np.where(ran, table.errors, 0.0).sum(axis=1) / np.maximum(ran.sum(axis=1), 1)
+    return {table.variants[i] for i in np.flatnonzero(near_chance(means, guessing))}
+
+
+def _unjudged(table: Table, name: str, baseline: str, margin: float | None) -> Verdict:
+    gaps = table.errors[table.row(baseline)] - table.errors[table.row(name)]
+    shared = gaps[np.isfinite(gaps)]
+    mean = float(shared.mean()) if len(shared) else math.nan
+    return no_verdict(name, mean, len(shared), NEAR_CHANCE, margin)
+
+
+def _nothing(table: Table, baseline: str) -> Analysis:
+    """Of a table of which nothing can be judged."""
+    nan = math.nan
+    return Analysis(baseline, (), len(table.blocks), nan, 0, nan, (nan, nan), math.inf, None, None, ())
+
+
+def _judged(
+    table: Table, baseline: str, margin: float | None, matched: Mapping[str, str], level: float
+) -> Analysis:
+    """The analysis of variants that have all learned something."""
     joined, lost = _joined(table, baseline)
     unique, twins = _without_twins(joined)
     if len(joined.variants) < 2:
         raise NoResultError(f"No variant ran in a seed block together with the baseline '{baseline}'")
     judge = _Judge.of(unique, baseline, margin)
-    if (
-        level < ALPHA
-    ):  # variants that are decided have holes, which must not make the others' family another one
+    if level < ALPHA:
+        # Variants that are decided have holes, which must not make the others' family another one.
         family = Family.whole(len(unique.variants) - 1, judge.fit.degrees)
         judge = replace(judge, level=level, family=family)
     verdicts = {name: judge.verdict(name) for name in unique.variants if name != baseline}
-    verdicts |= _with_capacity(verdicts, judge, {v: twins.get(m, m) for v, m in (matched or {}).items()})
+    verdicts |= _with_capacity(verdicts, judge, {v: twins.get(m, m) for v, m in matched.items()})
     verdicts |= {name: _twin(name, of, verdicts, judge) for name, of in twins.items()}
     rho, rho_interval = seed_correlation(unique.whole)
     sd_ratio, p_equal_noise = equal_noise(unique.whole)
     return Analysis(
         baseline=baseline,
-        verdicts=tuple(verdicts[name] for name in table.variants if name in verdicts),
+        verdicts=tuple(verdicts.values()),
         blocks=len(unique.blocks),
         sd=judge.fit.sd,
         degrees=judge.fit.degrees,
@@ -242,8 +229,9 @@ class _Judge:
         estimate, se, degrees, own = self.pair(name, self.baseline)
         cells = self.table.errors[[self.table.row(name), self.table.row(self.baseline)]]
         n = int(np.isfinite(cells).all(axis=0).sum())
-        if degrees == 0 or se < NO_NOISE:  # nothing is known of the noise
-            return Verdict(name, "no evidence", estimate, n, margin=self.margin)
+        if degrees < LEAST_DEGREES or se < NO_NOISE:
+            reason = FEW_DEGREES if degrees < LEAST_DEGREES else NO_VARIATION
+            return no_verdict(name, estimate, n, reason, self.margin)
         family = self._family(degrees, own)
         blocks, variants, wider = len(self.table.blocks), len(self.table.variants), self.wider
         wide = wider * family.critical(self.level)
@@ -258,6 +246,7 @@ class _Judge:
             outcome=_outcome(simultaneous, within and seen),
             estimate=estimate,
             n=n,
+            se=se,
             interval=around(estimate, t_critical(degrees, ALPHA) * se),
             simultaneous=simultaneous,
             p=family.p_value(estimate / se / wider),

@@ -17,12 +17,13 @@ from scipy import special
 Floats = NDArray[np.float64]
 
 DRAWS = 200_000
+LEAST_DEGREES = 3  # of freedom of the noise: below, no interval and no probability
 HALF = math.sqrt(0.5)  # the loading of every comparison in a table without holes
 
 
 def t_critical(degrees: float, alpha: float) -> float:
-    """Two-sided critical value of Student's t; infinite at 0 degrees of freedom."""
-    return -float(special.stdtrit(degrees, alpha / 2)) if degrees > 0 else math.inf
+    """Two-sided critical value of Student's t; infinite below `LEAST_DEGREES`."""
+    return -float(special.stdtrit(degrees, alpha / 2)) if degrees >= LEAST_DEGREES else math.inf
 
 
 def dunnett_cdf(d: float, loadings: tuple[float, ...], degrees: float) -> float:
@@ -43,13 +44,13 @@ def dunnett_cdf(d: float, loadings: tuple[float, ...], degrees: float) -> float:
 
 @lru_cache(maxsize=4096)
 def dunnett_critical(comparisons: int, degrees: int, alpha: float = 0.05) -> float:
-    """Two-sided critical value in a table without holes; infinite at 0 degrees of freedom."""
+    """Two-sided critical value in a table without holes; infinite below `LEAST_DEGREES`."""
     return _critical((HALF,) * comparisons, degrees, alpha)
 
 
 @lru_cache(maxsize=4096)
 def _critical(loadings: tuple[float, ...], degrees: int, alpha: float) -> float:
-    if len(loadings) == 1 or degrees <= 0:
+    if len(loadings) == 1 or degrees < LEAST_DEGREES:
         return t_critical(degrees, alpha)
     from scipy.optimize import brentq
 
@@ -95,7 +96,7 @@ class Family:
         """From the (m, m) covariance of the comparisons' estimates."""
         scale = np.sqrt(np.diag(covariance))
         correlation = covariance / np.outer(scale, scale)
-        if degrees <= 0:
+        if degrees < LEAST_DEGREES:
             return cls.whole(len(scale), degrees)
         if loadings := _loadings(correlation):
             return cls(loadings, degrees)
@@ -109,8 +110,8 @@ class Family:
         return float(np.quantile(self.draws, 1 - alpha))
 
     def p_value(self, t: float) -> float:
-        """Probability that the largest of the family is at least |t| when nothing differs."""
-        if self.degrees <= 0:
+        """Probability that the largest of the family is at least |t| when nothing differs; 1 below `LEAST_DEGREES`."""
+        if self.degrees < LEAST_DEGREES:
             return 1.0
         if self.draws is None:
             return max(0.0, 1 - dunnett_cdf(abs(t), self.loadings, self.degrees))

@@ -12,19 +12,23 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from attnsearch.core.errors import NoResultError, UsageError
-from attnsearch.statistics.dunnett import t_critical
+from attnsearch.statistics.dunnett import LEAST_DEGREES, t_critical
 from attnsearch.statistics.power import ALPHA
 from attnsearch.statistics.table import Floats, Table, fit
 
 Interval = tuple[float, float]
 
 UNKNOWN: Interval = (-math.inf, math.inf)
+MOST = 100.0  # points; no accuracies differ by more
 NO_NOISE = 1e-9  # points; a standard error below it means that the runs do not vary
 
 
 @dataclass(frozen=True)
 class Effect:
-    """One contrast in points of accuracy, with its own 95 % interval, its own p, and Holm's over its list."""
+    """One contrast in points of accuracy, with its own 95 % interval, its own p, and Holm's over its list.
+
+    Below three degrees of freedom, or where the runs do not vary, the interval is `UNKNOWN` and p is 1.
+    """
 
     name: str
     estimate: float
@@ -111,7 +115,7 @@ def effect_of(
     aliases: tuple[str, ...] = (),
     own_noise: bool = False,
 ) -> Effect:
-    known = degrees > 0 and se >= NO_NOISE
+    known = degrees >= LEAST_DEGREES and se >= NO_NOISE
     p = _two_sided(estimate / se, degrees) if known else 1.0
     interval = around(estimate, t_critical(degrees, ALPHA) * se) if known else UNKNOWN
     return Effect(name, estimate, interval, p, p, aliases, own_noise)
@@ -132,7 +136,10 @@ def holm(p_values: ArrayLike) -> Floats:
 
 
 def around(centre: float, half: float) -> Interval:
-    return centre - half, centre + half
+    """The interval of a difference, which lies between -100 and 100 points; `UNKNOWN` where `half` is infinite."""
+    if not math.isfinite(half):
+        return UNKNOWN
+    return max(-MOST, centre - half), min(MOST, centre + half)
 
 
 def _two_sided(t: float, degrees: int) -> float:

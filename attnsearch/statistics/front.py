@@ -25,13 +25,14 @@ from attnsearch.core.errors import UsageError
 from attnsearch.core.estimate import Estimate
 from attnsearch.core.trial import TrialResult
 from attnsearch.statistics import posterior
+from attnsearch.statistics.dunnett import LEAST_DEGREES
+from attnsearch.statistics.effects import NO_NOISE
+from attnsearch.statistics.noise import near_chance
 from attnsearch.statistics.pareto import Floats, pareto
 
 CONFIRMED = 0.95  # P(front) from which an architecture counts as on the front
 DOMINATED = 0.05  # P(front) up to which it counts as dominated
 INDEPENDENT = 2  # seeds that the choice has not seen, from which a place may be confirmed: one has no spread
-LEAST_DEGREES = 3  # of freedom of the noise: below, no interval and no probability
-GUESSING = 0.9  # share of the error of guessing from which an architecture has learned next to nothing
 DRAWS = 20_000  # Monte-Carlo error of a probability: at most 0.0035
 MOST_DRAWN = 20_000_000  # errors: of 6,000 architectures 3,333 draws, Monte-Carlo error at most 0.009
 
@@ -298,7 +299,7 @@ def assess(
         return Front((), None, 0)
     means = np.array([np.mean(arch.errors) for arch in archs])
     costs = np.array([arch.costs for arch in archs], dtype=float)
-    learned = means < GUESSING * guessing
+    learned = ~near_chance(means, guessing)
     sd, degrees = _noise([arch for arch, has in zip(archs, learned, strict=True) if has])
     chances: list[float | None] = [None] * len(archs)
     if sd is not None:
@@ -318,7 +319,7 @@ def _noise(archs: Iterable[ArchRuns]) -> tuple[float | None, int]:
     """Pooled sd of a run and its degrees of freedom, from runs that were judged on the same images."""
     groups = [group for arch in archs for group in _by_images(arch)]
     sd, degrees = pooled_sd(groups)
-    return (None, degrees) if degrees < LEAST_DEGREES or not sd else (sd, degrees)
+    return (None, degrees) if sd is None or degrees < LEAST_DEGREES or sd < NO_NOISE else (sd, degrees)
 
 
 def _by_images(arch: ArchRuns) -> list[list[float]]:
@@ -361,9 +362,15 @@ def unranked(front: Front) -> Front:
     return replace(front, results=tuple(rows))
 
 
-def off_front(front: Front, archs: Iterable[ArchRuns]) -> tuple[ArchResult, ...]:
+def off_front(
+    front: Front, archs: Iterable[ArchRuns], *, guessing: float = math.inf
+) -> tuple[ArchResult, ...]:
     """Results of architectures that do not compete, such as an ablation's controls: the same noise, no place."""
-    return tuple(_result(arch, None, False, front.sd, front.degrees, False, False) for arch in archs)
+
+    def sd(arch: ArchRuns) -> float | None:
+        return None if near_chance(np.mean(arch.errors), guessing) else front.sd
+
+    return tuple(_result(arch, None, False, sd(arch), front.degrees, False, False) for arch in archs)
 
 
 def _result(

@@ -13,10 +13,18 @@ from scipy import special
 
 Floats = NDArray[np.float64]
 
+GUESSING = 0.9  # share of the error of guessing from which a network has learned next to nothing
 NOISY = 1.5  # a variant whose own residual sd is over this many pooled ones is judged by its own pairs
 CHANCE = 0.04  # level of the F test that the baseline must pass as well
 # Sets where a noisy variant's part in the pool is cut: at 1 + KEPT / (blocks - 1) pooled variances.
 KEPT = 2.4
+
+
+def near_chance(error: ArrayLike, guessing: float) -> NDArray[np.bool_]:
+    """Whether mean errors are those of networks that have learned next to nothing; `guessing`: the error of guessing,
+    infinite where it is not known.
+    """
+    return np.asarray(np.asarray(error, dtype=float) >= GUESSING * guessing)
 
 
 def residuals(errors: ArrayLike) -> Floats:

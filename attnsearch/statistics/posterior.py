@@ -92,7 +92,7 @@ class _Model:
         sums = np.zeros((n, table.shape[1]))
         np.add.at(sums, runs.arch, table)
         far = _far(sums[:, -1] / counts)
-        shrink = _shrink(counts, far)
+        shrink = _shrink(counts, far, SPREADS[:, None])
         grams = table.T @ table - np.einsum("rn,nq,np->rqp", shrink, sums, sums, optimize=True)
         near = counts[~far]
         logdet = np.log1p(SPREADS[:, None] * near).sum(axis=1)
@@ -125,15 +125,16 @@ class _Model:
 
     def sample(self, at: int, shared: int, draws: int, rng: np.random.Generator) -> Floats:
         """(draws, archs) at one point of the grid."""
-        matrices, right = self.precision()
-        matrix, rest = matrices[at, shared], right[at, shared]
+        matrix, rest = self.grams[at, :-1, :-1].copy(), self.grams[at, :-1, -1]
+        seeds = np.arange(self.seeds)
+        matrix[seeds, seeds] += 1 / SHARED[shared]
         best = np.linalg.solve(matrix, rest)
         left = float(self.grams[at, -1, -1] - best @ rest)
         sd = np.sqrt(max(left, 1e-12) / rng.chisquare(self.runs - self.fixed, size=(draws, 1)))
         root = np.linalg.cholesky(np.linalg.inv(matrix))
         effects = best + sd * (rng.standard_normal((draws, len(best))) @ root.T)
         level = effects[:, self.seeds : self.seeds + self.design.shape[1]] @ self.design.T
-        shrink = _shrink(self.counts, self.far)[at]
+        shrink = _shrink(self.counts, self.far, SPREADS[at])
         # In place, since of many architectures these are large: level + deviation + spread * noise.
         deviation = effects @ self.sums[:, :-1].T
         np.subtract(self.sums[:, -1], deviation, out=deviation)
@@ -146,9 +147,9 @@ class _Model:
         return np.asarray(level)
 
 
-def _shrink(counts: Floats, far: NDArray[np.bool_]) -> Floats:
-    """(spreads, archs) r / (1 + r n); 1 / n for archs that are far off."""
-    return np.where(far, 1 / counts, SPREADS[:, None] / (1 + SPREADS[:, None] * counts))
+def _shrink(counts: Floats, far: NDArray[np.bool_], spread: Floats) -> Floats:
+    """The share r / (1 + r n) for one spread r, or (spreads, archs) for a column of them; 1 / n for what is far off."""
+    return np.where(far, 1 / counts, spread / (1 + spread * counts))
 
 
 def _far(means: Floats) -> NDArray[np.bool_]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from attnsearch.core.errors import UsageError
-from attnsearch.statistics.dunnett import dunnett_critical
+from attnsearch.statistics.dunnett import LEAST_DEGREES, dunnett_critical
 from attnsearch.statistics.noise import pooled_variance, sd_interval
 
 Floats = NDArray[np.float64]
@@ -36,7 +36,7 @@ def mde(n: int, k: int, *, sd: float = 1.0, rho: float = 0.0, power: float = POW
         sd: standard deviation of a run over seeds; rho: the share of its variance that blocks take away.
 
     Returns:
-        Points where `sd` is in points; infinite with one block.
+        Points where `sd` is in points; infinite below three degrees of freedom.
     """
     _check(n, k, sd, rho)
     return detectable(n, k, power) * _standard_error(n, sd, rho)
@@ -46,11 +46,11 @@ def power_of(effect: float, n: int, k: int, *, sd: float, rho: float = 0.0) -> f
     """Probability that a verdict finds a true difference of `effect` (same unit as `sd`) for what it is."""
     _check(n, k, sd, rho)
     shift = abs(effect) / _standard_error(n, sd, rho)
-    if n < 2:
+    degrees = (k - 1) * (n - 1)
+    if degrees < LEAST_DEGREES:
         return 0.0
     if k > 2 and n < MANY:
         return float(np.searchsorted(_needed(n, k), shift) / len(_needed(n, k)))
-    degrees = (k - 1) * (n - 1)
     return float(1 - special.nctdtr(degrees, shift, dunnett_critical(k - 1, degrees)))
 
 
@@ -76,12 +76,12 @@ def seeds_needed(effect: float, k: int, *, sd: float, rho: float = 0.0, power: f
 
 @lru_cache(maxsize=4096)
 def detectable(n: int, k: int, power: float = POWER) -> float:
-    """Effect, in standard errors, that a verdict finds with the given power; infinite for one block."""
-    if n < 2:
+    """Effect, in standard errors, that a verdict finds with the given power; infinite below `LEAST_DEGREES`."""
+    degrees = (k - 1) * (n - 1)
+    if degrees < LEAST_DEGREES:
         return math.inf
     if k > 2 and n < MANY:
-        return float(np.quantile(_needed(n, k), power))
-    degrees = (k - 1) * (n - 1)
+        return float(np.quantile(_needed(n, k), power, method="higher"))  # some are infinite
     return noncentrality(dunnett_critical(k - 1, degrees), degrees, power)
 
 
@@ -156,7 +156,7 @@ class Plan:
         seeds: for the sd as given; None beyond 100,000. seeds_low, seeds_high: over the 80 % interval of that
             sd.
         trials, hours: for `seeds` whole blocks; hours is None when the seconds of a trial are not known.
-        achieved: smallest effect that `at_hand` seeds can see, where that was asked.
+        achieved: smallest effect that `at_hand` seeds can see; None where that was not asked, and where they see none.
     """
 
     effect: float
@@ -184,8 +184,10 @@ class Plan:
         else:
             hours = "" if self.hours is None else f", about {duration(self.hours)}"
             said = f"{wanted} {noise} takes {self.seeds} seeds, {self.trials} trials{hours}{self._range()}."
-        if self.at_hand is None or self.achieved is None:
+        if self.at_hand is None:
             return said
+        if self.achieved is None:
+            return f"{said} {self.at_hand} seeds would give no interval, and so see nothing."
         seen = f"{self.at_hand} seeds would see {self.achieved:.2f} points"
         less = "" if self.achieved <= self.effect else ", and could not tell a smaller effect from none"
         return f"{said} {seen}{less}."
@@ -225,6 +227,7 @@ def plan(
         for bound in (low, high)
     ]
     trials = None if seeds is None else seeds * variants
+    achieved = math.inf if at_hand is None else mde(at_hand, variants, sd=sd, rho=rho, power=power)
     return Plan(
         effect=effect,
         variants=variants,
@@ -237,7 +240,7 @@ def plan(
         trials=trials,
         hours=None if trials is None or seconds is None else math.ceil(trials / workers) * seconds / 3600,
         at_hand=at_hand,
-        achieved=None if at_hand is None else mde(at_hand, variants, sd=sd, rho=rho, power=power),
+        achieved=achieved if math.isfinite(achieved) else None,
     )
 
 

@@ -22,17 +22,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from attnsearch.statistics.compare import Analysis, Verdict, compare
-from attnsearch.statistics.dunnett import HALF, dunnett_cdf
+from attnsearch.statistics.compare import compare
+from attnsearch.statistics.dunnett import HALF, LEAST_DEGREES, dunnett_cdf
 from attnsearch.statistics.effects import NO_NOISE
 from attnsearch.statistics.noise import pooled_variance
 from attnsearch.statistics.power import ALPHA, seeds_needed
 from attnsearch.statistics.table import Table, fit
+from attnsearch.statistics.verdict import DECIDED, Analysis, Verdict
 
 Floats = NDArray[np.float64]
 Spending = Callable[[float], float]
 
-FIRST = 3  # blocks at the first look: with two, a verdict takes an effect of 5 run sds or more
+FIRST = 3  # blocks at the first look, or more: with two, a verdict takes an effect of 5 run sds or more
 TABLES = 20_000  # simulated for the factor
 POWER = 2.0  # of the spending function used: between Pocock's (1) and O'Brien and Fleming's (3)
 
@@ -79,6 +80,11 @@ def boundaries(fractions: Sequence[float], spending: Spending = power_family) ->
     return tuple(criticals)
 
 
+def first_look(k: int) -> int:
+    """Blocks at the first look of a table of k variants: three, or as many as leave three degrees of freedom."""
+    return max(FIRST, 1 + math.ceil(LEAST_DEGREES / (k - 1)))
+
+
 @lru_cache(maxsize=64)
 def levels(blocks: int, k: int) -> Mapping[int, float]:
     """Nominal level of the simultaneous comparisons at each look, by seed blocks seen, of `blocks` planned ones.
@@ -86,7 +92,7 @@ def levels(blocks: int, k: int) -> Mapping[int, float]:
     Args:
         k: variants with the baseline.
     """
-    looks = range(min(FIRST, blocks), blocks + 1)
+    looks = range(min(first_look(k), blocks), blocks + 1)
     course = [2 * float(special.ndtr(-z)) for z in boundaries([n / blocks for n in looks])]
     y = np.random.default_rng(1983).standard_normal((TABLES, k, blocks))
     least = np.min([_p_values(y[..., :n]) / level for n, level in zip(looks, course, strict=True)], axis=0)
@@ -107,7 +113,9 @@ def _p_values(y: Floats) -> Floats:
 
 
 def _p(t: Floats, comparisons: int, degrees: int) -> Floats:
-    """Dunnett's p of each |t|, by interpolation of log p."""
+    """Dunnett's p of each |t|, by interpolation of log p; 1 below `LEAST_DEGREES`."""
+    if degrees < LEAST_DEGREES:
+        return np.ones_like(t)
     grid = np.concatenate([np.linspace(0, 8, 60), np.linspace(8.5, 60, 30)])
     loadings = (HALF,) * comparisons
     p = np.array([max(1 - dunnett_cdf(d, loadings, degrees), 1e-13) for d in grid])
@@ -124,7 +132,8 @@ def planned_blocks(table: Table, effect: float, most: int) -> int:
     if not first.sd > NO_NOISE:
         return most
     needed = seeds_needed(effect, len(table.variants), sd=first.sd)
-    return most if needed is None else max(FIRST, min(most, round(1.08 * needed)))
+    least = first_look(len(table.variants))
+    return most if needed is None else max(least, min(most, round(1.08 * needed)))
 
 
 def judge(
@@ -134,6 +143,7 @@ def judge(
     *,
     margin: float | None = None,
     matched: Mapping[str, str] | None = None,
+    guessing: float = math.inf,
 ) -> tuple[Analysis, frozenset[str]]:
     """Verdicts, each from the first look that decides it, and the variants that are still open.
 
@@ -143,17 +153,20 @@ def judge(
     Args:
         table: blocks in the order in which they were run.
         blocks: that were planned; at the last one everything is decided as far as it can be.
+        margin, matched, guessing: as of `compare`.
     """
     by_look = levels(blocks, len(table.variants))
     done: dict[str, Verdict] = {}
     analysis: Analysis | None = None
-    for n in range(min(FIRST, blocks), min(blocks, len(table.blocks)) + 1):
+    for n in range(min(by_look), min(blocks, len(table.blocks)) + 1):
         seen = replace(table, blocks=table.blocks[:n], errors=table.errors[:, :n])
-        analysis = compare(seen, baseline, margin=margin, matched=matched, level=by_look[n])
-        found = [v for v in analysis.verdicts if v.outcome != "no evidence"]
+        analysis = compare(
+            seen, baseline, margin=margin, matched=matched, level=by_look[n], guessing=guessing
+        )
+        found = [v for v in analysis.verdicts if v.outcome in DECIDED]
         done |= {v.variant: v for v in found if v.variant not in done}
     if analysis is None:
-        analysis = compare(table, baseline, margin=margin, matched=matched)
+        analysis = compare(table, baseline, margin=margin, matched=matched, guessing=guessing)
     verdicts = tuple(done.get(v.variant, v) for v in analysis.verdicts)
     still = frozenset(v.variant for v in verdicts if v.variant not in done)
     return replace(analysis, verdicts=verdicts), still

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 
 TRIALS = 32  # of a search; the baseline and 15 others or more
 REPORT_SEEDS = 6  # that the block has where the trials allow it
-REPORT_LEAST = 3  # below as many there is none: two seeds see nothing smaller than 16 run sds
-FINALIST_SEEDS = (
-    4  # from which the control is served next: one finalist's noise then has 3 degrees of freedom
-)
-# Of the positive control and the baseline, the cheapest trainings. With power 0.97, 3 seeds see a harm of 4.9 sds of a
-# pair, since t's quantile is 4.3 there, and 8 seeds one of 1.6.
+REPORT_LEAST = 4  # below as many there is none: one comparison then has 3 degrees of freedom, the least
+FINALIST_SEEDS = 4  # from which the control is served next
+# Of the positive control and the baseline, the cheapest trainings. With power 0.97, 4 seeds see a harm of 3.0 sds of a
+# pair and 8 seeds one of 1.6.
 CONTROL_SEEDS = 8
 REPORT_ARCHS = 3  # the baseline and two finalists; more where more archs are on the front
 BASELINE_SEEDS = 2  # trained at once: their spread is the noise that everything else is held against

@@ -27,6 +27,7 @@ from attnsearch.data import open_data
 from attnsearch.report.archs import proxy_epochs
 from attnsearch.space.space import Space
 from attnsearch.statistics import Table
+from attnsearch.statistics.dunnett import LEAST_DEGREES
 from attnsearch.statistics.front import pooled_sd
 from attnsearch.statistics.noise import seed_correlation
 from attnsearch.statistics.power import duration, mde
@@ -209,14 +210,15 @@ def measured(space: Space, settings: Settings, runs: int, notify: Callable[[str]
 def outlook(schedule: AblationSchedule, record: StudyRecord) -> str:
     """What a design about to run can see: in points where the study knows its noise, else in run sds."""
     variants, seeds = len(schedule.variants), len(schedule.design.blocks)
-    if seeds < 2:
+    sds = mde(seeds, variants)
+    if not math.isfinite(sds):
         return (
-            "one seed shows no noise between seeds, so there will be differences without a verdict; --seeds N"
+            f"{many(variants, 'variant')} in {many(seeds, 'seed')} leave under {LEAST_DEGREES} degrees of freedom for "
+            "the noise between seeds, so there will be differences without a verdict; --seeds N"
         )
     head = f"{variants} variants x {seeds} seed blocks see, with 80 % power, effects of"
     try:
         noise = known(record)
     except NoResultError:
-        sds = mde(seeds, variants)
         return f"{head} {sds:.1f} run standard deviations or more; `attnsearch plan` gives it in points"
     return f"{head} {mde(seeds, variants, sd=noise.sd, rho=noise.rho):.2f} points or more"

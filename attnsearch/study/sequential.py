@@ -36,10 +36,11 @@ class SequentialSchedule(AblationSchedule):
         self.effect = settings.effect or EFFECT
         self.margin = settings.margin or self.effect
         self.most = min(MOST, (settings.trials or MOST * len(self.variants)) // len(self.variants))
-        if self.most < sequential.FIRST:
-            least = sequential.FIRST * len(self.variants)
+        self._first = sequential.first_look(len(self.variants))
+        if self.most < self._first:
+            least = self._first * len(self.variants)
             raise UsageError(
-                f"--seeds auto looks after {sequential.FIRST} seeds for the first time: {len(self.variants)} variants "
+                f"--seeds auto looks after {self._first} seeds for the first time: {len(self.variants)} variants "
                 f"take {least} trials at least, not {settings.trials}"
             )
         self.total = self.most * len(self.variants)
@@ -68,7 +69,7 @@ class SequentialSchedule(AblationSchedule):
 
     def _look(self, names: dict[str, str]) -> None:
         """Which variants are still open after the blocks that are done."""
-        if self._block < sequential.FIRST:
+        if self._block < self._first:
             return
         done = set(self.design.blocks[: self._block])
         trials = [row for row in counted(self.store) if row.seed in done]

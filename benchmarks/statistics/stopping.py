@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from attnsearch.statistics.dunnett import dunnett_critical
 from attnsearch.statistics.noise import pooled_variance
 from attnsearch.statistics.power import ALPHA, seeds_needed
-from attnsearch.statistics.sequential import FIRST, levels
+from attnsearch.statistics.sequential import levels
 
 Floats = NDArray[np.float64]
 GAIN, HARM, SAME = 1, -1, 2
@@ -65,7 +65,7 @@ def outcomes(
     level = levels(blocks, len(effects) + 1)
     for n in range(1, blocks + 1):
         trainings += still.any(axis=1) + still.sum(axis=1)
-        if n >= min(FIRST, blocks):
+        if n in level:
             decided = _decide(y[..., :n], level[n], margin)
             found = np.where(still, decided, found)
             still &= found == 0

@@ -25,8 +25,10 @@ const attn = (() => {
       if (Math.abs(value) >= scale) return (value / scale).toPrecision(digits) + letter;
     return String(Number(value.toPrecision(digits)));
   };
+  const isCut = (mean, low, high) => Math.abs(high - mean - (mean - low)) > 1e-6;
   const interval = (mean, low, high, sign) => {
     if (low === null || high === null) return fixed(mean, 2, sign);
+    if (isCut(mean, low, high)) return `${fixed(mean, 2, sign)} (${fixed(low, 2, sign)} to ${fixed(high, 2, sign)})`;
     return `${fixed(mean, 2, sign)} ± ${((high - low) / 2).toFixed(2)}`;
   };
   const probability = (p) => p === null ? "–" : p < 0.01 ? "< 0.01" : p > 0.99 ? "> 0.99" : p.toFixed(2);
@@ -47,5 +49,5 @@ const attn = (() => {
   const words = (arch) => strip(arch).childElementCount
     ? arch.cells.map((cell) => cell.text || "nothing").join(", ")
     : strip(arch).textContent;
-  return { data, archs, baseline, make, fixed, quantity, interval, probability, name, strip, words };
+  return { data, archs, baseline, make, fixed, quantity, interval, isCut, probability, name, strip, words };
 })();

@@ -1,7 +1,7 @@
 // The front as one can ask it: points and table rows are the same architectures, chosen by the same filters.
 (() => {
   if (!attn) return;
-  const { data, archs, baseline, make, fixed, quantity, interval, probability, name, strip, words } = attn;
+  const { data, archs, baseline, make, fixed, quantity, interval, isCut, probability, name, strip, words } = attn;
   const SHAPES = {
     o: "M4.5,0A4.5,4.5,0,1,1,-4.5,0A4.5,4.5,0,1,1,4.5,0Z",
     ".": "M2.5,0A2.5,2.5,0,1,1,-2.5,0A2.5,2.5,0,1,1,2.5,0Z",
@@ -201,7 +201,7 @@
   }
   function facts(arch) {
     return [
-      [`validation ${data.error}`, `${interval(arch.error, arch.low, arch.high)} % on ${arch.n} ${arch.kind} seed${arch.n === 1 ? "" : "s"}${arch.low === null ? "" : ", ± half the 95 % CI"}`],
+      [`validation ${data.error}`, `${interval(arch.error, arch.low, arch.high)} % on ${arch.n} ${arch.kind} seed${arch.n === 1 ? "" : "s"}${arch.low === null ? "" : isCut(arch.error, arch.low, arch.high) ? ", 95 % CI in brackets" : ", ± half the 95 % CI"}`],
       ...(arch.over ? [["difference from the baseline", `${interval(arch.over[0], arch.over[1], arch.over[2], "+")} pp`]] : []),
       ...data.costs.filter((entry) => arch.price[entry.name] !== null).map((entry) => [entry.title, quantity(arch.price[entry.name])
         + (baseline && !arch.baseline && baseline.price[entry.name] ? ` (${(arch.price[entry.name] / baseline.price[entry.name]).toFixed(3)} x the baseline)` : "")]),
