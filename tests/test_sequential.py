@@ -16,7 +16,8 @@ from attnsearch.statistics import Table, compare, sequential
 from attnsearch.statistics.sequential import boundaries, judge, levels, obrien_fleming, planned_blocks
 from attnsearch.study.observer import Observer
 from attnsearch.study.run import Run
-from benchmarks.statistics.stopping import outcomes
+from benchmarks.statistics import stopping
+from benchmarks.statistics.stopping import normal, outcomes
 from tests.engine import FakeEngine, ending_in
 
 FIFTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -46,12 +47,38 @@ def tables(count: int, k: int, blocks: int, seed: int) -> list[Table]:
 
 
 def test_false_verdicts_over_all_looks_are_five_in_a_hundred():
-    false = outcomes([0.0] * 4, sd=1.0, blocks=8, margin=1e-9, repetitions=6_000, seed=5).false
+    false = outcomes([0.0] * 4, noise=normal, blocks=8, margin=1e-9, repetitions=6_000, seed=5).false
     assert false.mean() == pytest.approx(0.05, abs=3 * math.sqrt(0.05 * 0.95 / 6_000))
     # and so it is with what judges real studies, table by table
     ended = [judge(table, "0", 8)[0] for table in tables(150, 5, 8, seed=6)]
     share = np.mean([any(v.outcome in ("gain", "harm") for v in analysis.verdicts) for analysis in ended])
     assert share <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 150)
+
+
+def test_noise_of_real_trainings_is_drawn_with_its_shape_and_the_stated_sd():
+    """Three networks, the last three times as noisy: residual variances of 1, 1 and 9 keep their ratios."""
+    rng = np.random.default_rng(3)
+    errors = 20 + rng.standard_normal(400) + rng.standard_normal((3, 400)) * np.array([[1.0], [1.0], [3.0]])
+    drawn = stopping.trained(errors, exchangeable=False)(2_000, 3, 50, rng)
+    pooled = drawn - drawn.mean(axis=1, keepdims=True)
+    assert (pooled**2).sum() / (2_000 * 2 * 50) == pytest.approx(stopping.SD**2, rel=0.03)
+    pairs = np.sort((drawn[:, [0, 1, 2]] - drawn[:, [1, 2, 0]]).var(axis=2).mean(axis=0))
+    assert (
+        np.ptp(pairs) < 0.1 * pairs.mean()
+    )  # names are drawn once a design, so each stands everywhere as often
+    noisiest = np.sort(pooled.var(axis=2), axis=1).mean(axis=0)
+    assert noisiest[2] > 2 * noisiest[0]
+    one = stopping.trained(errors, exchangeable=True)(2_000, 3, 50, rng)
+    spread = np.sort((one - one.mean(axis=1, keepdims=True)).var(axis=2), axis=1).mean(axis=0)
+    assert spread[2] < 2 * spread[0]  # names drawn anew in each block have equal noise
+
+
+def test_trained_designs_save_trainings_where_effects_are_large():
+    noise, most = stopping.noises()["fine-tuned"]
+    assert most == 9
+    rows = {row["setting"]: row for row in stopping.rows(5, 400, "fine-tuned", noise)}
+    assert rows["all of 1.5 times"]["saved"] > 0.2
+    assert rows["no effect"]["false_sequential"] <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)
 
 
 def test_looking_at_every_block_without_boundaries_would_not_do():

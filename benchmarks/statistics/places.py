@@ -55,7 +55,8 @@ def by_schedule(ratio: float, seed: int) -> Places:
     """A whole search; its archs as its report would judge them."""
     setting = Setting(spread=ratio, noise=1.0, shared=0.5, other=1.0, trials=64)
     study = search(setting, seed)
-    front = assess(gather(study.trials, ["macs"]), baseline=study.baseline, draws=4_000)
+    competing = [trial for trial in study.trials if trial.key != study.control]
+    front = assess(gather(competing, ["macs"]), baseline=study.baseline, draws=4_000)
     return _places(front, study.true)
 
 

@@ -5,7 +5,8 @@
 
 A search is 32 trainings of the shipped space `cbam_variants` by the real schedule and pool sampler; a training's error
 is drawn. Units are run standard deviations, beside which each seed moves all archs by one of half the size, and the
-images of the last block all by one of the same size.
+images of the last block all by one of the same size. The positive control is trained in the last block as in real
+searches; of each search it is judged as if it were worse by each of `HARMS`, 0 among them.
 """
 
 from __future__ import annotations
@@ -18,17 +19,21 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from attnsearch.statistics.finalists import judge_finalists
-from benchmarks.statistics.studies import Setting, search
+from attnsearch.report.finalists import is_seen
+from attnsearch.statistics.finalists import judge_control, judge_finalists
+from attnsearch.statistics.verdict import Verdict
+from benchmarks.statistics.studies import Ended, Setting, search
 
 SEEN = Setting(noise=1.0, shared=0.5, other=1.0)
 EQUAL = {"all archs equal": SEEN}
 SPREAD = {f"true errors spread by {s:g} run sds": replace(SEEN, spread=s) for s in (0.3, 1.0, 2.0)}
 GAINS = {f"one arch better by {g:g} run sds": replace(SEEN, gain=g) for g in (1.0, 2.0, 3.0)}
 MARGINS = (1.5, 2.0, 2.5, 3.0)
+HARMS = (0.0, 1.0, 2.0, 3.0)  # of the positive control, in run sds
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,8 @@ class Result:
         covered: every simultaneous interval holds the true difference; each: those of single comparisons.
         gain: a true gain was found. finalist: the better arch is among the finalists.
         equivalent: the first finalist was called equivalent, by margin.
+        control: the 95 % interval of the positive control's own pairs holds its true difference.
+        seen: it was seen to be worse, by harm.
     """
 
     false: bool
@@ -75,20 +82,24 @@ class Result:
     gain: bool
     finalist: bool
     equivalent: tuple[bool, ...]
+    control: bool
+    seen: tuple[bool, ...]
 
 
 def one(setting: Setting, seed: int) -> Result:
     """One search and its verdicts against what is true."""
     study = search(setting, seed)
-    seeds = sorted({trial.seed for trial in study.last})
-    analysis = judge_finalists(study.trials, study.baseline, seeds)
+    rules: dict[str, Any] = {"baseline": study.baseline, "seeds": study.seeds, "control": study.control}
+    analysis = judge_finalists(study.trials, **rules)
     assert analysis is not None
     plain = study.true[study.baseline]
     pairs = [(v, plain - study.true[v.variant]) for v in analysis.verdicts]
     within = []
     for margin in MARGINS:
-        judged = judge_finalists(study.trials, study.baseline, seeds, margin=margin)
+        judged = judge_finalists(study.trials, **rules, margin=margin)
         within.append(judged is not None and judged.verdicts[0].outcome == "equivalent")
+    controls = [_control(study, harm) for harm in HARMS]
+    low, high = controls[0].interval
     return Result(
         false=any((v.outcome == "gain" and d <= 0) or (v.outcome == "harm" and d >= 0) for v, d in pairs),
         covered=all(v.simultaneous[0] <= d <= v.simultaneous[1] for v, d in pairs),
@@ -96,7 +107,20 @@ def one(setting: Setting, seed: int) -> Result:
         gain=any(v.outcome == "gain" and d > 0 for v, d in pairs),
         finalist=any(d > 0 for _, d in pairs),
         equivalent=tuple(within),
+        control=low <= 0 <= high,
+        seen=tuple(is_seen(verdict) for verdict in controls),
     )
+
+
+def _control(study: Ended, harm: float) -> Verdict:
+    """What the last block says of a positive control that is worse by so much."""
+    trials = [
+        replace(trial, error=(trial.error or 0.0) + harm * (trial.key == study.control))
+        for trial in study.last
+    ]
+    verdict = judge_control(trials, study.baseline, study.control)
+    assert verdict is not None
+    return verdict
 
 
 def figures(name: str, setting: Setting, results: Sequence[Result]) -> Iterator[Figure]:
@@ -111,6 +135,13 @@ def figures(name: str, setting: Setting, results: Sequence[Result]) -> Iterator[
         for i, margin in enumerate(MARGINS):
             found = [r.equivalent[i] for r in results]
             yield share(name, f"equivalent, margin of {margin:g} run sds", found)
+        yield share(name, "coverage of the control's interval", [r.control for r in results], 0.93, 0.97)
+        for i, harm in enumerate(HARMS):
+            found = [r.seen[i] for r in results]
+            if harm:
+                yield share(name, f"a control worse by {harm:g} run sds is seen", found)
+            else:
+                yield share(name, "a control that is no worse is seen to be worse", found, high=0.025)
 
 
 def measure(settings: dict[str, Setting], searches: int, further: int, workers: int) -> Iterator[Figure]:
@@ -127,8 +158,8 @@ def table(found: Sequence[Figure], seconds: float) -> str:
     lines = [
         "# Verdicts at the end of a search, simulated",
         "",
-        "`python -m benchmarks.statistics.searches`, 32 trainings a search of `cbam_variants`, pool sampler; "
-        f"{seconds:,.0f} s. In brackets the Monte-Carlo standard error.",
+        "`python -m benchmarks.statistics.searches`, 32 trainings a search of `cbam_variants`, the positive control "
+        f"among them, pool sampler; {seconds:,.0f} s. In brackets the Monte-Carlo standard error.",
         "",
         "| setting | figure | measured | bounds | n |",
         "|---|---|---|---|---|",

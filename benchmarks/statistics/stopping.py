@@ -1,11 +1,18 @@
-"""What does stopping save? Trainings per verdict of `--seeds auto` against a fixed number of seeds, simulated.
+"""What does stopping save? Trainings per design of `--seeds auto` against a fixed number of seeds.
 
     python -m benchmarks.statistics.stopping             20,000 designs a setting, to results/statistics
     python -m benchmarks.statistics.stopping --repetitions 1000 --out /tmp/x     a look
 
-Errors are normal, of run sd 0.7 points; the planned effect and the margin are 1 point. The fixed design has the seeds
-that find that effect with 80 % power; the sequential one stops each variant when it is decided. The rules are those of
+The planned effect and the margin are 1 point, the sd of a run is 0.7 points. The fixed design has the seeds that find
+that effect with 80 % power; the sequential one stops each variant when it is decided. The rules are those of
 `statistics.sequential`, written for many tables at once; `tests/test_sequential.py` holds the two against each other.
+
+The noise is normal, or that of real trainings: blocks of seeds drawn from those that were trained, so that shape,
+unequal noise and what runs of one seed share are real ones, scaled to the same sd, with the effect put on top.
+
+    one network      60 trainings under ten names in six seeds, `verdicts.py`; names exchanged at random in each block
+    planted effect   60 trainings of three networks in twenty seeds, `verdicts.py`
+    fine-tuned       60 trainings of a public ResNet-20 with and without gates in six seeds, `results/pretrained`
 """
 
 from __future__ import annotations
@@ -13,22 +20,29 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from attnsearch.statistics.dunnett import dunnett_critical
+from attnsearch.statistics.effects import NO_NOISE
 from attnsearch.statistics.noise import pooled_variance
 from attnsearch.statistics.power import ALPHA, seeds_needed
 from attnsearch.statistics.sequential import levels
+from benchmarks.statistics import verdicts
 
 Floats = NDArray[np.float64]
+Noise = Callable[
+    [int, int, int, np.random.Generator], Floats
+]  # repetitions, rows, blocks -> (these) of run sd `SD`
 GAIN, HARM, SAME = 1, -1, 2
 SD, EFFECT = 0.7, 1.0
+FINE_TUNED = Path(__file__).parents[2] / "results" / "pretrained" / "trainings.parquet"
 
 
 def settings(variants: int) -> dict[str, list[float]]:
@@ -55,10 +69,10 @@ class Outcomes:
 
 
 def outcomes(
-    effects: Sequence[float], *, sd: float, blocks: int, margin: float, repetitions: int, seed: int = 0
+    effects: Sequence[float], *, noise: Noise, blocks: int, margin: float, repetitions: int, seed: int = 0
 ) -> Outcomes:
     """Sequential designs of at most so many blocks, a look after each from the third on."""
-    y = _draw(effects, sd, blocks, repetitions, seed)
+    y = _draw(effects, noise, blocks, repetitions, seed)
     still = np.ones((repetitions, len(effects)), dtype=bool)
     found = np.zeros(still.shape, dtype=np.int64)
     trainings = np.zeros(repetitions)
@@ -72,18 +86,62 @@ def outcomes(
     return Outcomes(trainings, found, _false(found, effects, margin))
 
 
-def fixed(effects: Sequence[float], *, sd: float, blocks: int, margin: float, repetitions: int) -> Outcomes:
+def fixed(
+    effects: Sequence[float], *, noise: Noise, blocks: int, margin: float, repetitions: int
+) -> Outcomes:
     """Designs of so many blocks, judged once."""
-    found = _decide(_draw(effects, sd, blocks, repetitions, seed=1), ALPHA, margin)
+    found = _decide(_draw(effects, noise, blocks, repetitions, seed=1), ALPHA, margin)
     trainings = np.full(repetitions, float(blocks * (len(effects) + 1)))
     return Outcomes(trainings, found, _false(found, effects, margin))
 
 
-def _draw(effects: Sequence[float], sd: float, blocks: int, repetitions: int, seed: int) -> Floats:
-    rng = np.random.default_rng([14, seed])
-    y: Floats = sd * rng.standard_normal((repetitions, len(effects) + 1, blocks))
+def _draw(effects: Sequence[float], noise: Noise, blocks: int, repetitions: int, seed: int) -> Floats:
+    y = noise(repetitions, len(effects) + 1, blocks, np.random.default_rng([14, seed]))
     y[:, 1:] -= np.asarray(effects)[None, :, None]
     return y
+
+
+def normal(repetitions: int, rows: int, blocks: int, rng: np.random.Generator) -> Floats:
+    """Independent normal errors."""
+    return np.asarray(SD * rng.standard_normal((repetitions, rows, blocks)))
+
+
+def trained(errors: Floats, *, exchangeable: bool) -> Noise:
+    """The noise of real trainings, from their (variants, blocks) errors without holes.
+
+    Args:
+        exchangeable: whether the rows are one network under several names: then names are drawn anew in each block,
+            else once a design, and each keeps the noise that it has.
+    """
+    rest = errors - errors.mean(axis=0)
+    if not exchangeable:
+        rest = rest - rest.mean(axis=1, keepdims=True)
+    variants, count = rest.shape
+    rest = rest * (SD / math.sqrt(float((rest**2).sum()) / _degrees(variants, count, exchangeable)))
+
+    def noise(repetitions: int, rows: int, blocks: int, rng: np.random.Generator) -> Floats:
+        columns = rng.integers(0, count, (repetitions, 1, blocks))
+        names = rng.random((repetitions, variants, blocks if exchangeable else 1)).argsort(axis=1)[:, :rows]
+        return np.asarray(rest[names, columns])
+
+    return noise
+
+
+def _degrees(variants: int, count: int, exchangeable: bool) -> int:
+    return count * (variants - 1) if exchangeable else (count - 1) * (variants - 1)
+
+
+def noises() -> dict[str, tuple[Noise, int]]:
+    """By name, with the most variants beside the baseline that a design can have of it."""
+    runs = pd.read_parquet(FINE_TUNED)
+    tuned = runs.pivot(index="arch", columns="seed", values="val_error_pct").to_numpy(dtype=float)
+    one, planted = verdicts.read("aa").errors, verdicts.read("planted").errors
+    return {
+        "normal": (normal, 10),
+        "one network": (trained(one, exchangeable=True), len(one) - 1),
+        "planted effect": (trained(planted, exchangeable=False), len(planted) - 1),
+        "fine-tuned": (trained(tuned, exchangeable=False), len(tuned) - 1),
+    }
 
 
 def _decide(y: Floats, level: float, margin: float) -> NDArray[np.int64]:
@@ -94,13 +152,21 @@ def _decide(y: Floats, level: float, margin: float) -> NDArray[np.int64]:
     estimate, own = gaps.mean(axis=2), noisy[:, 1:] | noisy[:, :1]
 
     def half(alpha: float) -> Floats:
-        shared = dunnett_critical(k - 1, (k - 1) * (n - 1), alpha) * np.sqrt(2 * variance / n)[:, None]
-        paired = dunnett_critical(k - 1, n - 1, alpha) * gaps.std(axis=2, ddof=1) / math.sqrt(n)
+        shared = _width(
+            dunnett_critical(k - 1, (k - 1) * (n - 1), alpha),
+            np.sqrt(2 * np.maximum(variance, 0.0) / n)[:, None],
+        )
+        paired = _width(dunnett_critical(k - 1, n - 1, alpha), gaps.std(axis=2, ddof=1) / math.sqrt(n))
         return np.asarray(np.where(own, paired, shared))
 
     inner = np.abs(estimate) + half(2 * level) < margin
     signed = np.where(estimate > half(level), GAIN, np.where(-estimate > half(level), HARM, 0))
     return np.asarray(np.where(signed != 0, signed, np.where(inner, SAME, 0)))
+
+
+def _width(critical: float, error: Floats) -> Floats:
+    """Half an interval; infinite where runs that do not vary say nothing of the noise."""
+    return critical * np.where(error < NO_NOISE, math.inf, error)
 
 
 def _false(found: NDArray[np.int64], effects: Sequence[float], margin: float) -> NDArray[np.bool_]:
@@ -111,20 +177,21 @@ def _false(found: NDArray[np.int64], effects: Sequence[float], margin: float) ->
     return np.asarray(wrong.any(axis=1))
 
 
-def rows(variants: int, repetitions: int) -> list[dict[str, Any]]:
+def rows(variants: int, repetitions: int, name: str, noise: Noise) -> list[dict[str, Any]]:
     """One row a setting, with Monte-Carlo standard errors."""
     planned = seeds_needed(EFFECT, variants + 1, sd=SD)
     assert planned is not None
     found = []
-    for name, effects in settings(variants).items():
-        common: dict[str, Any] = {"sd": SD, "margin": EFFECT, "repetitions": repetitions}
+    for setting, effects in settings(variants).items():
+        common: dict[str, Any] = {"noise": noise, "margin": EFFECT, "repetitions": repetitions}
         before = fixed(effects, blocks=planned, **common)
         after = outcomes(effects, blocks=round(1.08 * planned), **common)
         mean = float(after.trainings.mean())
         found.append(
             {
+                "noise": name,
                 "variants": variants,
-                "setting": name,
+                "setting": setting,
                 "fixed": planned * (variants + 1),
                 "sequential": mean,
                 "sequential_error": float(after.trainings.std(ddof=1)) / math.sqrt(repetitions),
@@ -150,12 +217,19 @@ def table(found: Sequence[dict[str, Any]]) -> str:
         f"`python -m benchmarks.statistics.stopping`: run sd {SD:g} points, planned effect and margin {EFFECT:g} "
         f"point, {found[0]['repetitions']:,} designs a row; Monte-Carlo error of a share of 5 % "
         f"{100 * found[0]['share_error']:.2f} points, of mean trainings in brackets. False: a gain or harm that is "
-        "none, or an effect of the margin called equivalent, anywhere in a design.",
-        "",
-        "| variants | true effects | fixed | sequential | saved | decided | gain of the first | false |",
-        "|---|---|---|---|---|---|---|---|",
+        "none, or an effect of the margin called equivalent, anywhere in a design. Beside normal noise that of real "
+        "trainings: 60 of one network under ten names, 60 of three networks of which one has a planted effect, and 60 "
+        "fine-tuned ones (`results/pretrained`), re-sampled by blocks of seeds and scaled to the same sd.",
     ]
-    lines += [_line(r) for r in found]
+    for name in dict.fromkeys(row["noise"] for row in found):
+        lines += [
+            "",
+            f"## Noise: {name}",
+            "",
+            "| variants | true effects | fixed | sequential | saved | decided | gain of the first | false |",
+            "|---|---|---|---|---|---|---|---|",
+            *(_line(row) for row in found if row["noise"] == name),
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -178,7 +252,13 @@ def main() -> None:
     parser.add_argument("--variants", type=int, nargs="+", default=[2, 5, 10], help="beside the baseline")
     parser.add_argument("--out", type=Path, default=Path("results/statistics"))
     options = parser.parse_args()
-    found = [row for variants in options.variants for row in rows(variants, options.repetitions)]
+    found = [
+        row
+        for name, (noise, most) in noises().items()
+        for variants in options.variants
+        if variants <= most
+        for row in rows(variants, options.repetitions, name, noise)
+    ]
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "stopping.json").write_text(json.dumps(found, indent=1) + "\n")
     (options.out / "stopping.md").write_text(table(found))

@@ -112,12 +112,18 @@ class Store:
 
 @dataclass(frozen=True)
 class Ended:
-    """A simulated study: its trials in order, its facts, and the true error of each arch by key."""
+    """A simulated study: its trials in order, its facts, the true error of each arch by key, and two of these keys."""
 
     trials: tuple[TrialResult, ...]
     facts: dict[str, Any]
     true: dict[str, float]
     baseline: str
+    control: str
+
+    @property
+    def seeds(self) -> list[int]:
+        """Those of the last block; further ones have the baseline and the positive control alone."""
+        return sorted({trial.seed for trial in self.last if trial.key not in (self.baseline, self.control)})
 
     @property
     def last(self) -> list[TrialResult]:
@@ -147,22 +153,26 @@ def _space(name: str) -> tuple[Space, CostTable]:
 
 
 def search(setting: Setting, seed: int) -> Ended:
-    """One study by the schedule that real ones follow, one worker, every training an instant."""
+    """One study by the schedule that real ones follow, one worker, every training an instant.
+
+    Its positive control is as good as the baseline; see `searches.HARMS` for others.
+    """
     space, table = _space(setting.space)
     random = np.random.default_rng([5, seed])
     settings = Settings(
-        trials=setting.trials, sampler=setting.sampler, confirm=setting.confirm, seed=seed, controls="none"
+        trials=setting.trials, sampler=setting.sampler, confirm=setting.confirm, seed=seed, controls="narrow"
     ).check()
     store = Store({site: tuple(options) for site, options in space.sites.items()})
     schedule = SearchSchedule(space, table, store, settings, ())  # type: ignore[arg-type]  # all that it uses
     error, baseline, costs = setting.errors(random), space.baseline().key, _Costs(table)
+    control = schedule.control.key if schedule.control else ""
     shared = _Shared(setting, random)
     better = ""
     true: dict[str, float] = {}
     while task := schedule.next():
         key = task.arch.key
-        level = 20.0 if key == baseline and not setting.spread else error(key)
-        better = better or (key if key != baseline else "")
+        level = 20.0 if key == baseline and not setting.spread else error(baseline if key == control else key)
+        better = better or (key if key not in (baseline, control) else "")
         true[key] = level - setting.gain * (key == better)
         seen = true[key] + shared(task.seed, task.role) + setting.noise * random.standard_normal()
         number = store.new() if task.number is None else task.number
@@ -173,7 +183,7 @@ def search(setting: Setting, seed: int) -> Ended:
                 costs(task.arch, task.choice), role=task.role, sites=sites,
             )
         )  # fmt: skip
-    return Ended(tuple(store.results.values()), store.kept, true, baseline)
+    return Ended(tuple(store.results.values()), store.kept, true, baseline, control)
 
 
 class _Costs:
