@@ -23,8 +23,8 @@ import pandas as pd
 import torch
 
 from attnsearch.core.errors import AttnsearchError, UsageError
-from attnsearch.core.jobs import DataSource, Job
 from attnsearch.core.machine import versions
+from attnsearch.core.messages import DataSource, Job
 from attnsearch.core.settings import Settings
 from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.trial import Weights

@@ -13,8 +13,8 @@ from mkdocs.structure.files import File, Files
 
 from attnsearch.blocks import registry
 from attnsearch.blocks.registry import BlockInfo
+from attnsearch.report.formatting import Table
 from attnsearch.report.glossary import GLOSSARY
-from attnsearch.report.table import Table
 from attnsearch.tools import catalog
 
 ROOT = Path(__file__).parent.parent

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
-from attnsearch.core.jobs import Job, Message, Outcome, Progress
+from attnsearch.core.messages import Job, Message, Outcome, Progress
 from attnsearch.core.trial import Epoch
 from attnsearch.space.arch import Arch
 
@@ -86,5 +86,5 @@ def ending_in(error: ErrorOf) -> Curve:
 def instead_of_workers(monkeypatch: Any, error: ErrorOf) -> FakeEngine:
     """Make every run of the test use one engine; gives it back."""
     engine = FakeEngine(ending_in(error), steps=False)
-    monkeypatch.setattr("attnsearch.train.pool.LocalPool", lambda *args, **options: engine)
+    monkeypatch.setattr("attnsearch.train.local_engine.LocalPool", lambda *args, **options: engine)
     return engine

@@ -17,7 +17,7 @@ from unittest.mock import patch
 import optuna
 import sqlalchemy
 
-from attnsearch.core.jobs import Job
+from attnsearch.core.messages import Job
 from attnsearch.core.settings import Settings
 from attnsearch.core.trial import Epoch
 from attnsearch.space.space import load_space
@@ -59,7 +59,7 @@ def run(folder: Path, engine=None, **settings):
     wanted = {"data": "digits", "out": folder / "results", "device": "cpu", "sampler": "random", **settings}
     doing = Run(question(folder), Settings(**wanted).check(), Observer())
     with (
-        patch("attnsearch.train.pool.LocalPool", lambda *_, **__: engine or Instant()),
+        patch("attnsearch.train.local_engine.LocalPool", lambda *_, **__: engine or Instant()),
         patch("attnsearch.study.coordinator.write_report", lambda *_, **__: ""),
         patch(
             "attnsearch.study.run.write_report", lambda *_, **__: ""

@@ -7,8 +7,8 @@ import pytest
 from attnsearch.core.controls import NARROW
 from attnsearch.core.convergence import Convergence
 from attnsearch.core.errors import SpaceError
+from attnsearch.core.study_attrs import RunInfo
 from attnsearch.core.study_info import StudyInfo, StudyRecord
-from attnsearch.core.study_parts import RunInfo
 from attnsearch.core.trial import TrialResult
 from attnsearch.report.finalists import control_sentence, is_seen, positive_control
 from attnsearch.space.space import load_space, read_space

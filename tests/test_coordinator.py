@@ -14,14 +14,14 @@ import pytest
 
 from attnsearch import report as reports
 from attnsearch.core.errors import Interrupted, NoResultError, UsageError
-from attnsearch.core.jobs import Job, Outcome
+from attnsearch.core.messages import Job, Outcome
 from attnsearch.core.settings import Settings
 from attnsearch.core.trial import Epoch
 from attnsearch.data import open_data
 from attnsearch.report import sentences
 from attnsearch.report.finalists import positive_control
 from attnsearch.space.space import load_space
-from attnsearch.study.last_block import block_seeds, shape
+from attnsearch.study.confirmation import block_seeds, shape
 from attnsearch.study.observer import Observer
 from attnsearch.study.run import Run
 from attnsearch.study.study import open_study
@@ -73,7 +73,9 @@ def question(tmp_path):
 
 
 def go(question, tmp_path, monkeypatch, oracle=None, **settings):
-    monkeypatch.setattr("attnsearch.train.pool.LocalPool", lambda *args, **options: oracle or Oracle())
+    monkeypatch.setattr(
+        "attnsearch.train.local_engine.LocalPool", lambda *args, **options: oracle or Oracle()
+    )
     wanted = Settings(**{"data": "digits", "out": tmp_path / "results", "device": "cpu", **settings}).check()
     return Run(question, wanted, Observer()).execute()
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from attnsearch.core.errors import DataError
 from attnsearch.data import open_data, open_test
-from attnsearch.data.names import split_of
+from attnsearch.data.split_names import split_of
 
 
 @pytest.fixture(autouse=True)

@@ -18,15 +18,15 @@ import numpy as np
 import pytest
 
 from attnsearch.core.errors import DataError, EnvironmentFault, NoResultError, UsageError
-from attnsearch.core.jobs import Began, DataSource, Job, Outcome
+from attnsearch.core.messages import Began, DataSource, Job, Outcome
 from attnsearch.core.trial import Recipe
 from attnsearch.store import connections, database
 from attnsearch.study import coordinator
 from attnsearch.study import resume as study_resume
 from attnsearch.study import run as study_run
 from attnsearch.study.study import open_study
-from attnsearch.train import pool
-from attnsearch.train.pool import LocalPool
+from attnsearch.train import local_engine
+from attnsearch.train.local_engine import LocalPool
 from tests.faults import (
     ROOT,
     TINY,
@@ -587,7 +587,7 @@ def _wait_for_ever(pool) -> None:
 
 
 def test_workers_are_spawned_and_never_forked():
-    assert pool._SPAWN.get_start_method() == "spawn"
+    assert local_engine._SPAWN.get_start_method() == "spawn"
 
 
 SCRIPT = """

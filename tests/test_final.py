@@ -10,7 +10,7 @@ import pytest
 import attnsearch
 from attnsearch.core.errors import UsageError
 from attnsearch.core.metrics import METRICS
-from attnsearch.core.study_parts import TestResult
+from attnsearch.core.study_attrs import TestResult
 from attnsearch.report import as_json, build
 from attnsearch.report.provenance import ledger
 from attnsearch.report.test_result import final_table as table_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from attnsearch.core.jobs import Job, Outcome
+from attnsearch.core.messages import Job, Outcome
 from attnsearch.core.trial import Recipe
 from benchmarks.speed.fleet import Fleet, simulate
 

@@ -37,7 +37,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     space = out / "short.yaml"
     space.write_text(SPACE, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("attnsearch.train.pool.LocalPool", InThisProcess)
+        patch.setattr("attnsearch.train.local_engine.LocalPool", InThisProcess)
         patch.setattr("attnsearch.report.write", lambda record, folder, pictures=True: [])
         attnsearch.run(space, data="digits", out=out, seeds=2, controls="none", device="cpu", study="short")
     return out

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from attnsearch.__main__ import main
+from attnsearch.build.host_weights import identify, start
 from attnsearch.build.hub_weights import fetched, normalisation
-from attnsearch.build.pretrained import identify, start
 from attnsearch.build.resnet import build
 from attnsearch.core.errors import EnvironmentFault, UsageError
 from attnsearch.core.settings import Settings
 from attnsearch.space.presets import read_arch
 from attnsearch.space.space import read_space
-from attnsearch.study.pretrained import prepared
+from attnsearch.study.starting_weights import prepared
 
 
 class EntryNotFoundError(Exception): ...

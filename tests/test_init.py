@@ -13,7 +13,7 @@ from attnsearch.__main__ import main
 from attnsearch.build.resnet import build
 from attnsearch.space.presets import read_arch
 from attnsearch.space.space import load_space
-from tests.test_requirements import Clocked
+from tests.test_dry_run import Clocked
 
 
 def photos(folder: Path, classes: dict[str, int], shape: tuple[int, int] = (60, 80)) -> Path:
@@ -39,7 +39,9 @@ def weights(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def clocked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is trained."""
-    monkeypatch.setattr("attnsearch.train.pool.LocalPool", lambda *args, **options: Clocked(lambda arch: 0.1))
+    monkeypatch.setattr(
+        "attnsearch.train.local_engine.LocalPool", lambda *args, **options: Clocked(lambda arch: 0.1)
+    )
 
 
 def test_it_fits_the_images_and_runs_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,8 +21,8 @@ from attnsearch.blocks import registry
 from attnsearch.build import module_host
 from attnsearch.build.layers import find_layers
 from attnsearch.core.errors import BlockError
+from attnsearch.core.study_attrs import DataInfo
 from attnsearch.core.study_info import StudyInfo
-from attnsearch.core.study_parts import DataInfo
 from attnsearch.core.trial import TrialResult
 from attnsearch.export import pack
 from attnsearch.space import module_file

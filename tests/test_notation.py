@@ -18,7 +18,7 @@ from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.trial import TrialResult
 from attnsearch.report import csv, front_plot, html, latex, markdown, terminal
 from attnsearch.report.archs import is_listed
-from attnsearch.report.table import quantities
+from attnsearch.report.formatting import quantities
 from attnsearch.report.tables import Report
 from attnsearch.space.arch import Arch, Block, Stage
 from attnsearch.space.arch import plain as plain_of

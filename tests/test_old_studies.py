@@ -14,8 +14,8 @@ import pytest
 
 import attnsearch
 from attnsearch import report
+from attnsearch.core.study_attrs import plain
 from attnsearch.core.study_info import StudyInfo
-from attnsearch.core.study_parts import plain
 from attnsearch.study.study import open_study, space_of
 
 STUDIES = Path(__file__).parent / "fixtures" / "studies_0_1_0.db"

@@ -10,7 +10,7 @@ import torch
 
 import attnsearch
 from attnsearch.build.resnet import ResNet, build
-from attnsearch.core.jobs import DataSource, Job
+from attnsearch.core.messages import DataSource, Job
 from attnsearch.core.trial import Recipe
 from attnsearch.space.arch import Host, plain
 from attnsearch.space.question import written
@@ -108,7 +108,7 @@ def test_the_row_keeps_it_and_the_user_is_told(
     room: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room[0] = 32
-    monkeypatch.setattr("attnsearch.train.pool.LocalPool", InThisProcess)
+    monkeypatch.setattr("attnsearch.train.local_engine.LocalPool", InThisProcess)
     monkeypatch.setattr("attnsearch.report.write", lambda record, folder, pictures=True: [])
     watcher = Notes()
     space = read_space(written("resnet8", ["eca"]), "q")

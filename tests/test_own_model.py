@@ -22,8 +22,8 @@ from attnsearch.build.network import build_network
 from attnsearch.build.parts import parts_of, stem_paths
 from attnsearch.core.errors import SpaceError, UsageError
 from attnsearch.core.settings import Settings
+from attnsearch.core.study_attrs import DataInfo
 from attnsearch.core.study_info import StudyInfo
-from attnsearch.core.study_parts import DataInfo
 from attnsearch.core.trial import Recipe, TrialResult
 from attnsearch.cost.cost_table import CostTable
 from attnsearch.cost.measure import measure
@@ -201,7 +201,7 @@ def test_the_controls_of_a_host_that_cannot_be_resized(space_file: Path, model_f
 
 
 def study(space: Path, model: Path, out: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Any:
-    monkeypatch.setattr("attnsearch.train.pool.LocalPool", InThisProcess)
+    monkeypatch.setattr("attnsearch.train.local_engine.LocalPool", InThisProcess)
     monkeypatch.setattr("attnsearch.report.write", lambda record, folder, pictures=True: [])
     given = {"data": "digits", "out": out, "seeds": 2, "device": "cpu", "host_module": str(model), **settings}
     return attnsearch.run(space, **given).record

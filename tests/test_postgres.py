@@ -20,9 +20,9 @@ import pytest
 import sqlalchemy
 
 from attnsearch.core.errors import EnvironmentFault
-from attnsearch.core.jobs import Outcome
+from attnsearch.core.messages import Outcome
+from attnsearch.core.study_attrs import RunInfo
 from attnsearch.core.study_info import StudyRecord
-from attnsearch.core.study_parts import RunInfo
 from attnsearch.core.trial import Epoch, TrialResult
 from attnsearch.store import database, owner
 from attnsearch.store.read import read_record, to_result

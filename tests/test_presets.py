@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from attnsearch import create_model
 from attnsearch.blocks import registry
-from attnsearch.build.pretrained import nearest_host
+from attnsearch.build.host_weights import nearest_host
 from attnsearch.core.errors import BlockError, UsageError
 from attnsearch.cost.measure import measure
 from attnsearch.space.arch import HOSTS, Arch, Block, Host

@@ -14,11 +14,11 @@ from torch import nn
 
 import attnsearch
 from attnsearch.__main__ import main
-from attnsearch.build import pretrained
-from attnsearch.build.pretrained import identify, start
+from attnsearch.build import host_weights
+from attnsearch.build.host_weights import identify, start
 from attnsearch.build.resnet import ResNet, build
 from attnsearch.core.errors import SpaceError, UsageError
-from attnsearch.core.jobs import DataSource, Job, Message, Outcome
+from attnsearch.core.messages import DataSource, Job, Message, Outcome
 from attnsearch.core.settings import Settings
 from attnsearch.core.trial import Recipe, Weights
 from attnsearch.cost.cost_table import CostTable, small_map
@@ -30,7 +30,7 @@ from attnsearch.space.arch import Arch
 from attnsearch.space.presets import read_arch
 from attnsearch.space.space import Space, load_space, read_space
 from attnsearch.study.ablation import adapted, laid_out, positive, positive_control
-from attnsearch.study.pretrained import prepared, sized
+from attnsearch.study.starting_weights import prepared, sized
 from attnsearch.study.study import open_study, space_of
 from attnsearch.train import finetune
 from attnsearch.train.fit import fit, make_optimizer
@@ -89,7 +89,7 @@ class InThisProcess:
 
 
 def study(space: Path, out: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Any:
-    monkeypatch.setattr("attnsearch.train.pool.LocalPool", InThisProcess)
+    monkeypatch.setattr("attnsearch.train.local_engine.LocalPool", InThisProcess)
     monkeypatch.setattr("attnsearch.report.write", lambda record, folder, pictures=True: [])
     given = {"data": "digits", "out": out, "seeds": 2, "device": "cpu", **settings}
     return attnsearch.run(space, **given).record
@@ -333,7 +333,7 @@ def test_a_moved_file_of_weights_goes_on(
 ) -> None:
     record = study(space_file, tmp_path / "out", monkeypatch, study="s")
     moved = weights.rename(tmp_path / "elsewhere.pth")
-    pretrained._known.cache_clear()  # as in another process
+    host_weights._known.cache_clear()  # as in another process
     row = choose(record, "best")
     with pytest.raises(UsageError, match="not found"):
         pack(row, record.info, tmp_path / "e")

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from attnsearch.cli._progress import Lines, Screen
-from attnsearch.core.jobs import Progress
+from attnsearch.core.messages import Progress
 from attnsearch.core.study_info import StudyInfo, StudyRecord
 from attnsearch.core.trial import Epoch, Recipe, TrialResult
 from attnsearch.report.text_plot import text_plot

@@ -71,7 +71,7 @@ def test_mistakes_of_flags(given: str, message: str, capsys: pytest.CaptureFixtu
 def test_the_question_is_answered_and_its_space_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("attnsearch.train.pool.LocalPool", InThisProcess)
+    monkeypatch.setattr("attnsearch.train.local_engine.LocalPool", InThisProcess)
     given = ["run", "--host", "resnet8", "--blocks", "eca", "--data", "digits", "--out", str(tmp_path)]
     sizes = ["--epochs", "1", "--train-images", "64", "--seeds", "2", "--controls", "none", "--device", "cpu"]
     assert main([*given, *sizes]) == 0, capsys.readouterr().err

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from attnsearch.core.errors import EnvironmentFault, UsageError
-from attnsearch.core.jobs import Began, DataSource, Job, Notice, Outcome
 from attnsearch.core.machine import versions
+from attnsearch.core.messages import Began, DataSource, Job, Notice, Outcome
 from attnsearch.core.trial import Recipe
 from attnsearch.train import ray_engine
 from attnsearch.train.ray_engine import RayNodes, require_token, split_address

@@ -57,7 +57,9 @@ def test_no_arch_is_proposed_twice(name):
 
 
 def test_pool_proposes_no_arch_twice_in_500_trials(monkeypatch):
-    monkeypatch.setattr("attnsearch.sample.pool.FIT_ROWS", 40)  # a quick fit; what is checked is the identity
+    monkeypatch.setattr(
+        "attnsearch.sample.pool_sampler.FIT_ROWS", 40
+    )  # a quick fit; what is checked is the identity
     seen = chosen(search(PoolEHVI(SITES, cost, seed=1, epsilon=0.6), 500))
     assert len(set(seen)) == 500
 

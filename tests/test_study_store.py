@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy
 from optuna.distributions import CategoricalDistribution
 
-from attnsearch.core.study_parts import CostsInfo, SearchInfo
+from attnsearch.core.study_attrs import CostsInfo, SearchInfo
 from attnsearch.store import database
 from attnsearch.store.batch import write_batch, write_lines
 from attnsearch.store.study_store import StudyStore

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from attnsearch.core.errors import DataError
-from attnsearch.core.jobs import Outcome
+from attnsearch.core.messages import Outcome
 from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.trial import Epoch
 from attnsearch.study.study import space_of

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from attnsearch import create_model, load_weights
 from attnsearch.build.checkpoint import read_checkpoint
-from attnsearch.build.pretrained import load_host, nearest_host
+from attnsearch.build.host_weights import load_host, nearest_host
 from attnsearch.build.resnet import ResNet, build
 from attnsearch.core.errors import UsageError
 from attnsearch.space.presets import read_arch

@@ -12,7 +12,7 @@ import pytest
 from attnsearch import report as reports
 from attnsearch.core.estimate import Estimate
 from attnsearch.core.study_info import StudyRecord
-from attnsearch.report import cards, html, table, terminal
+from attnsearch.report import cards, formatting, html, terminal
 from tests.test_reports import design, record, trial
 
 TWO = {"name": "photos", "classes": ["ants", "bees"], "train": 245, "val": 153, "test": 0}
@@ -124,7 +124,7 @@ def test_three_seeds_of_one_variant_give_a_difference_and_no_verdict():
     ],
 )
 def test_an_interval_that_ends_at_what_is_possible_is_written_with_both_ends(value, text):
-    assert table.estimate(value) == text
+    assert formatting.estimate(value) == text
     assert value.half == pytest.approx({"1.20 ± 0.30": 0.3, "1.00 (0.00 to 4.00)": 3.0}.get(text))
 
 

@@ -74,11 +74,11 @@ def create_model(
     """
     for name, value in (("num_classes", num_classes), ("in_channels", in_channels)):
         _check_count(name, value, UsageError)
-    from attnsearch.build import pretrained  # which inserts blocks that are made here
+    from attnsearch.build import host_weights  # which inserts blocks that are made here
 
     read, weights = read_start(arch)
-    known = pretrained.identify(weights) if weights else None
-    return pretrained.start(read, known, classes=num_classes, in_channels=in_channels, seed=None)
+    known = host_weights.identify(weights) if weights else None
+    return host_weights.start(read, known, classes=num_classes, in_channels=in_channels, seed=None)
 
 
 def _build(base: str, channels: Any, options: dict[str, Any], shape: dict[str, Any]) -> nn.Module:

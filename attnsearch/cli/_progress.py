@@ -7,14 +7,14 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from attnsearch.core.jobs import Progress
+from attnsearch.core.messages import Progress
 from attnsearch.core.requirements import Requirements
+from attnsearch.core.study_attrs import DataInfo
 from attnsearch.core.study_info import StudyInfo
-from attnsearch.core.study_parts import DataInfo
 from attnsearch.core.text import clock, many
 from attnsearch.core.trial import TrialResult
 from attnsearch.study.observer import Observer
-from attnsearch.study.rate import Clock
+from attnsearch.study.time_left import Clock
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -75,7 +75,7 @@ def _check_data(name: str, json: bool) -> None:
 
 
 def _show_data(found: DataCheck) -> None:
-    from attnsearch.report.table import Column, Table, Value
+    from attnsearch.report.formatting import Column, Table, Value
 
     show_text(found.data.summary(), "bold")
     for warning in found.warnings:

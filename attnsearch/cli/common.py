@@ -20,7 +20,7 @@ from attnsearch.core import checks, settings
 from attnsearch.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from attnsearch.report.table import Table
+    from attnsearch.report.formatting import Table
 
 
 def as_parser(check: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -27,7 +27,7 @@ from attnsearch.core.normalisation import CIFAR_SIDE, IMAGENET_SIDE
 
 if TYPE_CHECKING:
     from attnsearch.cost.measure import Cost
-    from attnsearch.report.table import Table
+    from attnsearch.report.formatting import Table
     from attnsearch.space.arch import Arch
 
 ArchArgument = Annotated[
@@ -139,7 +139,7 @@ def facts(arch: Arch, counted: Cost, shape: tuple[int, int, int], classes: int) 
 
 def _totals(counted: Cost) -> Table:
     from attnsearch.core.costs import COSTS
-    from attnsearch.report.table import Column, Table
+    from attnsearch.report.formatting import Column, Table
 
     totals = counted.as_dict(fvcore=True)
     rows = tuple((name, value, f"{value:>16,}") for name, value in totals.items())
@@ -154,7 +154,7 @@ def _totals(counted: Cost) -> Table:
 
 def _shares(counted: Cost) -> Table:
     """Blocks of one name and stage together."""
-    from attnsearch.report.table import Column, Table, Value
+    from attnsearch.report.formatting import Column, Table, Value
 
     together: dict[tuple[str, str], list[Any]] = {}
     for path, share in counted.by_block.items():

@@ -21,7 +21,7 @@ from attnsearch.cli.common import (
 from attnsearch.cli.cost import ArchArgument
 
 if TYPE_CHECKING:
-    from attnsearch.report.table import Table
+    from attnsearch.report.formatting import Table
     from attnsearch.tools.evaluate import Evaluation
 
 
@@ -99,7 +99,7 @@ def _show(found: Evaluation, split: str) -> None:
 
 
 def _table(found: Evaluation) -> Table:
-    from attnsearch.report.table import Column, Table
+    from attnsearch.report.formatting import Column, Table
 
     rows = tuple(zip(found.classes, found.counts.images, found.counts.recalls(), strict=True))
     columns = (

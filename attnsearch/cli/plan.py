@@ -37,7 +37,7 @@ VISIBLE = "found with 80 % power; none where the seeds leave too little to know 
 
 if TYPE_CHECKING:
     from attnsearch.core.settings import Settings
-    from attnsearch.report.table import Table
+    from attnsearch.report.formatting import Table
     from attnsearch.space.space import Space
     from attnsearch.statistics.power import Plan
     from attnsearch.study.planning import Noise
@@ -94,7 +94,7 @@ def plan(
         check_study(study, storage, out)
 
     from attnsearch.study import planning
-    from attnsearch.study.last_block import TRIALS
+    from attnsearch.study.confirmation import TRIALS
 
     if kind == "search":
         noise, control = _noise(question, settings, sd, study, measure), "narrow" in controls.split(",")
@@ -116,7 +116,7 @@ def _ablation(effect: float, variants: int, noise: Noise, workers: int, at_hand:
 
 
 def _show(planned: Plan, space: Space, settings: Settings, at_hand: int | None) -> None:
-    from attnsearch.study.pretrained import prepared
+    from attnsearch.study.starting_weights import prepared
 
     show_text(str(planned))
     minimised = METRICS[prepared(space, settings).recipe.metric]
@@ -127,7 +127,7 @@ def _show(planned: Plan, space: Space, settings: Settings, at_hand: int | None) 
 
 def _noise(space: Space, settings: Settings, sd: float | None, study: str | None, runs: int | None) -> Noise:
     from attnsearch.study import planning
-    from attnsearch.study.pretrained import prepared
+    from attnsearch.study.starting_weights import prepared
     from attnsearch.study.study import open_study
 
     if sum(source is not None for source in (sd, study, runs)) != 1:
@@ -142,7 +142,7 @@ def _noise(space: Space, settings: Settings, sd: float | None, study: str | None
 
 def _visible(planned: Plan, at_hand: int | None) -> Table:
     """Smallest effect that so many seeds see."""
-    from attnsearch.report.table import Column, Table
+    from attnsearch.report.formatting import Column, Table
     from attnsearch.statistics.power import mde
 
     def visible(n: int) -> float | None:

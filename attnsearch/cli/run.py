@@ -32,7 +32,7 @@ from attnsearch.core.settings import Settings, flags, kind_of
 
 if TYPE_CHECKING:
     from attnsearch.core.requirements import Requirements
-    from attnsearch.report.table import Table
+    from attnsearch.report.formatting import Table
     from attnsearch.space.space import Space
     from attnsearch.study.study import Study
 
@@ -189,7 +189,7 @@ def _show_requirements(question: Space, settings: Settings, json: bool) -> None:
 
 
 def _timed(needed: Requirements) -> Table:
-    from attnsearch.report.table import Column, Table
+    from attnsearch.report.formatting import Column, Table
 
     columns = (
         Column("arch", "timed arch"),

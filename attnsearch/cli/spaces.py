@@ -31,7 +31,7 @@ NOT_AUDITED = (
 
 if TYPE_CHECKING:
     from attnsearch.core.costs import Limit
-    from attnsearch.report.table import Table
+    from attnsearch.report.formatting import Table
     from attnsearch.space.space import Space
 
 

@@ -23,7 +23,7 @@ def list_all(
     check_study(None, storage, out)
 
     from attnsearch.core.settings import Settings
-    from attnsearch.report.table import Column, Table
+    from attnsearch.report.formatting import Column, Table
     from attnsearch.store.listing import list_studies
 
     entries = list_studies(Settings(storage=storage, out=out).url())

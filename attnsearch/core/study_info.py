@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from attnsearch.core.metrics import METRICS, Metric
-from attnsearch.core.study_parts import (
+from attnsearch.core.study_attrs import (
     Attrs,
     AuditPlan,
     CostsInfo,

@@ -30,8 +30,8 @@ from attnsearch.build.create import create_block, create_neck
 from attnsearch.core.costs import LIMITED
 from attnsearch.core.errors import CostError
 from attnsearch.cost.counting import AttentionFunctions, OperationCounter, Tally
+from attnsearch.cost.latency import Latency, Memory, latency, peak_memory
 from attnsearch.cost.meta import Image, inputs, materialize, meta_copy, preserve_rng_state
-from attnsearch.cost.timing import Latency, Memory, latency, peak_memory
 
 FvcoreCount = tuple[int, Mapping[str, int]]  # total, calls of what it leaves out
 COMPUTED = 64 * 64  # places up to which a pass is computed faster than torch works out its shapes

@@ -15,7 +15,7 @@ from attnsearch.data.dataset import BadImage, Labels, Picture, Pool, Rows, Sourc
 from attnsearch.data.files import content_digest
 from attnsearch.data.grouping import keys_of_paths
 from attnsearch.data.images import FOREIGN, OTHER_SUFFIXES, SUFFIXES
-from attnsearch.data.names import is_split_word, split_of
+from attnsearch.data.split_names import is_split_word, split_of
 
 COLLECTED = frozenset(SUFFIXES + OTHER_SUFFIXES + FOREIGN)
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from attnsearch.core.errors import DataError, EnvironmentFault
-from attnsearch.data.cells import choose_columns, picture_of
 from attnsearch.data.dataset import Picture, Pool, Rows, Source
+from attnsearch.data.image_columns import choose_columns, picture_of
 from attnsearch.data.labels import class_names, label_values, number_classes
-from attnsearch.data.names import by_split
+from attnsearch.data.split_names import by_split
 
 
 def hub_source(name: str) -> Source:

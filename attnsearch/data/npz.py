@@ -18,7 +18,7 @@ from attnsearch.core.errors import DataError, unknown
 from attnsearch.data.dataset import SPLITS, Pool, Source, in_memory
 from attnsearch.data.files import content_digest
 from attnsearch.data.labels import class_names, label_values, number_classes
-from attnsearch.data.names import SPLIT_WORDS, split_of, words
+from attnsearch.data.split_names import SPLIT_WORDS, split_of, words
 
 Array = np.ndarray[Any, Any]
 IMAGE_WORDS = ("x", "images", "image", "imgs", "img", "data", "inputs", "pixels")

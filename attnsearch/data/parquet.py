@@ -16,12 +16,12 @@ import numpy as np
 
 from attnsearch.core.errors import DataError, unknown
 from attnsearch.core.text import many
-from attnsearch.data.cells import Columns, choose_columns, file_of, picture_of
 from attnsearch.data.dataset import Picture, Pool, Rows, Source
 from attnsearch.data.files import content_digest
 from attnsearch.data.grouping import keys_of_paths
+from attnsearch.data.image_columns import Columns, choose_columns, file_of, picture_of
 from attnsearch.data.labels import Array, class_names, label_values, number_classes
-from attnsearch.data.names import split_of
+from attnsearch.data.split_names import split_of
 
 if TYPE_CHECKING:
     import pyarrow as pa

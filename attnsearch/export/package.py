@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from attnsearch.core.errors import EnvironmentFault, NoResultError, UsageError, unknown
 from attnsearch.core.metrics import METRICS
 from attnsearch.core.normalisation import convention
+from attnsearch.core.study_attrs import DataInfo
 from attnsearch.core.study_info import StudyInfo, StudyRecord
-from attnsearch.core.study_parts import DataInfo
 from attnsearch.core.trial import Epoch, Recipe, TrialResult
 from attnsearch.report import atomic
 
@@ -131,7 +131,7 @@ def pack(
     """
     import torch
 
-    from attnsearch.build.pretrained import start
+    from attnsearch.build.host_weights import start
     from attnsearch.space.arch import Arch
     from attnsearch.study.study import data_of, weights_of
 

@@ -11,7 +11,7 @@ from attnsearch.core.metrics import METRICS, ClassCounts
 from attnsearch.core.study_info import StudyInfo, StudyRecord
 from attnsearch.core.text import many
 from attnsearch.report.archs import proxy_epochs
-from attnsearch.report.table import Column, Table, Value
+from attnsearch.report.formatting import Column, Table, Value
 from attnsearch.statistics.front import ArchResult
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from attnsearch.core.errors import UsageError
 from attnsearch.core.estimate import Estimate
 from attnsearch.core.text import many
 from attnsearch.report import findings, provenance
+from attnsearch.report.arch_notation import Notation, notation
 from attnsearch.report.archs import seeds_kind
-from attnsearch.report.notation import Notation, notation
-from attnsearch.report.table import Column, Table, Value, number
+from attnsearch.report.formatting import Column, Table, Value, number
 from attnsearch.report.tables import Report
 from attnsearch.statistics.front import ArchResult
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from attnsearch.report.table import Table
+from attnsearch.report.formatting import Table
 
 # A cell that begins so is a formula to a spreadsheet (OWASP, "CSV Injection").
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from attnsearch.core.text import many
 from attnsearch.report.archs import cost_name
-from attnsearch.report.table import Card, number
-from attnsearch.report.verdicts import (
+from attnsearch.report.formatting import Card, number
+from attnsearch.report.verdict_table import (
     NO_VERDICT,
     PRICES,
     WORDS,

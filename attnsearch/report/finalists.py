@@ -9,9 +9,9 @@ from attnsearch.core.controls import POSITIVE
 from attnsearch.core.seeds import trial_seed
 from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.text import many
-from attnsearch.report.table import number
+from attnsearch.report.formatting import number
 from attnsearch.statistics import Analysis, Verdict
-from attnsearch.statistics.finalists import LEAST, judge_control, judge_finalists
+from attnsearch.statistics.finalist_verdicts import LEAST, judge_control, judge_finalists
 
 IMAGES = {
     "new splits": "each seed with a training and validation split of its own",

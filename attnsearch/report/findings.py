@@ -9,7 +9,7 @@ from attnsearch.core.controls import POSITIVE
 from attnsearch.core.finding import Finding
 from attnsearch.report import finalists, sentences
 from attnsearch.report.tables import Report
-from attnsearch.report.verdicts import Judged
+from attnsearch.report.verdict_table import Judged
 from attnsearch.statistics import Verdict
 from attnsearch.statistics.front import ArchResult
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnsearch.core.text import capital, many
+from attnsearch.report.arch_strip import NOTHING
 from attnsearch.report.archs import cost_name, cost_title, is_listed
+from attnsearch.report.formatting import quantities
 from attnsearch.report.picture import BLOCKS, BLUE, GREEN, GREY, INK, ORANGE, SIZE, Picture, draw, literal
-from attnsearch.report.strip import NOTHING
-from attnsearch.report.table import quantities
 from attnsearch.report.tables import Report
 from attnsearch.statistics.front import ArchResult, Status
 

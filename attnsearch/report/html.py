@@ -18,11 +18,20 @@ from typing import TYPE_CHECKING
 
 from attnsearch.core.estimate import Estimate
 from attnsearch.core.text import capital
-from attnsearch.report import cards, glossary, page_data, placement, provenance, samples, sentences, warnings
+from attnsearch.report import (
+    cards,
+    glossary,
+    page_data,
+    placement,
+    provenance,
+    sentences,
+    training_images,
+    warnings,
+)
+from attnsearch.report.arch_strip import Strip
 from attnsearch.report.archs import cost_name, is_listed
+from attnsearch.report.formatting import Table, Value, number
 from attnsearch.report.picture import BLOCKS
-from attnsearch.report.strip import Strip
-from attnsearch.report.table import Table, Value, number
 from attnsearch.report.tables import Report
 
 if TYPE_CHECKING:
@@ -98,7 +107,7 @@ def render(report: Report, pictures: Sequence[Picture]) -> str:
         heading=f"{capital(report.info.metric.error)} against cost",
         warnings=warnings.warnings(report),
         cards=cards.cards(report),
-        samples=samples.samples(report.info),
+        samples=training_images.samples(report.info),
         answer=[line for line in sentences.answer(report) if line != lead],
         caveats=sentences.caveats(report),
         words=glossary.words(report),

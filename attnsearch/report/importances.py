@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from attnsearch.core.errors import NoResultError
 from attnsearch.core.study_info import StudyRecord
-from attnsearch.report.table import Column, Table
+from attnsearch.report.formatting import Column, Table
 
 EXPLORATORY = (
     "exploratory: shares of the variance within the search, without confidence intervals; no verdict"

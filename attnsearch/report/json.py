@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from attnsearch.report import findings, provenance, sentences, warnings
-from attnsearch.report.table import Table
+from attnsearch.report.formatting import Table
 from attnsearch.report.tables import Report
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from attnsearch.report import sentences
-from attnsearch.report.table import Table
+from attnsearch.report.formatting import Table
 from attnsearch.report.tables import Report
 
 _ESCAPES = {

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from attnsearch.core.text import many
-from attnsearch.report.table import number
+from attnsearch.report.formatting import number
 
 if TYPE_CHECKING:
-    from attnsearch.report.verdicts import Judged
+    from attnsearch.report.verdict_table import Judged
     from attnsearch.statistics import Verdict
 
 NAMED = 3  # names in a clause before it only counts

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from attnsearch.core.estimate import Estimate
+from attnsearch.report.arch_notation import Notation
+from attnsearch.report.arch_strip import StripCell
 from attnsearch.report.archs import cost_name, cost_title, is_listed, seeds_kind
 from attnsearch.report.front_plot import MARKS, is_squeezed
-from attnsearch.report.notation import Notation
 from attnsearch.report.picture import BLUE, GREEN, GREY, INK, ORANGE
-from attnsearch.report.strip import StripCell
 from attnsearch.report.tables import Report
 from attnsearch.statistics.front import ArchResult
 

@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from attnsearch.report.arch_strip import Strip, StripCell
 from attnsearch.report.picture import BLOCKS
-from attnsearch.report.strip import Strip, StripCell
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -22,7 +22,7 @@ from attnsearch.report.differences import with_interval
 from attnsearch.report.front_plot import MARKS, pareto
 from attnsearch.report.picture import BLUE, GREEN, GREY, INK, ORANGE, SIZE, Picture, literal
 from attnsearch.report.tables import Report
-from attnsearch.report.verdicts import Judged, word
+from attnsearch.report.verdict_table import Judged, word
 
 if TYPE_CHECKING:
     from attnsearch.report.comparison import Comparison

@@ -11,8 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from attnsearch.core.checks import masked
+from attnsearch.core.study_attrs import DataInfo, TestResult
 from attnsearch.core.study_info import StudyRecord
-from attnsearch.core.study_parts import DataInfo, TestResult
 from attnsearch.core.text import many
 from attnsearch.report.archs import NOT_AUDITED, Counts
 from attnsearch.report.tables import Report

@@ -9,11 +9,11 @@ from attnsearch.core.convergence import NOT_MEASURED
 from attnsearch.core.estimate import Estimate
 from attnsearch.core.study_info import StudyInfo
 from attnsearch.core.text import many
-from attnsearch.report import design, finalists, opening, provenance, table, warnings
+from attnsearch.report import design, finalists, formatting, opening, provenance, warnings
 from attnsearch.report.archs import NOT_AUDITED, cost_name, seeds_kind
-from attnsearch.report.table import number, probability, quantity
+from attnsearch.report.formatting import number, probability, quantity
 from attnsearch.report.tables import Report
-from attnsearch.report.verdicts import Judged
+from attnsearch.report.verdict_table import Judged
 from attnsearch.statistics.front import ArchResult, Status
 
 
@@ -220,7 +220,7 @@ def caveats(report: Report) -> tuple[str, ...]:
 
 
 def estimate(value: Estimate, unit: str = " %") -> str:
-    return f"{table.estimate(value)}{unit}"
+    return f"{formatting.estimate(value)}{unit}"
 
 
 def _error(report: Report, row: ArchResult) -> str:

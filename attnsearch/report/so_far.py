@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from attnsearch.core.study_info import StudyInfo
 from attnsearch.core.trial import TrialResult
+from attnsearch.report.arch_notation import Notation, notation
 from attnsearch.report.archs import cost_name
-from attnsearch.report.notation import Notation, notation
-from attnsearch.report.table import number, quantity
+from attnsearch.report.formatting import number, quantity
 from attnsearch.report.text_plot import text_plot
 from attnsearch.statistics.front import ArchResult, assess, gather
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from attnsearch.core.errors import NoResultError
 from attnsearch.core.study_info import StudyInfo, StudyRecord
 from attnsearch.core.text import capital, many
+from attnsearch.report.arch_notation import Notation, in_short, notation
+from attnsearch.report.arch_strip import Strip
 from attnsearch.report.archs import (
     Counts,
     arch_results,
@@ -33,12 +35,10 @@ from attnsearch.report.archs import (
 from attnsearch.report.classes import arch_scores, class_tables, score_columns, trial_scores
 from attnsearch.report.differences import over_baseline
 from attnsearch.report.finalists import last_block
+from attnsearch.report.formatting import Column, Table, Value
 from attnsearch.report.importances import importance_table
-from attnsearch.report.notation import Notation, in_short, notation
-from attnsearch.report.strip import Strip
-from attnsearch.report.table import Column, Table, Value
 from attnsearch.report.test_result import final_table
-from attnsearch.report.verdicts import Judged, effect_table, judge, verdict_table
+from attnsearch.report.verdict_table import Judged, effect_table, judge, verdict_table
 from attnsearch.report.withheld import Withheld, withheld
 from attnsearch.statistics import Analysis
 from attnsearch.statistics.front import ArchResult, Front, Status, assess, gather, unranked

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING
 
+from attnsearch.report.arch_strip import Strip
 from attnsearch.report.console import ascii_of, clean, make_console, shows_unicode
-from attnsearch.report.strip import Strip
-from attnsearch.report.table import Column, Table, Value
+from attnsearch.report.formatting import Column, Table, Value
 
 if TYPE_CHECKING:
     from rich.console import Console

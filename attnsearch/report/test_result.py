@@ -11,8 +11,8 @@ import numpy as np
 
 from attnsearch.core.estimate import Estimate
 from attnsearch.core.metrics import Metric, binomial_variance
-from attnsearch.core.study_parts import TestResult
-from attnsearch.report.table import Column, Table
+from attnsearch.core.study_attrs import TestResult
+from attnsearch.report.formatting import Column, Table
 from attnsearch.statistics.dunnett import LEAST_DEGREES, t_critical
 from attnsearch.statistics.front import pooled_sd
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attnsearch.report.table import quantities
+from attnsearch.report.formatting import quantities
 
 LEFT = 6  # columns of the errors beside the plot
 

@@ -17,7 +17,7 @@ from attnsearch.core.checks import check_word
 from attnsearch.sample.base import ArchSampler, Uniform
 from attnsearch.sample.dedup import Dedup
 from attnsearch.sample.domain import ENUMERABLE, Bools, Codes, Domain, Floats
-from attnsearch.sample.pool import PoolEHVI, RemainingGain
+from attnsearch.sample.pool_sampler import PoolEHVI, RemainingGain
 
 _UNIFORM = ("exhaustive", "random")
 _OPTUNA: dict[

@@ -2,7 +2,7 @@
 
 The table has a row per variant and a column per seed block; what a seed decides is shared down a column.
 
-    Table           errors in percent, by variant and block                  table.py
+    Table           errors in percent, by variant and block                  error_table.py
     fit             least squares of variant + block
     compare         -> Analysis: one Verdict per variant, Dunnett's simultaneous intervals    compare.py, verdict.py
     contrasts       any pairs, Holm
@@ -14,10 +14,10 @@ Effects are points of accuracy: positive is better than the baseline.
 
 from __future__ import annotations
 
-from attnsearch.statistics.compare import compare, contrasts
 from attnsearch.statistics.effects import Effect, aliases, factor_effects, holm
-from attnsearch.statistics.table import Fit, Table, fit
+from attnsearch.statistics.error_table import Fit, Table, fit
 from attnsearch.statistics.verdict import Analysis, Verdict
+from attnsearch.statistics.verdicts import compare, contrasts
 
 __all__ = [
     "Analysis",

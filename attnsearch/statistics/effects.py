@@ -13,8 +13,8 @@ from scipy import special
 
 from attnsearch.core.errors import NoResultError, UsageError
 from attnsearch.statistics.dunnett import LEAST_DEGREES, t_critical
+from attnsearch.statistics.error_table import Floats, Table, fit
 from attnsearch.statistics.power import ALPHA
-from attnsearch.statistics.table import Floats, Table, fit
 
 Interval = tuple[float, float]
 

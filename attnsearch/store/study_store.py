@@ -25,7 +25,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from attnsearch.core.errors import AttnsearchError, EnvironmentFault, Exhausted
-from attnsearch.core.jobs import Outcome
+from attnsearch.core.messages import Outcome
 from attnsearch.core.study_info import StudyInfo, StudyRecord
 from attnsearch.core.trial import Epoch, TrialResult
 from attnsearch.store.batch import write_batch, write_lines

@@ -21,7 +21,7 @@ from attnsearch.core.costs import Limit
 from attnsearch.core.errors import UsageError
 from attnsearch.core.seeds import trial_seed
 from attnsearch.core.settings import Settings
-from attnsearch.core.study_parts import DesignInfo
+from attnsearch.core.study_attrs import DesignInfo
 from attnsearch.cost.cost_table import CostTable
 from attnsearch.sample import designs
 from attnsearch.space.arch import CONV3X3, Arch, Block, Host, Stage, plain

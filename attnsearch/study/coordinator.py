@@ -13,8 +13,8 @@ from pathlib import Path
 
 from attnsearch.blocks import registry
 from attnsearch.core.errors import EnvironmentFault, Interrupted, NoResultError
-from attnsearch.core.jobs import Began, Job, Message, Notice, Outcome, ValHalf
 from attnsearch.core.machine import versions
+from attnsearch.core.messages import Began, Job, Message, Notice, Outcome, ValHalf
 from attnsearch.core.requirements import Requirements, compared
 from attnsearch.core.settings import Settings
 from attnsearch.core.study_info import StudyRecord
@@ -24,8 +24,8 @@ from attnsearch.sample.rungs import Rungs
 from attnsearch.space.arch import Arch
 from attnsearch.store import database
 from attnsearch.store.study_store import StudyStore
+from attnsearch.study.dry_run import MemoryWatch, estimate
 from attnsearch.study.observer import Observer
-from attnsearch.study.requirements import MemoryWatch, estimate
 from attnsearch.study.signals import Stop
 from attnsearch.study.study import weights_of
 from attnsearch.study.tasks import Schedule, Task, counted

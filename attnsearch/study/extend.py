@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from attnsearch.core.errors import DataError, UsageError
-from attnsearch.core.jobs import Outcome
+from attnsearch.core.messages import Outcome
 from attnsearch.core.study_info import StudyRecord
 from attnsearch.data import Data
 from attnsearch.sample.rungs import Rungs
 from attnsearch.space.arch import Arch
 from attnsearch.space.space import Space
 from attnsearch.store.study_store import StudyStore
-from attnsearch.study.pretrained import check_same
+from attnsearch.study.starting_weights import check_same
 
 
 def replay(old: StudyRecord, store: StudyStore, space: Space, data: Data, rungs: Rungs) -> int:

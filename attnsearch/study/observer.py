@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attnsearch.core.jobs import Progress
+from attnsearch.core.messages import Progress
 from attnsearch.core.requirements import Requirements
 from attnsearch.core.study_info import StudyInfo
 from attnsearch.core.trial import TrialResult

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attnsearch.core.errors import UsageError
+from attnsearch.core.study_attrs import ModuleInfo
 from attnsearch.core.study_info import StudyInfo
-from attnsearch.core.study_parts import ModuleInfo
 from attnsearch.space import module_file
 from attnsearch.space.arch import plain
 from attnsearch.space.space import Space

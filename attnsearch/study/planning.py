@@ -32,8 +32,8 @@ from attnsearch.statistics.front import pooled_sd
 from attnsearch.statistics.noise import seed_correlation
 from attnsearch.statistics.power import duration, mde
 from attnsearch.study.ablation import AblationSchedule, Variant, laid_out
-from attnsearch.study.last_block import REPORT_LEAST, shape
-from attnsearch.study.pretrained import prepared, sized
+from attnsearch.study.confirmation import REPORT_LEAST, shape
+from attnsearch.study.starting_weights import prepared, sized
 
 
 @dataclass(frozen=True)
@@ -179,8 +179,8 @@ def measured(space: Space, settings: Settings, runs: int, notify: Callable[[str]
     Raises:
         UsageError: fewer than two runs. NoResultError: a training failed.
     """
-    from attnsearch.build.pretrained import identify
-    from attnsearch.core.jobs import DataSource, Job
+    from attnsearch.build.host_weights import identify
+    from attnsearch.core.messages import DataSource, Job
     from attnsearch.train.worker import Worker
 
     if runs < 2:

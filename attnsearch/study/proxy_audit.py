@@ -20,8 +20,8 @@ from attnsearch.core.errors import NoResultError, UsageError
 from attnsearch.core.machine import pick_devices, worker_count
 from attnsearch.core.seeds import Repeats, trial_seed
 from attnsearch.core.settings import Settings
+from attnsearch.core.study_attrs import AuditPlan, ProxyAudit
 from attnsearch.core.study_info import StudyRecord
-from attnsearch.core.study_parts import AuditPlan, ProxyAudit
 from attnsearch.core.trial import TrialResult
 from attnsearch.cost.cost_table import CostTable
 from attnsearch.space.arch import Arch

@@ -8,14 +8,14 @@ from typing import Any
 from attnsearch.core.errors import DataError, UsageError
 from attnsearch.core.machine import versions
 from attnsearch.core.settings import Settings
+from attnsearch.core.study_attrs import DataInfo, ModuleInfo, WeightsInfo
 from attnsearch.core.study_info import StudyInfo
-from attnsearch.core.study_parts import DataInfo, ModuleInfo, WeightsInfo
 from attnsearch.data import Data
 from attnsearch.space.space import Space
 from attnsearch.store.read import read_info, read_record, study_names
 from attnsearch.study import own_model
 from attnsearch.study.observer import Observer
-from attnsearch.study.pretrained import check_same
+from attnsearch.study.starting_weights import check_same
 
 
 class Resume:

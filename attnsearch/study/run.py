@@ -24,7 +24,7 @@ from attnsearch.core.machine import cores, pick_devices, versions, worker_count
 from attnsearch.core.metrics import METRICS, check_classes
 from attnsearch.core.requirements import Requirements
 from attnsearch.core.settings import AUTO_SEEDS, Settings
-from attnsearch.core.study_parts import DataInfo, RunInfo, SpaceInfo
+from attnsearch.core.study_attrs import DataInfo, RunInfo, SpaceInfo
 from attnsearch.core.trial import Recipe
 from attnsearch.cost.cost_table import CostTable, small_map
 from attnsearch.data import Data, open_data
@@ -33,16 +33,16 @@ from attnsearch.space.space import Space, load_space, shipped_spaces
 from attnsearch.store import database
 from attnsearch.store.read import read_record
 from attnsearch.store.study_store import StudyStore, copy_study, none_left_empty
-from attnsearch.study import notebook, own_model, pretrained
+from attnsearch.study import notebook_bar, own_model, starting_weights
 from attnsearch.study.ablation import AblationSchedule, positive
 from attnsearch.study.coordinator import estimate_all, reasons, train_all, write_report
 from attnsearch.study.extend import replay
 from attnsearch.study.observer import Observer
 from attnsearch.study.planning import outlook
 from attnsearch.study.resume import Resume
-from attnsearch.study.samples import sample_images
+from attnsearch.study.sample_images import sample_images
 from attnsearch.study.search import SearchSchedule
-from attnsearch.study.sequential import SequentialSchedule
+from attnsearch.study.sequential_design import SequentialSchedule
 from attnsearch.study.signals import Stop, stopping
 from attnsearch.study.study import Study
 from attnsearch.study.tasks import Schedule, counted
@@ -65,7 +65,7 @@ def run(space: Space | str | Path, *, observer: Observer | None = None, **settin
     checked = Settings(**settings).check()
     own_model.allow(checked.host_module)
     question = space if isinstance(space, Space) else load_space(space, checked.weights)
-    return Run(question, checked, observer or notebook.observer()).execute()
+    return Run(question, checked, observer or notebook_bar.observer()).execute()
 
 
 class Run:
@@ -73,8 +73,8 @@ class Run:
 
     def __init__(self, space: Space, settings: Settings, observer: Observer) -> None:
         self.observer = observer
-        self.space = pretrained.prepared(space, settings)
-        self.settings = pretrained.sized(self.space, settings)
+        self.space = starting_weights.prepared(space, settings)
+        self.settings = starting_weights.sized(self.space, settings)
         self.name = check_study_name(settings.study or self.space.name)
         self.limits: tuple[Limit, ...] = (*self.space.limits, *parse_limits(settings.budget))
 
@@ -124,7 +124,7 @@ class Run:
                 self.observer.note(warning)
             if warning := small_map(self.space.host, data.image):
                 self.observer.note(warning)
-            self.weights = pretrained.weights_info(self.space, settings, data)
+            self.weights = starting_weights.weights_info(self.space, settings, data)
             opened = database.open_storage(url, create=True)
             held = database.owned(url, self.name, opened)
             with held, database.faults(url), none_left_empty(opened, self.name):
@@ -259,7 +259,9 @@ class Run:
                 self.observer.note(f"over {limits} and left out: {names}")
         done = [row for row in counted(store) if row.state != "running"]
         workers = worker_count(self.settings.workers, schedule.total)
-        loaded = [] if self.weights is None else pretrained.described(self.weights, self.space, table.image)
+        loaded = (
+            [] if self.weights is None else starting_weights.described(self.weights, self.space, table.image)
+        )
         for line in (*self.host_notes, *loaded):
             self.observer.note(line)
         self.observer.began(store.info, schedule.total, workers, done)

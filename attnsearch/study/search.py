@@ -22,7 +22,7 @@ from attnsearch.space.space import Space
 from attnsearch.statistics import front
 from attnsearch.store.study_store import StudyStore
 from attnsearch.study.ablation import positive_control
-from attnsearch.study.last_block import (
+from attnsearch.study.confirmation import (
     BASELINE_SEEDS,
     REPORT_LEAST,
     TRIALS,

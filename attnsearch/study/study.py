@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from attnsearch.core.checks import masked
 from attnsearch.core.errors import DataError, NoResultError, UsageError
 from attnsearch.core.settings import Settings
+from attnsearch.core.study_attrs import DataInfo, WeightsInfo
 from attnsearch.core.study_info import StudyRecord
-from attnsearch.core.study_parts import DataInfo, WeightsInfo
 from attnsearch.core.trial import Weights
 from attnsearch.space.arch import read_host
 from attnsearch.space.space import Space, read_space
@@ -60,19 +60,19 @@ class Study:
             NoResultError: no trial has finished.
         """
         from attnsearch import report
-        from attnsearch.report import notebook
+        from attnsearch.report import notebook_html
 
-        return notebook.picture(report.build(self.record), name)
+        return notebook_html.picture(report.build(self.record), name)
 
     def _repr_html_(self) -> str:
         """The answer and the main tables, for notebooks."""
         from markupsafe import escape
 
         from attnsearch import report
-        from attnsearch.report import notebook
+        from attnsearch.report import notebook_html
 
         try:
-            return notebook.html(report.build(self.record))
+            return notebook_html.html(report.build(self.record))
         except NoResultError as error:
             return f"<p>{escape(error)}</p>"
 
@@ -129,7 +129,7 @@ def weights_of(stored: WeightsInfo | None, path: str | None = None) -> Weights |
     if path is None:
         return Weights(stored.path, stored.sha256)
 
-    from attnsearch.build.pretrained import identify
+    from attnsearch.build.host_weights import identify
 
     moved = identify(path)
     if moved.sha256 != stored.sha256:

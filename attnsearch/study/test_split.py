@@ -22,8 +22,8 @@ from attnsearch.core.machine import pick_devices, versions
 from attnsearch.core.metrics import ClassCounts
 from attnsearch.core.seeds import Repeats, trial_seed
 from attnsearch.core.settings import Settings
+from attnsearch.core.study_attrs import TestLedger, TestResult
 from attnsearch.core.study_info import StudyRecord
-from attnsearch.core.study_parts import TestLedger, TestResult
 from attnsearch.core.trial import Recipe, Weights
 from attnsearch.data import open_test
 from attnsearch.report.archs import cost_axes, proxy_epochs
@@ -180,7 +180,7 @@ def _trained(
     arch: Arch, seed: int, data: Data, images: Any, recipe: Recipe, weights: Weights | None
 ) -> tuple[Any, ClassCounts]:
     """The network after the recipe, and its answers on the validation images."""
-    from attnsearch.build.pretrained import start
+    from attnsearch.build.host_weights import start
     from attnsearch.train.fit import fit
 
     model = start(arch, weights, classes=len(data.classes), in_channels=data.image[0], seed=seed)

@@ -15,7 +15,7 @@ from attnsearch.core.checks import DATA
 from attnsearch.core.costs import COSTS, LIMITED, Limit
 from attnsearch.core.errors import BlockError, CostError
 from attnsearch.core.text import format_value
-from attnsearch.report.table import Column, Table, Value
+from attnsearch.report.formatting import Column, Table, Value
 from attnsearch.space.arch import Block, Stage
 from attnsearch.space.space import Space
 

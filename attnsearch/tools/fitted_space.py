@@ -95,7 +95,7 @@ def _host(weights: str | None) -> tuple[str, str]:
         more = "# host: {name: resnet18, weights: FILE}   # a trained one, at the size of its images"
         return f"{line}\n{more}", "cifar"
     from attnsearch.build.checkpoint import read_checkpoint
-    from attnsearch.build.pretrained import host_of, identify, spelled
+    from attnsearch.build.host_weights import host_of, identify, spelled
     from attnsearch.space.arch import Host
 
     host = host_of(read_checkpoint(weights))

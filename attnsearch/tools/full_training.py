@@ -245,7 +245,7 @@ def _training(record: StudyRecord, plan: Plan, data: Data) -> Training:
 
 def _network(record: StudyRecord, plan: Plan, data: Data) -> Any:
     """The trial's network as it starts."""
-    from attnsearch.build.pretrained import start
+    from attnsearch.build.host_weights import start
 
     known = weights_of(record.info.weights, plan.weights)
     arch, channels = Arch.from_dict(plan.row.spec), data.image[0]

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from attnsearch.core.jobs import DataSource, Job, Message
 from attnsearch.core.machine import worker_count
+from attnsearch.core.messages import DataSource, Job, Message
 from attnsearch.core.settings import Settings
 from attnsearch.space import module_file
 
@@ -51,7 +51,7 @@ def start_engine(
     """
     source = DataSource(settings.data, settings.data_options())
     if settings.engine == "local":
-        from attnsearch.train.pool import LocalPool
+        from attnsearch.train.local_engine import LocalPool
 
         return LocalPool(
             source,

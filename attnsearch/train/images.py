@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnsearch.core.jobs import ValHalf
+from attnsearch.core.messages import ValHalf
 from attnsearch.core.normalisation import convention
 from attnsearch.core.seeds import derive
 from attnsearch.core.trial import Recipe

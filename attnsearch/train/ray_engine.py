@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from attnsearch.core.errors import EnvironmentFault, UsageError
-from attnsearch.core.jobs import DataSource, Job, Message, Notice, Outcome
 from attnsearch.core.machine import versions
+from attnsearch.core.messages import DataSource, Job, Message, Notice, Outcome
 from attnsearch.core.text import many
 from attnsearch.train.ray_node import (
     Answer,

@@ -18,11 +18,11 @@ from typing import Any
 import torch
 
 from attnsearch.core.errors import EnvironmentFault
-from attnsearch.core.jobs import DataSource, Job, Message, Outcome
 from attnsearch.core.machine import device_name, versions
+from attnsearch.core.messages import DataSource, Job, Message, Outcome
 from attnsearch.data.shipping import Shipment, is_here, unpack
 from attnsearch.space.module_file import sources
-from attnsearch.train.pool import LocalPool
+from attnsearch.train.local_engine import LocalPool
 
 PAUSE = 0.5  # seconds after which a batch is sent though it is empty: a heartbeat
 COMPARED = ("attnsearch", "torch", "numpy", "numba")  # numbers depend on them; Ray itself compares Python

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from attnsearch.build.pretrained import start
-from attnsearch.core.jobs import DataSource, Job, Outcome, Progress, Timing
+from attnsearch.build.host_weights import start
+from attnsearch.core.messages import DataSource, Job, Outcome, Progress, Timing
 from attnsearch.core.metrics import ClassCounts
 from attnsearch.core.text import many
 from attnsearch.core.trial import Epoch, Recipe
@@ -19,7 +19,7 @@ from attnsearch.data import Data, open_data, open_shipped
 from attnsearch.space.arch import Arch
 from attnsearch.train.fit import Diverged, Stopped, Training
 from attnsearch.train.images import DeviceData, device_data, with_half_of_val
-from attnsearch.train.timing import time_steps
+from attnsearch.train.step_time import time_steps
 
 if TYPE_CHECKING:
     from attnsearch.core.trial import State

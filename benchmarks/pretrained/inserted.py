@@ -19,7 +19,7 @@ from torch import Tensor
 
 from attnsearch.blocks import registry
 from attnsearch.build.checkpoint import Checkpoint, read_checkpoint
-from attnsearch.build.pretrained import load_host
+from attnsearch.build.host_weights import load_host
 from attnsearch.build.resnet import build
 from attnsearch.core.normalisation import CONVENTIONS
 from attnsearch.data import open_test

@@ -27,7 +27,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from attnsearch.sample import Domain, PoolEHVI, gp
-from attnsearch.sample.pool import Surrogate
+from attnsearch.sample.pool_sampler import Surrogate
 from benchmarks.search.replay import Problem, Search
 from benchmarks.search.tables import Attn6, Codes, Floats, nas_bench_macro
 

@@ -30,8 +30,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from attnsearch.core.jobs import Began, Job, Message, Outcome, Progress
 from attnsearch.core.machine import device_name, versions
+from attnsearch.core.messages import Began, Job, Message, Outcome, Progress
 from attnsearch.core.settings import Settings
 from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.trial import Epoch
@@ -229,7 +229,7 @@ def simulate(
         run = Run(load_space(space), Settings(trials=trials, workers=workers, **options).check(), Observer())
         quiet = patch("attnsearch.study.coordinator.write_report", lambda *_, **__: "")
         quiet_too = patch("attnsearch.study.run.write_report", lambda *_, **__: "")
-        engine = patch("attnsearch.train.pool.LocalPool", lambda *_, **__: fleet)
+        engine = patch("attnsearch.train.local_engine.LocalPool", lambda *_, **__: fleet)
         with quiet, quiet_too, engine, _clocked(spent):
             study = run.execute()
     dispatched = sorted(spent["dispatch"])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from attnsearch.core.jobs import DataSource, Job, Outcome
+from attnsearch.core.messages import DataSource, Job, Outcome
 from attnsearch.core.trial import Recipe
 from benchmarks.speed.steps import BLOCKS, arch_of
 from benchmarks.speed.trials import MEGABYTE, Figures, in_process
@@ -119,7 +119,7 @@ def _study_of(trials: int, folder: Path) -> None:
     import numpy as np
     import optuna
 
-    from attnsearch.core.study_parts import CostsInfo, SpaceInfo
+    from attnsearch.core.study_attrs import CostsInfo, SpaceInfo
     from attnsearch.core.trial import Epoch, TrialResult
     from attnsearch.cost.cost_table import CostTable
     from attnsearch.space.space import load_space

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from attnsearch.core.jobs import Job, Outcome
+from attnsearch.core.messages import Job, Outcome
 from attnsearch.core.settings import Settings
 from attnsearch.core.trial import TrialResult
 from attnsearch.cost.cost_table import CostTable
@@ -110,7 +110,7 @@ def go_on(folder: Path, space: str, trials: int) -> dict[str, float]:
     settings = Settings(trials=trials, resume=True, **options(folder, space)).check()
     with (
         patch("attnsearch.study.run.write_report", lambda *_, **__: ""),
-        patch("attnsearch.train.pool.LocalPool", lambda *_, **__: fleet),
+        patch("attnsearch.train.local_engine.LocalPool", lambda *_, **__: fleet),
     ):
         Run(load_space(space), settings, Observer()).execute()
     return {

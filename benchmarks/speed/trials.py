@@ -18,9 +18,9 @@ from typing import Any
 
 import psutil
 
-from attnsearch.core.jobs import DataSource, Job, Outcome
+from attnsearch.core.messages import DataSource, Job, Outcome
 from attnsearch.core.trial import Recipe
-from attnsearch.train.pool import MEMORY, LocalPool, environment
+from attnsearch.train.local_engine import MEMORY, LocalPool, environment
 from benchmarks.speed.steps import BLOCKS, arch_of, recipe_of
 
 MEGABYTE = 1e6

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from attnsearch.report.finalists import is_seen
-from attnsearch.statistics.finalists import judge_control, judge_finalists
+from attnsearch.statistics.finalist_verdicts import judge_control, judge_finalists
 from attnsearch.statistics.verdict import Verdict
 from benchmarks.statistics.studies import Ended, Setting, search
 

@@ -5,7 +5,8 @@
 
 The planned effect and the margin are 1 point, the sd of a run is 0.7 points. The fixed design has the seeds that find
 that effect with 80 % power; the sequential one stops each variant when it is decided. The rules are those of
-`statistics.sequential`, written for many tables at once; `tests/test_sequential.py` holds the two against each other.
+`statistics.alpha_spending`, written for many tables at once; `tests/test_sequential_design.py` holds the two against
+each other.
 
 The noise is normal, or that of real trainings: blocks of seeds drawn from those that were trained, so that shape,
 unequal noise and what runs of one seed share are real ones, scaled to the same sd, with the effect put on top.
@@ -29,11 +30,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from attnsearch.statistics.alpha_spending import levels
 from attnsearch.statistics.dunnett import dunnett_critical
 from attnsearch.statistics.effects import NO_NOISE
 from attnsearch.statistics.noise import pooled_variance
 from attnsearch.statistics.power import ALPHA, seeds_needed
-from attnsearch.statistics.sequential import levels
 from benchmarks.statistics import verdicts
 
 Floats = NDArray[np.float64]

@@ -24,7 +24,7 @@ from attnsearch.blocks.se import SE
 from attnsearch.blocks.spatial_gate import SpatialGate
 from attnsearch.train.fused import gate_kernels as kernels
 from attnsearch.train.fused.arrays import both, grid, rows
-from attnsearch.train.fused.pools import channel_terms, over_channels, over_places, place_terms
+from attnsearch.train.fused.pooling import channel_terms, over_channels, over_places, place_terms
 
 F32 = np.float32
 Weights = Callable[[Tensor, Tensor], Tensor]  # means and maxima -> weights

@@ -12,8 +12,8 @@ from attnsearch import report as reports
 from attnsearch.core.errors import UsageError
 from attnsearch.core.settings import Settings
 from attnsearch.space.space import load_space
-from attnsearch.statistics import Table, compare, sequential
-from attnsearch.statistics.sequential import boundaries, judge, levels, obrien_fleming, planned_blocks
+from attnsearch.statistics import Table, alpha_spending, compare
+from attnsearch.statistics.alpha_spending import boundaries, judge, levels, obrien_fleming, planned_blocks
 from attnsearch.study.observer import Observer
 from attnsearch.study.run import Run
 from benchmarks.statistics import stopping
@@ -132,7 +132,7 @@ def test_blocks_follow_from_the_noise_of_the_first_three():
 
 @pytest.mark.parametrize(("k", "blocks"), [(2, 4), (3, 3), (5, 3)])
 def test_the_first_look_has_three_degrees_of_freedom(k, blocks):
-    assert sequential.first_look(k) == blocks
+    assert alpha_spending.first_look(k) == blocks
     assert min(levels(10, k)) == blocks
 
 
@@ -156,7 +156,8 @@ def go(tmp_path, monkeypatch):
 
     def run(**settings):
         monkeypatch.setattr(
-            "attnsearch.train.pool.LocalPool", lambda *a, **o: FakeEngine(ending_in(error), steps=False)
+            "attnsearch.train.local_engine.LocalPool",
+            lambda *a, **o: FakeEngine(ending_in(error), steps=False),
         )
         monkeypatch.setattr("attnsearch.report.write", lambda record, folder, pictures=True: [])
         given = {"data": "digits", "out": tmp_path, "design": "swap", "controls": "none", "workers": 1}

@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from attnsearch.statistics.compare import compare
 from attnsearch.statistics.dunnett import HALF, LEAST_DEGREES, dunnett_cdf
 from attnsearch.statistics.effects import NO_NOISE
+from attnsearch.statistics.error_table import Table, fit
 from attnsearch.statistics.noise import pooled_variance
 from attnsearch.statistics.power import ALPHA, seeds_needed
-from attnsearch.statistics.table import Table, fit
 from attnsearch.statistics.verdict import DECIDED, Analysis, Verdict
+from attnsearch.statistics.verdicts import compare
 
 Floats = NDArray[np.float64]
 Spending = Callable[[float], float]

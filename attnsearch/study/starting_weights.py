@@ -9,7 +9,7 @@ from attnsearch.core.checks import is_public
 from attnsearch.core.errors import UsageError
 from attnsearch.core.normalisation import CIFAR_SIDE, IMAGENET_SIDE, default_for
 from attnsearch.core.settings import Settings
-from attnsearch.core.study_parts import WeightsInfo
+from attnsearch.core.study_attrs import WeightsInfo
 from attnsearch.data import Data, open_data
 from attnsearch.space.arch import plain
 from attnsearch.space.space import Space
@@ -45,7 +45,7 @@ def _own_convention(weights: str, space: Space) -> str:
     if stem != "cifar":
         return default_for(stem)
     from attnsearch.build.checkpoint import read_checkpoint
-    from attnsearch.build.pretrained import ends_of
+    from attnsearch.build.host_weights import ends_of
 
     return default_for(stem, *ends_of(read_checkpoint(weights)))
 
@@ -69,8 +69,8 @@ def weights_info(space: Space, settings: Settings, data: Data) -> WeightsInfo | 
     if not space.weights:
         return None
     from attnsearch.build.checkpoint import read_checkpoint
+    from attnsearch.build.host_weights import identify, load_host
     from attnsearch.build.network import build_network
-    from attnsearch.build.pretrained import identify, load_host
 
     weights = identify(space.weights)
     model = build_network(plain(space.host), classes=len(data.classes), in_channels=data.image[0])

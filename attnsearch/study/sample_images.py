@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnsearch.core.seeds import derive
-from attnsearch.core.study_parts import SampleImages
+from attnsearch.core.study_attrs import SampleImages
 from attnsearch.core.trial import Recipe
 from attnsearch.data import Data
 

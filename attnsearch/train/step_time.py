@@ -10,8 +10,8 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from attnsearch.core.jobs import Timing
 from attnsearch.core.machine import peak_memory
+from attnsearch.core.messages import Timing
 from attnsearch.train import finetune
 from attnsearch.train.fit import Training, eval_batch, evaluate
 

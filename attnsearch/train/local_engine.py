@@ -30,7 +30,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from attnsearch.core.errors import AttnsearchError, DataError, EnvironmentFault
-from attnsearch.core.jobs import Began, DataSource, Job, Message, Outcome, Progress
+from attnsearch.core.messages import Began, DataSource, Job, Message, Outcome, Progress
 
 HEARTBEAT_TIMEOUT = 60.0  # seconds without a heartbeat after which a worker is given up
 HEARTBEATS = 12  # in one timeout

@@ -14,8 +14,8 @@ from statistics import mean
 
 import numpy as np
 
-from attnsearch.core.jobs import Job, Outcome, Timing
 from attnsearch.core.machine import memory_of_all, peak_memory
+from attnsearch.core.messages import Job, Outcome, Timing
 from attnsearch.core.requirements import Requirements, Timed
 from attnsearch.space.arch import Arch
 from attnsearch.study.signals import Stop

@@ -7,10 +7,10 @@ import time
 import pytest
 
 from attnsearch.core.errors import EnvironmentFault
-from attnsearch.core.jobs import Began, DataSource, Job, Outcome
+from attnsearch.core.messages import Began, DataSource, Job, Outcome
 from attnsearch.core.trial import Recipe
 from attnsearch.space.arch import Arch
-from attnsearch.train.pool import MAX_FAILED_STARTS, LocalPool
+from attnsearch.train.local_engine import MAX_FAILED_STARTS, LocalPool
 
 ARCH = Arch.from_dict({"host": {"name": "resnet8", "width": 4}, "stages": [{}, {}, {}]})
 RECIPE = Recipe(epochs=1, train_images=64, batch_size=32)

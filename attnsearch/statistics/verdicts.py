@@ -14,6 +14,7 @@ import numpy as np
 from attnsearch.core.errors import NoResultError, UsageError
 from attnsearch.statistics.dunnett import LEAST_DEGREES, Family, t_critical
 from attnsearch.statistics.effects import NO_NOISE, Effect, Interval, around, by_holm, effect_of
+from attnsearch.statistics.error_table import Fit, Floats, Table, fit
 from attnsearch.statistics.noise import (
     NOISY,
     equal_noise,
@@ -23,7 +24,6 @@ from attnsearch.statistics.noise import (
     seed_correlation,
 )
 from attnsearch.statistics.power import ALPHA, detectable, noncentrality, widening
-from attnsearch.statistics.table import Fit, Floats, Table, fit
 from attnsearch.statistics.verdict import (
     FEW_DEGREES,
     NEAR_CHANCE,

@@ -10,8 +10,8 @@ from attnsearch.report.plots import PICTURES
 from attnsearch.report.tables import Report
 
 if TYPE_CHECKING:
+    from attnsearch.report.formatting import Table
     from attnsearch.report.picture import Picture
-    from attnsearch.report.table import Table
 
 
 def html(report: Report) -> str:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from attnsearch.core.jobs import Progress
+from attnsearch.core.messages import Progress
 from attnsearch.core.study_info import StudyInfo
 from attnsearch.core.trial import TrialResult
 from attnsearch.study.observer import Observer
-from attnsearch.study.rate import Clock
+from attnsearch.study.time_left import Clock
 
 
 def observer() -> Observer:

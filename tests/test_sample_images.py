@@ -12,11 +12,11 @@ from PIL import Image
 
 import attnsearch
 from attnsearch import report as reports
-from attnsearch.core.study_parts import SampleImages
+from attnsearch.core.study_attrs import SampleImages
 from attnsearch.core.trial import Recipe
 from attnsearch.data import Data, open_data
 from attnsearch.report import html
-from attnsearch.study.samples import GAP, LARGEST, SHOWN, sample_images
+from attnsearch.study.sample_images import GAP, LARGEST, SHOWN, sample_images
 from tests.test_reports import record
 
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 from attnsearch.core.costs import Limit
 from attnsearch.core.errors import NoResultError, UsageError
 from attnsearch.core.settings import Settings
-from attnsearch.core.study_parts import DesignInfo
+from attnsearch.core.study_attrs import DesignInfo
 from attnsearch.cost.cost_table import CostTable
 from attnsearch.space.space import Space
-from attnsearch.statistics import Table, sequential
+from attnsearch.statistics import Table, alpha_spending
 from attnsearch.store.study_store import StudyStore
 from attnsearch.study.ablation import AblationSchedule
 from attnsearch.study.tasks import Task, counted
@@ -36,7 +36,7 @@ class SequentialSchedule(AblationSchedule):
         self.effect = settings.effect or EFFECT
         self.margin = settings.margin or self.effect
         self.most = min(MOST, (settings.trials or MOST * len(self.variants)) // len(self.variants))
-        self._first = sequential.first_look(len(self.variants))
+        self._first = alpha_spending.first_look(len(self.variants))
         if self.most < self._first:
             least = self._first * len(self.variants)
             raise UsageError(
@@ -75,8 +75,10 @@ class SequentialSchedule(AblationSchedule):
         trials = [row for row in counted(self.store) if row.seed in done]
         table = Table.of_trials(trials, names)
         try:
-            self._planned = sequential.planned_blocks(table, self.effect, self.most)
-            _, self._open = sequential.judge(table, self.design.baseline, self._planned, margin=self.margin)
+            self._planned = alpha_spending.planned_blocks(table, self.effect, self.most)
+            _, self._open = alpha_spending.judge(
+                table, self.design.baseline, self._planned, margin=self.margin
+            )
         except NoResultError:  # too many trainings failed for a comparison
             return
 

@@ -18,19 +18,19 @@ from attnsearch.core.metrics import Metric
 from attnsearch.core.study_info import StudyRecord
 from attnsearch.core.text import many
 from attnsearch.core.trial import TrialResult
+from attnsearch.report.arch_notation import Notation
 from attnsearch.report.archs import cost_name
 from attnsearch.report.differences import with_interval
-from attnsearch.report.notation import Notation
-from attnsearch.report.table import Column, Table, Value
+from attnsearch.report.formatting import Column, Table, Value
 from attnsearch.report.withheld import LONGER, Withheld
 from attnsearch.statistics import (
     Analysis,
     Effect,
     Verdict,
+    alpha_spending,
     compare,
     contrasts,
     factor_effects,
-    sequential,
 )
 from attnsearch.statistics import Table as Blocks
 from attnsearch.statistics.dunnett import LEAST_DEGREES
@@ -193,9 +193,11 @@ def _analysis(
     design, guessing = record.info.design, record.info.guessing
     if design is None or design.effect is None:
         return compare(blocks, baseline, margin=margin, matched=matched, guessing=guessing)
-    planned = sequential.planned_blocks(blocks, design.effect, design.seeds)
+    planned = alpha_spending.planned_blocks(blocks, design.effect, design.seeds)
     margin = margin or design.effect
-    return sequential.judge(blocks, baseline, planned, margin=margin, matched=matched, guessing=guessing)[0]
+    return alpha_spending.judge(blocks, baseline, planned, margin=margin, matched=matched, guessing=guessing)[
+        0
+    ]
 
 
 def _names(rows: Sequence[ArchResult], given: Mapping[str, str]) -> dict[str, str]:

@@ -13,14 +13,14 @@ import pytest
 
 from attnsearch.__main__ import main
 from attnsearch.cli._progress import Lines
-from attnsearch.core.jobs import DataSource, Job, Outcome, Timing
+from attnsearch.core.messages import DataSource, Job, Outcome, Timing
 from attnsearch.core.requirements import Requirements, Timed, compared
 from attnsearch.core.settings import Settings
 from attnsearch.core.trial import Recipe
 from attnsearch.space.arch import Arch, Host, plain
 from attnsearch.space.question import written
 from attnsearch.space.space import read_space
-from attnsearch.study.requirements import estimate, extremes, predicted
+from attnsearch.study.dry_run import estimate, extremes, predicted
 from attnsearch.study.run import Run
 from attnsearch.study.signals import Stop
 from attnsearch.study.study import open_study
@@ -53,7 +53,7 @@ class Clocked(FakeEngine):
 def clocked(monkeypatch: pytest.MonkeyPatch) -> Clocked:
     """Every run uses this engine: a step of the plain host takes 0.2 s, of any other 0.4 s."""
     engine = Clocked(lambda arch: 0.2 if arch.key == plain(arch.host).key else 0.4)
-    monkeypatch.setattr("attnsearch.train.pool.LocalPool", lambda *args, **options: engine)
+    monkeypatch.setattr("attnsearch.train.local_engine.LocalPool", lambda *args, **options: engine)
     return engine
 
 
@@ -177,7 +177,9 @@ def test_a_dry_run_whose_steps_cannot_be_timed_says_why(
         def submit(self, job: Job) -> None:
             self.messages.append(Outcome(job.number, "failed", reason="RuntimeError: shapes"))
 
-    monkeypatch.setattr("attnsearch.train.pool.LocalPool", lambda *args, **options: Failing(lambda arch: 1.0))
+    monkeypatch.setattr(
+        "attnsearch.train.local_engine.LocalPool", lambda *args, **options: Failing(lambda arch: 1.0)
+    )
     assert main(["run", *QUESTION.split(), "--out", str(tmp_path / "results"), "--dry-run"]) == 5
     assert "cannot be estimated: RuntimeError: shapes" in capsys.readouterr().err
 

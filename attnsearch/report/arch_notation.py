@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from attnsearch.core.text import format_value
-from attnsearch.report.strip import Strip, StripCell
+from attnsearch.report.arch_strip import Strip, StripCell
 from attnsearch.statistics.front import ArchResult
 
 if TYPE_CHECKING:
-    from attnsearch.report.verdicts import Judged
+    from attnsearch.report.verdict_table import Judged
 
 _SPELT = re.compile(r"[=(|@]")  # in a variant's name: it says its options
 _COMMA = re.compile(r",(?![^(\[]*[)\]])")  # outside brackets

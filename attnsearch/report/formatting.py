@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from attnsearch.core.estimate import Estimate
-from attnsearch.report.strip import Strip
+from attnsearch.report.arch_strip import Strip
 
 Kind = Literal["text", "integer", "number", "estimate", "probability", "quantity", "arch"]
 
