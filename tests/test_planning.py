@@ -146,7 +146,7 @@ def test_a_design_says_what_it_can_see_before_it_runs(space, tmp_path, monkeypat
 
 @pytest.mark.parametrize(
     ("seeds", "words"),
-    [(3, "2 variants in 3 seeds leave under 3 degrees of freedom"), (4, "run standard deviations or more")],
+    [(3, "2 variants in 3 seeds tell too little of the noise"), (4, "run standard deviations or more")],
 )
 def test_a_design_of_one_seed_promises_no_verdict(space, seeds, words):
     from attnsearch.cost.cost_table import CostTable

@@ -136,3 +136,12 @@ def test_errors_end_at_0_and_100_percent():
     assert near.error.low == 0.0
     assert near.error.high is not None
     assert math.isfinite(near.error.high)
+
+
+def test_why_there_are_no_intervals_is_said_by_what_is_missing():
+    pair = tuple(trial("plain", seed, 13.0 + seed) for seed in range(3))
+    few = " ".join(reports.as_json(reports.build(replace(record(), trials=pair)))["answer"])
+    assert "2 degrees of freedom, under 3, so there are no intervals" in few
+    same = [trial("same", seed, 12.0, role="confirm") for seed in range(4)]
+    still = replace(record(), trials=(trial("plain", 0, 13.0), *same))
+    assert "Repeated runs do not vary" in " ".join(reports.as_json(reports.build(still))["answer"])

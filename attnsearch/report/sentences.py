@@ -14,6 +14,7 @@ from attnsearch.report.archs import NOT_AUDITED, cost_name, seeds_kind
 from attnsearch.report.formatting import number, probability, quantity
 from attnsearch.report.tables import Report
 from attnsearch.report.verdict_table import Judged
+from attnsearch.statistics.dunnett import LEAST_DEGREES
 from attnsearch.statistics.front import ArchResult, Status
 
 
@@ -24,7 +25,7 @@ def title(report: Report) -> str:
 def answer(report: Report) -> tuple[str, ...]:
     """The first things to know: arch and place, price, certainty, comparison, noise, length of the proxy."""
     if report.withheld:
-        return (report.withheld.sentence, noise(report))
+        return (report.withheld.sentence, *([noise(report)] if report.assessed.sd else []))
     convergence = report.info.run.convergence
     if isinstance(report.judged, Judged):
         leads = (
@@ -164,11 +165,19 @@ def optimism(report: Report) -> str:
 def noise(report: Report) -> str:
     sd = report.assessed.sd
     if sd is None:
-        return "No architecture has two seeds: the noise between seeds is unknown, so there are no intervals."
+        return f"{_unknown_noise(report.assessed.degrees)}, so there are no intervals."
     return (
         f"Standard deviation between seeds: {sd:.2f} percentage points (pooled, "
         f"{many(report.assessed.degrees, 'degree')} of freedom)."
     )
+
+
+def _unknown_noise(degrees: int) -> str:
+    if not degrees:
+        return "No architecture has two seeds: the noise between seeds is unknown"
+    if degrees < LEAST_DEGREES:
+        return f"The noise between seeds has {many(degrees, 'degree')} of freedom, under {LEAST_DEGREES}"
+    return "Repeated runs do not vary, so nothing is known of the noise between seeds"
 
 
 def proxy(report: Report) -> str:

@@ -27,7 +27,6 @@ from attnsearch.data import open_data
 from attnsearch.report.archs import proxy_epochs
 from attnsearch.space.space import Space
 from attnsearch.statistics import Table
-from attnsearch.statistics.dunnett import LEAST_DEGREES
 from attnsearch.statistics.front import pooled_sd
 from attnsearch.statistics.noise import seed_correlation
 from attnsearch.statistics.power import duration, mde
@@ -213,8 +212,8 @@ def outlook(schedule: AblationSchedule, record: StudyRecord) -> str:
     sds = mde(seeds, variants)
     if not math.isfinite(sds):
         return (
-            f"{many(variants, 'variant')} in {many(seeds, 'seed')} leave under {LEAST_DEGREES} degrees of freedom for "
-            "the noise between seeds, so there will be differences without a verdict; --seeds N"
+            f"{many(variants, 'variant')} in {many(seeds, 'seed')} tell too little of the noise between seeds to find "
+            "any effect with 80 % power, so expect differences without a verdict; --seeds N"
         )
     head = f"{variants} variants x {seeds} seed blocks see, with 80 % power, effects of"
     try:
