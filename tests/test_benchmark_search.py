@@ -8,8 +8,9 @@ import pytest
 
 from attnsearch.core.trial import Epoch, TrialResult
 from attnsearch.tools.packing import packed, write_parquet
-from benchmarks.search import held_out_seeds
+from benchmarks.search import compare, held_out_seeds, peers
 from benchmarks.search.hypervolume import Claim
+from benchmarks.search.keyed import NOISE, keyed
 from benchmarks.search.replay import SAMPLERS, Curve, Search
 from benchmarks.search.tables import Attn6, Table, nas_bench_macro
 
@@ -149,3 +150,38 @@ def test_a_seed_that_not_all_archs_had_judges_but_is_not_searched_on(tmp_path):
     path.write_text("\n".join(CURVES.splitlines()[:-1]) + "\n")  # s was not trained with seed 1
     found = dict(held_out_seeds.searches(Table.read(path), 2, units=4))
     assert len({trace.volume[-1] for trace in found["random"]}) == 1
+
+
+def test_a_comparison_goes_on_where_it_stood(tmp_path, capsys):
+    (tmp_path / "packed.csv").write_text(PACKED)
+    words = f"--table {tmp_path}/packed.csv --problems packed --methods PoolEHVI random --runs {tmp_path}/runs.jsonl"
+    for repetitions in (1, 3):
+        compare.main([*words.split(), "--repetitions", str(repetitions), "--out", str(tmp_path)])
+        runs = compare.read(tmp_path / "runs.jsonl")
+        assert {run.seed for run in runs} == set(range(repetitions))
+        assert len(runs) == 2 * repetitions  # none again
+    assert all(
+        run.volume[-1] == 1.0 and run.at(100) == 1.0 for run in runs
+    )  # three archs are all of the table
+    shown = capsys.readouterr().out
+    assert ("SMAC3 ParEGO is not installed here" in shown) == (not peers.installed("SMAC3 ParEGO"))
+    row = json.loads((tmp_path / "search.json").read_text())["rows"][1]
+    assert (row["method"], row["runs"], row["ahead@50"]) == ("random", 3, [0.0, 0.0, 0.0])
+
+
+def test_differences_of_means_and_of_tenth_percentiles_by_pencil():
+    own, other = np.array([0.5, 0.9, 1.0]), np.array([0.3, 0.3, 0.3])
+    mean, tenth = compare.ahead(own, other)
+    assert mean[0] == pytest.approx(0.5)
+    assert tenth[0] == pytest.approx(0.58 - 0.3)  # a fifth of the way from 0.5 to 0.9
+    assert mean[1] == pytest.approx(0.2, abs=0.1)  # the lowest draw of three: three times 0.5
+    assert mean[2] <= 0.7
+
+
+def test_the_best_twentieth_of_the_keyed_space_stands_apart():
+    table = keyed(0)
+    assert (table.archs, table.errors.shape) == (6561, (6561, 3))
+    assert table.noise == pytest.approx(NOISE, abs=0.01)
+    errors = np.sort(table.true_error(list(range(table.archs))))
+    opened = 4 * 81  # two keys at each of two sites, any option at the two others
+    assert errors[opened] - errors[opened // 2] > 2

@@ -10,7 +10,16 @@ from scipy.optimize import approx_fprime
 from attnsearch.core import choices
 from attnsearch.core.errors import Exhausted, UsageError
 from attnsearch.core.trial import Epoch, TrialResult
-from attnsearch.sample import SAMPLERS, Domain, PoolEHVI, default_sampler, gp, make_sampler
+from attnsearch.sample import (
+    SAMPLERS,
+    Domain,
+    PoolEHVI,
+    RemainingGain,
+    default_sampler,
+    gp,
+    make_sampler,
+    pool_sampler,
+)
 from attnsearch.sample.ehvi import ehvi
 from attnsearch.sample.history import CLAIM
 from attnsearch.statistics.pareto import hypervolume
@@ -57,10 +66,8 @@ def test_no_arch_is_proposed_twice(name):
 
 
 def test_pool_proposes_no_arch_twice_in_500_trials(monkeypatch):
-    monkeypatch.setattr(
-        "attnsearch.sample.pool_sampler.FIT_ROWS", 40
-    )  # a quick fit; what is checked is the identity
-    seen = chosen(search(PoolEHVI(SITES, cost, seed=1, epsilon=0.6), 500))
+    monkeypatch.setattr(pool_sampler, "FIT_ROWS", 40)  # a quick fit; what is checked is the identity
+    seen = chosen(search(PoolEHVI(SITES, cost, seed=1, explore=1.0), 500))
     assert len(set(seen)) == 500
 
 
@@ -159,7 +166,7 @@ def test_a_claim_that_another_made_is_given_up():
 
 def test_stopped_trials_inform_the_model():
     """An option that is always stopped at a bad rung is not asked for again."""
-    sampler = PoolEHVI(SITES, cost, seed=6, epsilon=0.0)
+    sampler = PoolEHVI(SITES, cost, seed=6, explore=0.0)
     study = optuna.create_study(directions=["minimize"] * 2, sampler=sampler)
     asked = []
     for _ in range(45):
@@ -264,6 +271,46 @@ def test_gradient_of_the_posterior_density(factors):
 
     analytic = gp.negative_log_posterior(theta, kernel, parts, y, extra)[1]
     np.testing.assert_allclose(analytic, approx_fprime(theta, value, 1e-6), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("factors", [False, True])
+def test_covariances_of_a_pool_are_the_sum_of_the_kernels_terms(factors):
+    random = np.random.default_rng(1)
+    tables = {site: random.integers(0, 3, (5, 2)) for site in SITES} if factors else None
+    domain = Domain(SITES, cost, factors=tables)
+    kernel = gp.Kernel(domain)
+    codes, pool = domain.sample(15, random), domain.sample(30, random)
+    z, at = random.normal(size=15), random.normal(size=30)
+    theta = kernel.prior + random.normal(0, 0.5, len(kernel.prior))
+    posterior = gp.Posterior(kernel, theta, codes, z, z, np.ones(15))
+    terms = kernel.terms(theta, kernel.parts(pool, at, codes, z))
+    np.testing.assert_allclose(posterior._cross(pool, at), 1 + sum(terms.values()), rtol=1e-12)
+    same = [[sum(x == y for x, y in zip(a, b, strict=True)) for b in codes.tolist()] for a in pool.tolist()]
+    np.testing.assert_array_equal(kernel.parts(pool, at, codes, z).same, same)
+
+
+def test_the_less_the_model_expects_the_more_is_drawn_at_random(monkeypatch):
+    """Where it expects the hypervolume to grow by `explore`, every other proposal is uniform."""
+    sampler = PoolEHVI(SITES, cost, seed=3, explore=0.01)
+    study = search(sampler, 40)
+    best = sampler.domain.sample(1, np.random.default_rng(0))
+    for share, expected in ((0.01, 0.5), (0.0, 1.0), (1.0, 0.01)):
+        scored = best, np.ones(1), RemainingGain(share, 1.0)
+        monkeypatch.setattr(sampler, "_scored", lambda *rest, scored=scored: scored)
+        observations = sampler._history.read(study)
+        drawn = []
+        for banned in range(400):  # each number of banned archs has chance of its own
+            codes = sampler.propose(study, None, observations, np.repeat(best, banned, axis=0))
+            drawn.append(not np.array_equal(codes, best[0]))
+        assert np.mean(drawn) == pytest.approx(expected, abs=4 * 0.5 / 20)
+
+
+def test_of_many_observations_the_model_sees_the_best_and_some_of_the_rest():
+    y = np.random.default_rng(0).normal(size=1000)
+    kept = pool_sampler._kept(y)
+    assert len(np.unique(kept)) == pool_sampler.ROWS
+    assert set(np.argsort(y)[: pool_sampler.ROWS // 2]) < set(kept)
+    assert pool_sampler._kept(y[:100]).tolist() == list(range(100))
 
 
 def test_posterior_returns_to_the_data_and_widens_away_from_it():

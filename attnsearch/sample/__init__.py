@@ -60,7 +60,7 @@ def make_sampler(
     allowed: Callable[[Codes], Bools] | None = None,
     initial: Sequence[Mapping[str, str]] = (),
     seed: int = 0,
-    epsilon: float = 0.1,
+    explore: float = 0.005,
     reference_error: float | None = None,
 ) -> ArchSampler:
     """The sampler of that name (see `SAMPLERS`) over the archs that `Domain` describes.
@@ -69,7 +69,7 @@ def make_sampler(
     """
     check_word("sampler", name, SAMPLERS)
     if name == "pool":
-        rest: dict[str, Any] = {"epsilon": epsilon, "reference_error": reference_error}
+        rest: dict[str, Any] = {"explore": explore, "reference_error": reference_error}
         return PoolEHVI(sites, cost, factors=factors, allowed=allowed, initial=initial, seed=seed, **rest)
     domain = Domain(sites, cost, factors=factors, allowed=allowed)
     if name in _UNIFORM:

@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg import block_diag, cho_factor, cho_solve, solve_triangular
 from scipy.optimize import minimize
 
 from attnsearch.sample.domain import Codes, Domain, Floats
 
 NAMES = ("v_p", "l_h", "l_f", "v_a", "v_f", "v_g", "v_c", "l_c", "v_l", "v_n")
-CHUNK = 4096  # rows of a pool scored at once: 4096 x 200 x 8 bytes stay in the cache's reach
+CHUNK = 512  # rows of a pool scored at once: 512 x 300 x 8 bytes stay in a core's cache
 
 
 @dataclass(frozen=True)
@@ -43,36 +43,37 @@ class Kernel:
 
     def __init__(self, domain: Domain) -> None:
         self.sites = len(domain.sites)
-        self.factors = domain.factors
-        self._share = [] if domain.factors is None else [_share(table) for table in domain.factors]
-        self._counts = _count_tables(domain)
+        self._starts = np.cumsum([0, *map(len, domain.options[:-1])])
+        self._options = sum(map(len, domain.options))
+        self._share = None if domain.factors is None else block_diag(*map(_share, domain.factors))
+        self._labels = np.vstack(_count_tables(domain)) / self.sites
         prior = {"v_p": 0.5, "l_h": self.sites / 2, "l_f": self.sites / 2, "v_a": 0.5, "v_f": 0.5, "v_g": 0.2}
         prior |= {"v_c": 0.3, "l_c": 1.0, "v_l": 0.5, "v_n": 0.1}
-        self.names = tuple(name for name in NAMES if self._share or name not in ("l_f", "v_f"))
+        self.names = tuple(name for name in NAMES if domain.factors is not None or name not in ("l_f", "v_f"))
         self.prior: Floats = np.log([prior[name] for name in self.names])
 
     def parts(self, a: Codes, za: Floats, b: Codes, zb: Floats) -> Parts:
-        same = np.zeros((len(a), len(b)))
-        shared = np.zeros((len(a), len(b)) if self._share else (1, 1))
-        for site in range(self.sites):
-            same += a[:, site, None] == b[None, :, site]
-            if self._share:
-                shared += self._share[site][:, b[:, site]][a[:, site]]
-        gap = (za[:, None] - zb[None, :]) ** 2
-        return Parts(same, shared, self.count(a) @ self.count(b).T, gap, za[:, None] * zb[None, :])
+        one, other = self.indicators(a), self.indicators(b)
+        same = one @ other.T
+        shared = same if self._share is None else one @ (self._share @ other.T)
+        counts = one @ (self._labels @ (self._labels.T @ other.T))
+        return Parts(same, shared, counts, (za[:, None] - zb) ** 2, za[:, None] * zb)
+
+    def indicators(self, codes: Codes) -> Floats:
+        """One column for each option of each site, (n, options): 1 where it stands."""
+        out = np.zeros((len(codes), self._options))
+        out[np.arange(len(codes))[:, None], codes + self._starts] = 1.0
+        return out
 
     def count(self, codes: Codes) -> Floats:
         """How often each option (or factor) stands anywhere; of length 1 for a homogeneous arch."""
-        total = np.zeros((len(codes), self._counts[0].shape[1]))
-        for site, table in enumerate(self._counts):
-            total += table[codes[:, site]]
-        return total / self.sites
+        return np.asarray(self.indicators(codes) @ self._labels)
 
     def terms(self, theta: Floats, parts: Parts) -> dict[str, Floats]:
         """Each summand of the covariance, by the name of its variance."""
         value = dict(zip(self.names, np.exp(theta), strict=True))
         distance = (self.sites - parts.same) / value["l_h"]
-        if self._share:
+        if self._share is not None:
             distance += (self.sites - parts.shared) / value["l_f"]
         out = {
             "v_p": value["v_p"] * np.exp(-distance),
@@ -81,7 +82,7 @@ class Kernel:
             "v_c": value["v_c"] * np.exp(-parts.gap / (2 * value["l_c"] ** 2)),
             "v_l": value["v_l"] * parts.product,
         }
-        if self._share:
+        if self._share is not None:
             out["v_f"] = value["v_f"] / self.sites * parts.shared
         return out
 
@@ -91,9 +92,24 @@ class Kernel:
         out = dict(terms)
         out["l_h"] = terms["v_p"] * (self.sites - parts.same) / value["l_h"]
         out["l_c"] = terms["v_c"] * parts.gap / value["l_c"] ** 2
-        if self._share:
+        if self._share is not None:
             out["l_f"] = terms["v_p"] * (self.sites - parts.shared) / value["l_f"]
         return out
+
+    def sides(self, theta: Floats, codes: Codes) -> tuple[Floats, Floats]:
+        """Right-hand sides, (options, n) each, of products with `indicators`.
+
+        They give what is linear in indicators of v_a, v_f and v_g, and the logarithm of v_p's exponential.
+        """
+        value = dict(zip(self.names, np.exp(theta), strict=True))
+        other = self.indicators(codes).T
+        linear = value["v_a"] / self.sites * other + value["v_g"] * self._labels @ (self._labels.T @ other)
+        distance = (other - 1) / value["l_h"]
+        if self._share is not None:
+            shared = self._share @ other
+            linear += value["v_f"] / self.sites * shared
+            distance += (shared - 1) / value["l_f"]
+        return linear, distance
 
     def diagonal(self, theta: Floats, codes: Codes, z: Floats) -> Floats:
         value = dict(zip(self.names, np.exp(theta), strict=True))
@@ -147,6 +163,7 @@ class Posterior:
     ) -> None:
         self._kernel, self._theta, self._codes, self._z = kernel, theta, codes, z
         self._y, self._extra = y, extra
+        self._linear, self._distance = kernel.sides(theta, codes)
         covariance = self._cross(codes, z) + np.diag(np.exp(theta[-1]) + extra + 1e-8)
         self._factor = np.linalg.cholesky(covariance)
         self._alpha = cho_solve((self._factor, True), y, check_finite=False)
@@ -174,10 +191,16 @@ class Posterior:
         return np.concatenate(means), np.concatenate(sds)
 
     def _cross(self, codes: Codes, z: Floats) -> Floats:
-        parts = self._kernel.parts(codes, z, self._codes, self._z)
-        total = np.ones_like(parts.same)
-        for term in self._kernel.terms(self._theta, parts).values():
-            total += term
+        """Covariance with the observed archs: 1 and all of `Kernel.terms`, in three arrays instead of twenty."""
+        value = dict(zip(self._kernel.names, np.exp(self._theta), strict=True))
+        indicators = self._kernel.indicators(codes)
+        total = 1.0 + indicators @ self._linear
+        term = np.exp(indicators @ self._distance)
+        total += np.multiply(term, value["v_p"], out=term)
+        np.subtract(z[:, None], self._z, out=term)
+        np.exp(np.multiply(term, term, out=term) / (-2 * value["l_c"] ** 2), out=term)
+        total += np.multiply(term, value["v_c"], out=term)
+        total += np.multiply(value["v_l"] * z[:, None], self._z, out=term)
         return total
 
 

@@ -6,6 +6,10 @@ second round, mutations of the best of these. The expected improvement is exact 
 them, and running ones at their expected value (Kriging believer). The front is that of posterior means, not of
 noisy observations.
 
+The smaller the gain that the model still expects, the more proposals are uniform at random. Where sites act together, a
+model of archs that were good so far is well calibrated on them and wrong about what it leaves out: its forecasts do not
+fail, it just never looks there. `benchmarks.search.compare` measures what that costs and saves.
+
 Sources: expected hypervolume improvement, Emmerich et al. 2006; believer, Ginsbourger et al. 2010; front of
 posterior means after the noisy EHVI of Daulton et al., arXiv:2105.08195.
 """
@@ -31,7 +35,8 @@ from attnsearch.statistics.pareto import hypervolume, pareto
 
 START = 12  # archs before the first model
 REFIT_EACH = 40  # observations up to which hyper-parameters are fitted at each proposal, then each third
-FIT_ROWS = 150  # observations that hyper-parameters are fitted on; the posterior uses all
+FIT_ROWS = 150  # observations that hyper-parameters are fitted on
+ROWS = 240  # observations that the posterior uses: an ask takes as long after 1,000 trainings as after 300
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class PoolEHVI(ArchSampler):
     Args:
         sites, cost, factors, allowed: see `Domain`.
         initial: archs proposed first; random ones follow until there are 12.
-        epsilon: share of proposals made uniformly at random.
+        explore: the expected gain, as a share of the front's hypervolume, at which every other proposal is random.
         seed: see `ArchSampler`.
         reference_error: error beyond which nothing counts, such as the baseline's; None takes the median of
             the first 12 finished trials.
@@ -78,12 +83,12 @@ class PoolEHVI(ArchSampler):
         factors: Mapping[str, NDArray[np.int64]] | None = None,
         allowed: Callable[[Codes], Bools] | None = None,
         initial: Sequence[Mapping[str, str]] = (),
-        epsilon: float = 0.1,
+        explore: float = 0.005,
         seed: int = 0,
         reference_error: float | None = None,
     ) -> None:
         super().__init__(Domain(sites, cost, factors=factors, allowed=allowed), initial=initial, seed=seed)
-        self.epsilon, self.reference_error = epsilon, reference_error
+        self.explore, self.reference_error = explore, reference_error
         self._kernel = gp.Kernel(self.domain)
         self._fitted: dict[bytes, Floats] = {}  # recomputed alike after a restart
         self._latest: tuple[object, SurrogateState] | None = None
@@ -95,15 +100,14 @@ class PoolEHVI(ArchSampler):
             raise UsageError(
                 "the pool sampler handles error and one cost; choose tpe, nsga2, gp or random for more"
             )
-        random = self.random(observations, banned)
         finished = sum(entry.error is not None for entry in observations)
-        if len(observations) < START or finished < START / 2 or random.random() < self.epsilon:
+        if len(observations) < START or finished < START / 2:
             return self.any_unseen(observations, banned)
-        state = self._state(observations)
-        pool = self._pool(state, random, self.unseen(observations, banned))
-        if len(pool) == 0:
+        random = self.random(observations, banned)
+        pool, gains, remaining = self._scored(observations, banned, random)
+        if not len(pool) or random.random() * (self.explore + remaining.share) < self.explore:
             return self.any_unseen(observations, banned)
-        return np.asarray(pool[_best_first(state.ehvi(pool))[0]])
+        return np.asarray(pool[_best_first(gains)[0]])
 
     def remaining_gain(self, study: Study) -> RemainingGain | None:
         """What is still to be gained; None before there is a model."""
@@ -111,10 +115,16 @@ class PoolEHVI(ArchSampler):
         if sum(entry.error is not None for entry in observations) < START:
             return None
         none = np.empty((0, len(self.domain.sites)), np.int64)
+        return self._scored(observations, none, self.random(observations, none))[2]
+
+    def _scored(
+        self, observations: list[Observation], banned: Codes, random: np.random.Generator
+    ) -> tuple[Codes, Floats, RemainingGain]:
+        """The pool, the expected improvement of each of its archs, and what that leaves to be gained."""
         state = self._state(observations)
-        pool = self._pool(state, self.random(observations, none), self.unseen(observations, none))
-        best = float(state.ehvi(pool).max()) if len(pool) else 0.0
-        return RemainingGain(best, hypervolume(np.column_stack(state.points), state.reference))
+        pool, gains = self._pool(state, random, self.unseen(observations, banned))
+        volume = hypervolume(np.column_stack(state.points), state.reference)
+        return pool, gains, RemainingGain(float(gains.max()) if len(gains) else 0.0, volume)
 
     def _state(self, observations: list[Observation]) -> SurrogateState:
         """Kept until there is news: `remaining_gain` is asked just before each proposal."""
@@ -131,20 +141,30 @@ class PoolEHVI(ArchSampler):
         key = codes[rows].tobytes() + y[rows].tobytes()
         if key not in self._fitted:
             self._fitted = {key: gp.fit(self._kernel, codes[rows], z[rows], y[rows], extra[rows])}
-        return gp.Posterior(self._kernel, self._fitted[key], codes, z, y, extra)
+        kept = _kept(y)
+        return gp.Posterior(self._kernel, self._fitted[key], codes[kept], z[kept], y[kept], extra[kept])
 
     def _pool(
         self, state: SurrogateState, random: np.random.Generator, fresh: Callable[[Codes], Bools]
-    ) -> Codes:
+    ) -> tuple[Codes, Floats]:
+        """Unseen archs, each once, and their expected improvement."""
         everything = self.domain.everything
         if everything is not None:
-            return everything[fresh(everything)]
+            pool = everything[fresh(everything)]
+            return pool, state.ehvi(pool)
         pool = np.vstack([self.domain.sample(1500, random), self.domain.mutations(state.front, 2500, random)])
-        best = pool[_best_first(state.ehvi(pool))[:10]]
-        pool = np.vstack([pool, self.domain.mutations(best, 1000, random)])
-        _, first = np.unique(self.domain.ids(pool), return_index=True)
-        pool = pool[np.sort(first)]
-        return pool[fresh(pool)]
+        pool = self._distinct(pool[fresh(pool)])
+        gains = state.ehvi(pool)
+        if len(pool):
+            near = self.domain.mutations(pool[_best_first(gains)[:10]], 1000, random)
+            near = self._distinct(near[fresh(near)])
+            near = near[~np.isin(self.domain.ids(near), self.domain.ids(pool))]
+            pool, gains = np.vstack([pool, near]), np.r_[gains, state.ehvi(near)]
+        return pool, gains
+
+    def _distinct(self, codes: Codes) -> Codes:
+        _, first = np.unique(self.domain.ids(codes), return_index=True)
+        return codes[np.sort(first)]
 
 
 class SurrogateState:
@@ -172,7 +192,8 @@ class SurrogateState:
         running = running.reshape(-1, len(domain.sites))
         if len(running):
             self._posterior = self._posterior.fantasize(running, self._z(running))
-        self._set_front(np.vstack([codes[complete], running]))
+        kept = _kept(y)
+        self._set_front(np.vstack([codes[kept][complete[kept]], running]))
         limit = np.median(errors[complete][:START]) if reference_error is None else reference_error
         self.reference = (float(scale(np.array([limit]))[0]), self._cost_limit(codes))
 
@@ -236,6 +257,16 @@ def _best_first(gains: Floats) -> NDArray[np.intp]:
 def _due(count: int) -> int:
     """Observations there were when hyper-parameters were last due for a fit."""
     return count if count < REFIT_EACH else count - (count - REFIT_EACH) % 3
+
+
+def _kept(y: Floats) -> NDArray[np.intp]:
+    """Rows the posterior uses, ascending: all, or of many the best half of ROWS and others spread evenly over time."""
+    if len(y) <= ROWS:
+        return np.arange(len(y))
+    best = np.argsort(y, kind="stable")[: ROWS // 2]
+    others = np.setdiff1d(np.arange(len(y)), best)
+    spread = others[np.linspace(0, len(others) - 1, ROWS - len(best)).astype(int)]
+    return np.sort(np.r_[best, spread])
 
 
 def _observations(observations: list[Observation]) -> tuple[list[Observation], Floats, Floats]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -98,6 +99,7 @@ class Trace:
     rows: list[int] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     finals: list[float] = field(default_factory=list)  # what each trial had, or would have had, at the end
+    asked: list[float] = field(default_factory=list)  # processor seconds of each proposal
 
     def at(self, units: float) -> float:
         """Hypervolume share when so many units were spent."""
@@ -149,7 +151,9 @@ class Search:
     def _ask(self) -> tuple[optuna.Trial, int]:
         """The next trial; one whose encoding the table lacks is failed at no charge (raw samplers only)."""
         for _ in itertools.repeat(None, 1000):
+            before = time.process_time()
             trial = self.study.ask(self.domain.distributions)
+            self.trace.asked.append(time.process_time() - before)
             codes = self.domain.encode(trial.params)
             assert codes is not None
             row = int(self.problem.rows(codes[None])[0])
