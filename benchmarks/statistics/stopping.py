@@ -13,7 +13,8 @@ unequal noise and what runs of one seed share are real ones, scaled to the same 
 
     one network      60 trainings under ten names in six seeds, `verdicts.py`; names exchanged at random in each block
     planted effect   60 trainings of three networks in twenty seeds, `verdicts.py`
-    fine-tuned       60 trainings of a public ResNet-20 with and without gates in six seeds, `results/pretrained`
+    fine-tuned       60 trainings of a public ResNet-20 with and without gates in six seeds,
+                     `results/pretrained/one_epoch.parquet`
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ Noise = Callable[
 ]  # repetitions, rows, blocks -> (these) of run sd `SD`
 GAIN, HARM, SAME = 1, -1, 2
 SD, EFFECT = 0.7, 1.0
-FINE_TUNED = Path(__file__).parents[2] / "results" / "pretrained" / "trainings.parquet"
+FINE_TUNED = Path(__file__).parents[2] / "results" / "pretrained" / "one_epoch.parquet"
 
 
 def settings(variants: int) -> dict[str, list[float]]:
@@ -220,7 +221,8 @@ def table(found: Sequence[dict[str, Any]]) -> str:
         f"{100 * found[0]['share_error']:.2f} points, of mean trainings in brackets. False: a gain or harm that is "
         "none, or an effect of the margin called equivalent, anywhere in a design. Beside normal noise that of real "
         "trainings: 60 of one network under ten names, 60 of three networks of which one has a planted effect, and 60 "
-        "fine-tuned ones (`results/pretrained`), re-sampled by blocks of seeds and scaled to the same sd.",
+        "fine-tuned ones (`results/pretrained/one_epoch.parquet`), re-sampled by blocks of seeds and scaled to the "
+        "same sd.",
     ]
     for name in dict.fromkeys(row["noise"] for row in found):
         lines += [
