@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # torch comes first and exactly as locked: asked for in any other way, pip may fetch a CUDA build of several gigabytes.
 TORCH := torch==2.13.0
 
-.PHONY: run test docs slow postgres bench simulate verify lock clean
+.PHONY: run test docs slow wheel postgres bench simulate verify lock clean
 run: $(VENV)/installed
 	$(BIN)/attnsearch run --space cbam_variants --trials 30 --confirm 0.67 $(ARGS)
 
@@ -27,6 +27,10 @@ docs: $(VENV)/installed-dev
 # What takes minutes: insertions into the networks of torchvision and timm where they are installed, fuzzing, faults.
 slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+# The wheel in an environment of its own, with every example and the notebook, each in an empty folder.
+wheel: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -rs -m slow tests/test_wheel.py $(ARGS)
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.speed.throughput $(ARGS)

@@ -6,10 +6,12 @@ Numbers are written behind the first letters of the option's name (`r4` is ratio
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from attnsearch.core.text import format_value
@@ -31,7 +33,7 @@ _PLACES = {  # key of a stage -> value -> words
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Slot:
     """A block where it stands: its options as people write them, and words on its place."""
 
@@ -40,8 +42,10 @@ class _Slot:
     place: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Stage:
+    """What stands in one stage; made once for all architectures that have it, so two are the same or different."""
+
     name: str
     slots: tuple[_Slot, ...]
     units: tuple[bool, ...] = ()
@@ -57,10 +61,23 @@ class Notation:
     letters: Mapping[str, str]  # option -> its first letters
     shared: Mapping[str, Mapping[str, str]]
     places: tuple[str, ...]  # words on the place that all blocks share
+    # Every format writes every architecture, and a study may have ten thousand.
+    _written: dict[tuple[str, str], Strip] = field(default_factory=dict, repr=False, compare=False)
+    _cells: dict[_Stage, StripCell] = field(default_factory=dict, repr=False, compare=False)
 
     def strip(self, row: ArchResult) -> Strip:
         """One architecture; a variant whose name says more than its options keeps the name."""
-        cells = tuple(self._cell(stage) for stage in _stages(row))
+        called = (row.key, row.name)
+        if called not in self._written:
+            self._written[called] = self._strip(row)
+        return self._written[called]
+
+    def _strip(self, row: ArchResult) -> Strip:
+        stages = _stages(row)
+        for stage in stages:
+            if stage not in self._cells:
+                self._cells[stage] = self._cell(stage)
+        cells = tuple(self._cells[stage] for stage in stages)
         named = row.name if row.name and not _SPELT.search(row.name) else ""
         return Strip(cells, row.title, named, "baseline" if row.baseline else row.control, _widths(row))
 
@@ -165,22 +182,25 @@ def _stages(row: ArchResult) -> tuple[_Stage, ...]:
     if isinstance(stages, list | tuple) and stages:
         units = dict(row.spec.get("host") or {}).get("units") or ()
         found = [
-            _of_spec(f"stage {i + 1}", dict(s), units[i] if i < len(units) else 0)
-            for i, s in enumerate(stages)
+            _of_spec(f"stage {i + 1}", json.dumps(stage), units[i] if i < len(units) else 0)
+            for i, stage in enumerate(stages)
         ]
-        neck = _slot(row.spec.get("neck", "none"))
-        return (*found, *([_Stage("neck", (neck,))] if neck else []))
+        neck = _of_neck(json.dumps(row.spec.get("neck", "none")))
+        return (*found, *([neck] if neck else []))
     if row.sites:
-        return tuple(_Stage(site, _of_text(option)) for site, option in row.sites.items())
-    return (_Stage("architecture", _of_text(row.label)),)
+        return tuple(_of_text(site, option) for site, option in row.sites.items())
+    return (_of_text("architecture", row.label),)
 
 
-def _of_text(option: str) -> tuple[_Slot, ...]:
-    return () if option in ("none", "plain") else (_Slot(*parts(option)),)
+@lru_cache(maxsize=1 << 14)
+def _of_text(name: str, option: str) -> _Stage:
+    return _Stage(name, () if option in ("none", "plain") else (_Slot(*parts(option)),))
 
 
-def _of_spec(name: str, stage: Mapping[str, Any], count: int) -> _Stage:
-    """A stage as `Stage.to_dict` writes it, of `count` residual units."""
+@lru_cache(maxsize=1 << 14)
+def _of_spec(name: str, text: str, count: int) -> _Stage:
+    """A stage as `Stage.to_dict` writes it, in JSON, of `count` residual units."""
+    stage = json.loads(text)
     attention, conv = _slot(stage.get("attention", "none")), _slot(stage.get("conv", "conv3x3"))
     units = stage.get("units", "all")
     if attention:
@@ -191,6 +211,12 @@ def _of_spec(name: str, stage: Mapping[str, Any], count: int) -> _Stage:
     after = bool(attention) and stage.get("position") == "after_stage"
     mask = tuple(bool(conv) or (bool(attention) and _carries(units, i, count)) for i in range(count))
     return _Stage(name, tuple(slot for slot in (conv, attention) if slot), mask, after)
+
+
+@lru_cache(maxsize=1 << 10)
+def _of_neck(text: str) -> _Stage | None:
+    slot = _slot(json.loads(text))
+    return _Stage("neck", (slot,)) if slot else None
 
 
 def _slot(value: Any) -> _Slot | None:

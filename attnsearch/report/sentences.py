@@ -53,7 +53,9 @@ def answer(report: Report) -> tuple[str, ...]:
 
 def verdicts(report: Report) -> list[str]:
     """What the last block of seeds says of the finalists."""
-    labels = {row.key: report.called(row) + _at_price(report, row) for row in report.rows}
+    judged = {verdict.variant for verdict in report.final.verdicts} if report.final else set[str]()
+    rows = [row for row in report.rows if row.key in judged]
+    labels = {row.key: report.called(row) + _at_price(report, row) for row in rows}
     return finalists.sentences(report.final, labels, report.record, report.epochs)
 
 
