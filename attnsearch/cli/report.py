@@ -40,6 +40,7 @@ def report(
     out: Out = Path("results"),
     files: Annotated[bool, typer.Option(help="Write tables, pictures and report.html too.")] = True,
     test: Annotated[bool, typer.Option("--test", help="Open the test split for the frozen front, once.")] = False,
+    paper: Annotated[bool, typer.Option("--paper", help="Write figures for a paper too: PDF, SVG, PNG.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda, for --test.")] = "auto",
     weights: Annotated[str | None, setting("weights")] = None,
     plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
@@ -52,11 +53,13 @@ def report(
     Tables, pictures and one HTML page are written to OUT/STUDY as well.
     """
     if compare:
-        if study or test:
-            raise UsageError("--compare takes its two studies itself: leave out STUDY and --test")
+        if study or test or paper:
+            raise UsageError("--compare takes its two studies itself: leave out STUDY, --test and --paper")
         add_plugins(plugin)
         _compare(compare, storage, out, files, json)
         return
+    if paper and not files:
+        raise UsageError("--paper writes files, --no-files does not: leave out one of them")
     check_study(study, storage, out)
     add_plugins(plugin)
 
@@ -81,7 +84,7 @@ def report(
         built = reports.build(opened.record)
         print_report(built, json)
         if files:
-            written = reports.write(built, out / opened.name)
+            written = reports.write(built, out / opened.name, paper=paper)
             typer.echo(f"\n{len(written)} files in {out / opened.name}; open {written[-1]}", err=True)
     finally:
         gc.enable()

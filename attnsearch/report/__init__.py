@@ -37,16 +37,18 @@ def as_json(report: Report) -> dict[str, Any]:
     return json.values(report)
 
 
-def write(report: Report, folder: Path, *, pictures: bool = True) -> list[Path]:
+def write(report: Report, folder: Path, *, pictures: bool = True, paper: bool = False) -> list[Path]:
     """Write every file of the report into `folder`, each whole or not at all; the paths, report.html last.
 
-    Without `pictures` only tables, in a fraction of a second: for a run that is told to stop.
+    Args:
+        pictures: False for tables alone, in a fraction of a second: for a run that is told to stop.
+        paper: whether to write the figures at the width of a column and of a page too.
     """
     from attnsearch.report import atomic
 
     return [
         atomic.write(folder / name, content)
-        for name, content in (files(report) if pictures else texts(report))
+        for name, content in (files(report, paper) if pictures else texts(report))
     ]
 
 
@@ -67,8 +69,8 @@ def texts(report: Report) -> list[tuple[str, str | bytes]]:
     ]
 
 
-def files(report: Report) -> list[tuple[str, str | bytes]]:
-    """Name and content of every file; all are rendered before the first is written."""
+def files(report: Report, paper: bool = False) -> list[tuple[str, str | bytes]]:
+    """Name and content of every file, all rendered before the first is written; `paper`: figures for one too."""
     from attnsearch.report import html, plots
 
     pictures = plots.draw(report)
@@ -76,7 +78,8 @@ def files(report: Report) -> list[tuple[str, str | bytes]]:
         *texts(report),
         *((f"plots/{picture.name}.png", picture.png) for picture in pictures),
         *((f"plots/{picture.name}.svg", picture.svg) for picture in pictures),
-        ("report.html", html.render(report, pictures)),
+        *(plots.for_paper(report) if paper else []),
+        ("report.html", html.render(report, pictures, plots.for_phones(report))),
     ]
 
 

@@ -82,17 +82,23 @@ class PlacementMap:
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture and the address it is shown from."""
+    """A picture, the address it is shown from, and that of the one for a telephone."""
 
     picture: Picture
     source: str
+    narrow: str = ""
 
 
-def render(report: Report, pictures: Sequence[Picture]) -> str:
-    """The page; opens from a disk, offline, in light and dark."""
+def render(report: Report, pictures: Sequence[Picture], narrow: Sequence[Picture] = ()) -> str:
+    """The page; opens from a disk, offline, in light and dark.
+
+    Args:
+        narrow: those of the pictures that there are for a telephone too.
+    """
     from markupsafe import Markup
 
     lead = sentences.best(report)  # the cards say it already
+    phones = {picture.name: source(picture) for picture in narrow}
     return template("page.html.j2", scripts(), report.notation.blocks).render(
         report=report,
         title=f"{report.record.name}: attnsearch report",
@@ -114,7 +120,10 @@ def render(report: Report, pictures: Sequence[Picture]) -> str:
         facts=provenance.facts(report),
         details=details(report),
         sites=list(report.info.space.sites.items()),
-        pictures={picture.name: Shown(picture, source(picture)) for picture in pictures},
+        pictures={
+            picture.name: Shown(picture, source(picture), phones.get(picture.name, ""))
+            for picture in pictures
+        },
         version=provenance.own_version(),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         fingerprint=provenance.fingerprint(report.record),

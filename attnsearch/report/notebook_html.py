@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 from attnsearch.core.errors import UsageError, unknown
 from attnsearch.report import sentences, warnings
+from attnsearch.report.picture import PAPER, SCREEN
 from attnsearch.report.plots import PICTURES
 from attnsearch.report.tables import Report
 
 if TYPE_CHECKING:
     from attnsearch.report.formatting import Table
     from attnsearch.report.picture import Picture
+
+MEDIA = {"screen": SCREEN, **PAPER}
 
 
 def html(report: Report) -> str:
@@ -45,15 +48,17 @@ def _table(table: Table) -> str:
     )
 
 
-def picture(report: Report, name: str) -> Picture:
-    """The picture of this name.
+def picture(report: Report, name: str, width: str = "screen") -> Picture:
+    """The picture of this name, for a screen, or for a paper's column (`single`) or page (`double`).
 
     Raises:
-        UsageError: no such picture, or the study has no numbers for it.
+        UsageError: no such picture or width, or the study has no numbers for it.
     """
     if name not in PICTURES:
         raise UsageError(unknown("picture", name, PICTURES))
-    drawn = PICTURES[name](report)
+    if width not in MEDIA:
+        raise UsageError(unknown("width", width, MEDIA))
+    drawn = PICTURES[name](report, MEDIA[width])
     if drawn is None:
         raise UsageError(f"study '{report.record.name}' has no numbers for the picture '{name}' yet")
     return drawn

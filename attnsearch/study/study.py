@@ -49,20 +49,22 @@ class Study:
 
         return tables.verdicts_frame(self.record)
 
-    def plot(self, name: str = "pareto") -> Picture:
-        """A picture that a notebook shows; `.png` and `.svg` hold it as a file would.
+    def plot(self, name: str = "pareto", width: str = "screen") -> Picture:
+        """A picture that a notebook shows; `.png` and `.svg`, for a paper `.pdf` too, hold it as a file would.
 
         Args:
-            name: `pareto`; `curves` (error by epoch); `forest` and `effects` of a design; `optimism` of a search.
+            name: `pareto`; `curves` (error by epoch); `forest` (differences from the baseline); `effects` of a
+                design; `optimism` of a search.
+            width: `screen`, or for a paper `single` (a column, 3.5 inches) or `double` (7 inches).
 
         Raises:
-            UsageError: no such picture, or no numbers for it yet.
+            UsageError: no such picture or width, or no numbers for it yet.
             NoResultError: no trial has finished.
         """
         from attnsearch import report
         from attnsearch.report import notebook_html
 
-        return notebook_html.picture(report.build(self.record), name)
+        return notebook_html.picture(report.build(self.record), name, width)
 
     def _repr_html_(self) -> str:
         """The answer and the main tables, for notebooks."""
