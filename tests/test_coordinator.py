@@ -21,9 +21,9 @@ from attnsearch.data import open_data
 from attnsearch.report import sentences
 from attnsearch.report.finalists import positive_control
 from attnsearch.space.space import load_space
-from attnsearch.study.confirmation import block_seeds, shape
 from attnsearch.study.observer import Observer
 from attnsearch.study.run import Run
+from attnsearch.study.search_shape import block_seeds, shape
 from attnsearch.study.study import open_study
 from tests.engine import FakeEngine
 

@@ -94,7 +94,7 @@ def plan(
         check_study(study, storage, out)
 
     from attnsearch.study import planning
-    from attnsearch.study.confirmation import TRIALS
+    from attnsearch.study.search_shape import TRIALS
 
     if kind == "search":
         noise, control = _noise(question, settings, sd, study, measure), "narrow" in controls.split(",")

@@ -1,87 +1,156 @@
-"""The shape of a search: how many trainings look for archs, and how the last block of seeds is shared out.
+"""The end of a search: finalists, baseline and positive control, once in every seed of a block of fresh ones.
 
-That block gives the verdicts: fresh runs of the baseline, the finalists and the positive control, on images and in
-seeds that no choice has seen.
+That block gives the verdicts. Its seeds are new and its images had no say in the choice; `search_shape` says how many
+seeds it has.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
-TRIALS = 32  # of a search; the baseline and 15 others or more
-REPORT_SEEDS = 6  # that the block has where the trials allow it
-REPORT_LEAST = 4  # below as many there is none: one comparison then has 3 degrees of freedom, the least
-FINALIST_SEEDS = 4  # from which the control is served next
-# Of the positive control and the baseline, the cheapest trainings. With power 0.97, 4 seeds see a harm of 3.0 sds of a
-# pair and 8 seeds one of 1.6.
-CONTROL_SEEDS = 8
-REPORT_ARCHS = 3  # the baseline and two finalists; more where more archs are on the front
-BASELINE_SEEDS = 2  # trained at once: their spread is the noise that everything else is held against
+import numpy as np
 
+from attnsearch.core.seeds import Repeats, repeat_of
+from attnsearch.space.arch import Arch
+from attnsearch.statistics import front
+from attnsearch.store.study_store import StudyStore
+from attnsearch.study.search_shape import REPORT_LEAST, block_seeds, due, finalist_count
 
-@dataclass(frozen=True)
-class Shape:
-    """What a search of so many trials comes to, unless its front is decided early or asks for more finalists.
-
-    Args:
-        archs: that it looks at, the baseline among them. finalists: that the last block judges; 0 without one.
-        seeds: of each finalist. pair: of the baseline and the positive control.
-    """
-
-    archs: int
-    finalists: int
-    seeds: int
-    pair: int
+Training = tuple[Arch, int]  # an arch and the number of its seed
 
 
-def shape(trials: int, confirm: float, control: bool) -> Shape:
-    """The shape of a search of so many trials, `confirm` of which are kept for fresh seeds."""
-    archs = search_trials(trials, confirm)
-    left = min(trials - archs - (BASELINE_SEEDS - 1), due(control))
-    if confirm == 0 or left < 2 * REPORT_LEAST:
-        return Shape(archs, 0, 0, 0)
-    finalists = finalist_count(left, control)
-    rows = 1 + finalists
-    with_control = control and left >= REPORT_LEAST * (rows + 1)
-    seeds, further = block_seeds(left, rows + with_control, with_control)
-    return Shape(archs, finalists, seeds, seeds + further)
-
-
-def search_trials(trials: int, confirm: float) -> int:
-    """Trainings on the common seed, the baseline's among them."""
-    reserved = math.floor(confirm * trials)
-    searching = trials - (reserved if reserved >= 2 * REPORT_LEAST else 0)
-    least = min(2, trials)  # the baseline, and an arch to hold against it
-    return max(least, searching - (BASELINE_SEEDS - 1 if confirm else 0))
-
-
-def due(control: bool, sure: int = 0) -> int:
-    """Trials left at which the last block begins; `sure` archs are on the front already, the baseline among them."""
-    wanted = 2 * CONTROL_SEEDS + FINALIST_SEEDS if control else 0
-    return max(wanted, REPORT_SEEDS * max(REPORT_ARCHS, sure))
-
-
-def finalist_count(trials: int, control: bool) -> int:
-    """Finalists that so many trials judge: one at least, as many as get `REPORT_SEEDS` seeds."""
-    return max(1, trials // REPORT_SEEDS - 1 - control)
-
-
-def block_seeds(trials: int, archs: int, control: bool) -> tuple[int, int]:
-    """Seeds of the last block for all its archs, and further ones for the baseline and the positive control alone.
-
-    The two tell what all other verdicts are worth: beyond four seeds of each finalist they come first, up to
-    `CONTROL_SEEDS`, and they get what is left over.
+class Confirmation:
+    """Which archs the block has, in which seeds, and which of its trainings is next.
 
     Args:
-        trials: that are left. archs: in the block, the baseline and the control among them.
+        total: trials of the search, those of the block among them.
+        standing: every arch's place by the trainings that are done.
+        has: whether a training of this arch's key in this seed has begun.
     """
-    seeds, left = divmod(trials, archs)
-    if not control or seeds >= CONTROL_SEEDS:
-        return seeds, 0
-    if seeds >= FINALIST_SEEDS:
-        finalists = archs - 2
-        pair = min(CONTROL_SEEDS, (trials - FINALIST_SEEDS * finalists) // 2)
-        seeds = min(pair, (trials - 2 * pair) // finalists)
-        return seeds, pair - seeds
-    return seeds, left // 2
+
+    def __init__(
+        self,
+        store: StudyStore,
+        total: int,
+        baseline: Arch,
+        control: Arch | None,
+        standing: Callable[[], front.Front],
+        has: Callable[[str, int], bool],
+    ) -> None:
+        self.store, self.total, self.baseline, self.control = store, total, baseline, control
+        self._standing, self._has = standing, has
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the trials left are what the block takes, and are enough for the baseline and one arch."""
+        if self.store.info.search.selected:
+            return True
+        left = self._left()
+        if not left >= 2 * REPORT_LEAST or not self._finalists(left):
+            return False
+        # The baseline is one of them.
+        sure = sum(row.status in (front.Status.BY_COST, front.Status.CONFIRMED) for row in self._standing())
+        return left <= due(bool(self.control), sure)
+
+    @property
+    def has_trials_to_spare(self) -> bool:
+        """Whether more trials are left than whole seeds of the block take; it has not begun then."""
+        if self.store.info.search.selected:
+            return False
+        left = self._left()
+        archs = self._archs(left)
+        seeds, further = self._seeds(left, archs)
+        return left > seeds * len(archs) + 2 * further
+
+    def next(self) -> Training | None:
+        """The block's next training; with the first, archs and seeds are settled. None when all have begun."""
+        if not self.store.info.search.selected:
+            # What is running may still change the front; better than to wait for it is what any front will need.
+            running = (self.store.results[number] for number in self.store.results.running)
+            if any(row.role != "report" for row in running) and (ahead := self._ahead()):
+                return ahead
+            self._settle()
+        if training := next(
+            (pair for pair in self._trainings() if not self._has(pair[0].key, pair[1])), None
+        ):
+            return training
+        if self._left() >= 2 * REPORT_LEAST:
+            self._write((), ())  # done; a resumed study with more trials may settle on other archs
+        return None
+
+    def _trainings(self) -> Iterator[Training]:
+        """All trainings of the block: each arch in every seed, then the control's further ones."""
+        search = self.store.info.search
+        archs = {row.key: row.spec for row in self.store.results.values()}
+        if self.control:
+            archs[self.control.key] = self.control.to_dict()
+        for repeat in search.report_repeats:
+            for key in search.selected:
+                yield Arch.from_dict(archs[key]), repeat
+        for repeat in search.control_repeats if self.control else ():
+            yield from ((arch, repeat) for arch in self._pair)
+
+    def _ahead(self) -> Training | None:
+        """Baseline and control in seeds of the block, which needs them whoever the finalists are."""
+        left = self._left()
+        keys = self._archs(left)
+        if not self.store.info.search.report_repeats:
+            self._write((), Repeats.REPORT.take(REPORT_LEAST, self._used()))
+        for repeat in self.store.info.search.report_repeats:
+            for arch in self._pair:
+                if arch.key in keys and not self._has(arch.key, repeat):
+                    return arch, repeat
+        return None
+
+    def _settle(self) -> None:
+        """Settle on the finalists, and on seeds for them and the baseline that nothing has used."""
+        left = self._left()
+        archs = self._archs(left)
+        ahead = self.store.info.search.report_repeats
+        seeds, further = self._seeds(left, archs)
+        fresh = Repeats.REPORT.take(seeds + further - len(ahead), {*self._used(), *ahead})
+        repeats = (*ahead, *fresh)
+        self._write(tuple(archs), repeats[:seeds], repeats[seeds:])
+
+    def _write(self, keys: tuple[str, ...], repeats: tuple[int, ...], further: tuple[int, ...] = ()) -> None:
+        search = self.store.info.search
+        self.store.set_attrs(replace(search, selected=keys, report_repeats=repeats, control_repeats=further))
+
+    @property
+    def _pair(self) -> tuple[Arch, ...]:
+        return (self.baseline, self.control) if self.control else (self.baseline,)
+
+    def _left(self) -> int:
+        """Trials that are left for the block, those counted that it has begun with."""
+        search = self.store.info.search
+        ahead = () if search.selected else search.report_repeats
+        begun = sum(self._has(arch.key, repeat) for repeat in ahead for arch in self._pair)
+        return self.total - self.store.results.counted + begun
+
+    def _used(self) -> set[int]:
+        return {repeat_of(row.seed) for row in self.store.results.values()}
+
+    def _seeds(self, trials: int, archs: Sequence[str]) -> tuple[int, int]:
+        return block_seeds(trials, len(archs), self.control is not None and self.control.key in archs)
+
+    def _archs(self, trials: int) -> list[str]:
+        """Keys of the block: baseline, finalists, and the positive control where the trials go round."""
+        archs = [self.baseline.key, *self._finalists(trials)]
+        if self.control and trials >= REPORT_LEAST * (len(archs) + 1):
+            archs.append(self.control.key)
+        return archs
+
+    def _finalists(self, trials: int) -> list[str]:
+        """The arch of least error, then the likeliest on the front: at least one, as many as get `REPORT_SEEDS` seeds.
+
+        While few runs tell of the noise, P(front) alone would prefer archs that cost little more than the baseline:
+        they have few rivals.
+        """
+        rows = [row for row in self._standing() if row.key != self.baseline.key]
+        if not rows:
+            return []
+        best = min(rows, key=lambda row: float(np.mean(row.errors)))
+        likely = [row for row in rows if row is not best and (row.p_front or 0.0) > front.DOMINATED]
+        likely.sort(key=lambda row: -(row.p_front or 0.0))
+        return [row.key for row in (best, *likely)][: finalist_count(trials, bool(self.control))]

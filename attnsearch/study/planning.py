@@ -31,7 +31,7 @@ from attnsearch.statistics.front import pooled_sd
 from attnsearch.statistics.noise import seed_correlation
 from attnsearch.statistics.power import duration, mde
 from attnsearch.study.ablation import AblationSchedule, Variant, laid_out
-from attnsearch.study.confirmation import REPORT_LEAST, shape
+from attnsearch.study.search_shape import REPORT_LEAST, shape
 from attnsearch.study.starting_weights import prepared, sized
 
 
@@ -73,7 +73,7 @@ class SearchPlan:
     """What a search will cost and what its verdicts will be able to see.
 
     Args:
-        trials, archs, finalists, seeds, pair: see `last_block.Shape`.
+        trials, archs, finalists, seeds, pair: see `search_shape.Shape`.
         visible: smallest difference, in points, that a finalist's verdict finds with 80 % power; None without one.
         control_visible: the same of the positive control, in its own seeds.
         hours: None where the seconds of a training are not known.

@@ -11,7 +11,7 @@ import numpy as np
 
 from attnsearch.core.costs import Limit
 from attnsearch.core.errors import Exhausted, UsageError
-from attnsearch.core.seeds import Repeats, repeat_of, trial_seed
+from attnsearch.core.seeds import trial_seed
 from attnsearch.core.settings import Settings
 from attnsearch.core.trial import Role
 from attnsearch.cost.cost_table import CostTable
@@ -22,15 +22,8 @@ from attnsearch.space.space import Space
 from attnsearch.statistics import front
 from attnsearch.store.study_store import StudyStore
 from attnsearch.study.ablation import positive_control
-from attnsearch.study.confirmation import (
-    BASELINE_SEEDS,
-    REPORT_LEAST,
-    TRIALS,
-    block_seeds,
-    due,
-    finalist_count,
-    search_trials,
-)
+from attnsearch.study.confirmation import Confirmation
+from attnsearch.study.search_shape import BASELINE_SEEDS, TRIALS, search_trials
 from attnsearch.study.tasks import Costed, Task, counted
 
 # Of the search's trials at most: with many options "each one everywhere" would eat them all.
@@ -62,6 +55,9 @@ class SearchSchedule:
         self._all_tried = False
         self._sure = False
         self._assessed: tuple[int, front.Front] | None = None  # rows trained to the end, and what they say
+        self.confirmation = Confirmation(
+            store, self.total, self.baseline, self.control, self._standing, self._has
+        )
 
     def next(self) -> Task | None:
         if self.store.results.counted >= self.total:
@@ -79,8 +75,9 @@ class SearchSchedule:
                 return proposed
         if not self.settings.confirm:
             return None
-        if self._last_block_is_due():
-            return self._spare() or self._last_block()
+        if self.confirmation.is_due:
+            spare = self._confirm() if self.confirmation.has_trials_to_spare else None
+            return spare or self._last_block()
         # A front that is decided early leaves trials over, as do seeds that would be too many at once: they look for a
         # better one.
         return self._confirm() or (None if self._exhausted else self._propose()) or self._rather_than_wait()
@@ -138,6 +135,10 @@ class SearchSchedule:
         role: Role = "search" if repeat == 0 else "confirm"
         return replace(self._task(arch, repeat, role, protected), choice=choice, number=number)
 
+    def _last_block(self) -> Task | None:
+        training = self.confirmation.next()
+        return training and self._task(*training, "report", protected=True)
+
     def _confirm(self, at_once: int = 1) -> Task | None:
         pick = self._least_certain(at_once)
         self._sure = pick is None and not self.store.results.running
@@ -160,110 +161,6 @@ class SearchSchedule:
         if not self.store.results.running or undecided is None:
             return None
         return self._confirm(at_once=2) or (None if self._all_tried else self._propose(least_promise=0.0))
-
-    def _last_block_is_due(self) -> bool:
-        """When the trials left are what the last block takes, and are enough for the baseline and one arch."""
-        if self.store.info.search.selected:
-            return True
-        left = self._left()
-        if not left >= 2 * REPORT_LEAST or not self._finalists(left):
-            return False
-        # The baseline is one of them.
-        sure = sum(row.status in (front.Status.BY_COST, front.Status.CONFIRMED) for row in self._standing())
-        return left <= due(bool(self.control), sure)
-
-    def _spare(self) -> Task | None:
-        """A further seed for the least certain arch, while the trials left are more than whole seeds of the block."""
-        if self.store.info.search.selected:
-            return None
-        left = self._left()
-        archs = self._block(left)
-        seeds, further = self._seeds(left, archs)
-        return self._confirm() if left > seeds * len(archs) + 2 * further else None
-
-    def _last_block(self) -> Task | None:
-        """The frozen archs, each once in every seed of a block that had no say in choosing them."""
-        if not self.store.info.search.selected:
-            # What is running may still change the front; better than to wait for it is what any front will need.
-            running = (self.store.results[number] for number in self.store.results.running)
-            if any(row.role != "report" for row in running) and (ahead := self._ahead()):
-                return ahead
-            self._freeze()
-        specs = {row.key: row.spec for row in self.store.results.values()}
-        if self.control:
-            specs[self.control.key] = self.control.to_dict()
-        search = self.store.info.search
-        cells = [(key, repeat) for repeat in search.report_repeats for key in search.selected]
-        if self.control:
-            pair = self.baseline.key, self.control.key
-            cells += [(key, repeat) for repeat in search.control_repeats for key in pair]
-        for key, repeat in cells:
-            if not self._has(key, repeat):
-                return self._task(Arch.from_dict(specs[key]), repeat, "report", protected=True)
-        if self._left() >= 2 * REPORT_LEAST:
-            self._select((), ())  # done; a resumed study with more trials may settle on other archs
-        return None
-
-    def _ahead(self) -> Task | None:
-        """Baseline and control in seeds of the last block, which needs them whoever the finalists are."""
-        left = self._left()
-        archs = [arch for arch in (self.baseline, self.control) if arch and arch.key in self._block(left)]
-        if not self.store.info.search.report_repeats:
-            self._select((), Repeats.REPORT.take(REPORT_LEAST, self._used()))
-        for repeat in self.store.info.search.report_repeats:
-            for arch in archs:
-                if not self._has(arch.key, repeat):
-                    return self._task(arch, repeat, "report", protected=True)
-        return None
-
-    def _left(self) -> int:
-        """Trials that are left for the last block, those counted that it has begun with."""
-        search = self.store.info.search
-        ahead = () if search.selected else search.report_repeats
-        archs = [arch.key for arch in (self.baseline, self.control) if arch]
-        begun = sum(self._has(key, repeat) for repeat in ahead for key in archs)
-        return self.total - self.store.results.counted + begun
-
-    def _used(self) -> set[int]:
-        return {repeat_of(row.seed) for row in self.store.results.values()}
-
-    def _freeze(self) -> None:
-        """Settle on the finalists, and on seeds for them and the baseline that nothing has used."""
-        left = self._left()
-        archs = self._block(left)
-        ahead = self.store.info.search.report_repeats
-        seeds, further = self._seeds(left, archs)
-        fresh = Repeats.REPORT.take(seeds + further - len(ahead), {*self._used(), *ahead})
-        repeats = (*ahead, *fresh)
-        self._select(tuple(archs), repeats[:seeds], repeats[seeds:])
-
-    def _seeds(self, trials: int, archs: Sequence[str]) -> tuple[int, int]:
-        return block_seeds(trials, len(archs), self.control is not None and self.control.key in archs)
-
-    def _select(self, keys: tuple[str, ...], repeats: tuple[int, ...], further: tuple[int, ...] = ()) -> None:
-        search = self.store.info.search
-        self.store.set_attrs(replace(search, selected=keys, report_repeats=repeats, control_repeats=further))
-
-    def _block(self, trials: int) -> list[str]:
-        """The archs of the last block: baseline, finalists, and the positive control where the trials go round."""
-        archs = [self.baseline.key, *self._finalists(trials)]
-        if self.control and trials >= REPORT_LEAST * (len(archs) + 1):
-            archs.append(self.control.key)
-        return archs
-
-    def _finalists(self, trials: int) -> list[str]:
-        """The arch of least error, then the likeliest on the front: at least one, as many as get `REPORT_SEEDS` seeds.
-
-        While few runs tell of the noise, P(front) alone would prefer archs that cost little more than the baseline:
-        they have few rivals.
-        """
-        rows = [row for row in self._standing() if row.key != self.baseline.key]
-        if not rows:
-            return []
-        best = min(rows, key=lambda row: float(np.mean(row.errors)))
-        likely = [row for row in rows if row is not best and (row.p_front or 0.0) > front.DOMINATED]
-        likely.sort(key=lambda row: -(row.p_front or 0.0))
-        return [row.key for row in (best, *likely)][: finalist_count(trials, bool(self.control))]
 
     def _standing(self) -> front.Front:
         """Every arch's place by the trainings that are done; of many, by all but the latest half percent."""
