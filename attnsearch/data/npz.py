@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,15 +87,18 @@ def _group_keys(path: Path, by: str, sizes: dict[str, int]) -> dict[str, list[st
     return found
 
 
-def _opened(path: Path) -> Any:
-    try:
-        if not zipfile.is_zipfile(path):
-            raise DataError(f"{path}: not a readable .npz file")
-        return np.load(path, allow_pickle=False)
-    except DataError:
-        raise
-    except Exception as error:  # zipfile and NumPy raise many kinds on broken bytes
-        raise DataError(f"{path}: not a readable .npz file ({error})") from None
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The arrays of a file, which is closed at the end, also where NumPy gives up on it."""
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path}: not a readable .npz file")
+    with path.open("rb") as stream:
+        try:
+            arrays = np.load(stream, allow_pickle=False)
+        except Exception as error:  # zipfile and NumPy raise many kinds on broken bytes
+            raise DataError(f"{path}: not a readable .npz file ({error})") from None
+        with arrays:
+            yield arrays
 
 
 def _array(path: Path, file: Any, name: str) -> Array:
