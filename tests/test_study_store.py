@@ -8,6 +8,7 @@ import sqlalchemy
 from optuna.distributions import CategoricalDistribution
 
 from attnsearch.core.study_attrs import CostsInfo, SearchInfo
+from attnsearch.core.trial import TrialResult
 from attnsearch.store import database
 from attnsearch.store.batch import write_batch, write_lines
 from attnsearch.store.study_store import StudyStore
@@ -95,3 +96,26 @@ def test_only_what_has_changed_of_a_study_is_written(storage, monkeypatch):
     store.set_attrs(SearchInfo(sampler="pool", pruner="par"))
     assert written[2:] == ["pruner"]
     assert (store.info.search.pruner, store.info.costs.over_limits) == ("par", 0)
+
+
+def test_numbers_are_those_of_the_storage_also_when_others_add_trials(storage):
+    """A trial is not read back for its number; one that somebody adds beside the run moves the next."""
+    store = StudyStore(storage, "s", {"stage1": ("none", "se")}, ["error", "macs"], ["macs"])
+    asked = []
+    row = TrialResult(key="k", arch="a", seed=0, epochs=1, state="running", costs={"macs": 1.0})
+
+    class Sampler:
+        def exhausted(self, study):
+            return False
+
+        def sample_relative(self, study, trial, search_space):
+            asked.append((trial.number, trial._trial_id))
+            return {"stage1": "se"}
+
+    assert [store.start(row, None).number, store.ask(Sampler())[0]] == [0, 1]
+    store.study.enqueue_trial({"stage1": "none"})
+    assert [store.ask(Sampler())[0], store.start(row, None).number] == [3, 4]
+    for number, trial in asked:
+        assert storage.get_trial(trial).number == number
+    again = StudyStore(storage, "s", {"stage1": ("none", "se")}, ["error", "macs"], ["macs"])
+    assert again.ask(Sampler())[0] == 5

@@ -13,6 +13,7 @@ on analytic gradients. Noise is v_n for each observation, plus what the caller s
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,17 +163,28 @@ class Posterior:
         self, kernel: Kernel, theta: Floats, codes: Codes, z: Floats, y: Floats, extra: Floats
     ) -> None:
         self._kernel, self._theta, self._codes, self._z = kernel, theta, codes, z
-        self._y, self._extra = y, extra
         self._linear, self._distance = kernel.sides(theta, codes)
         covariance = self._cross(codes, z) + np.diag(np.exp(theta[-1]) + extra + 1e-8)
         self._factor = np.linalg.cholesky(covariance)
         self._alpha = cho_solve((self._factor, True), y, check_finite=False)
 
     def fantasize(self, codes: Codes, z: Floats) -> Posterior:
-        """The same process, had these archs come out at their posterior mean (Kriging believer)."""
-        codes, z, y = np.vstack([self._codes, codes]), np.r_[self._z, z], np.r_[self._y, self.mean(codes, z)]
-        extra = np.r_[self._extra, np.zeros(len(y) - len(self._y))]
-        return Posterior(self._kernel, self._theta, codes, z, y, extra)
+        """The same process, had these archs come out at their posterior mean (Kriging believer).
+
+        What comes out as expected leaves every mean as it is (its weight is 0), and appends rows to the factor.
+        """
+        half = solve_triangular(self._factor, self._cross(codes, z).T, lower=True, check_finite=False)
+        surer = copy(self)
+        surer._codes, surer._z = codes, z
+        surer._linear, surer._distance = self._kernel.sides(self._theta, codes)
+        own = surer._cross(codes, z) + np.diag(np.full(len(z), np.exp(self._theta[-1]) + 1e-8))
+        surer._codes, surer._z = np.vstack([self._codes, codes]), np.r_[self._z, z]
+        surer._linear = np.hstack([self._linear, surer._linear])
+        surer._distance = np.hstack([self._distance, surer._distance])
+        surer._alpha = np.r_[self._alpha, np.zeros(len(z))]
+        corner = np.linalg.cholesky(own - half.T @ half)
+        surer._factor = np.block([[self._factor, np.zeros_like(half)], [half.T, corner]])
+        return surer
 
     def mean(self, codes: Codes, z: Floats) -> Floats:
         mean: Floats = self._cross(codes, z) @ self._alpha

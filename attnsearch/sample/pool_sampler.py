@@ -31,10 +31,12 @@ from attnsearch.sample.base import ArchSampler
 from attnsearch.sample.domain import Bools, Codes, Domain, Floats
 from attnsearch.sample.ehvi import ehvi
 from attnsearch.sample.history import Observation, imputed
+from attnsearch.sample.shortlist import Shortlist, best_first
 from attnsearch.statistics.pareto import hypervolume, pareto
 
 START = 12  # archs before the first model
 REFIT_EACH = 40  # observations up to which hyper-parameters are fitted at each proposal, then each third
+LAG = 10  # of so many that run at once, one may end before the model is made anew
 FIT_ROWS = 150  # observations that hyper-parameters are fitted on
 ROWS = 240  # observations that the posterior uses: an ask takes as long after 1,000 trainings as after 300
 
@@ -91,7 +93,8 @@ class PoolEHVI(ArchSampler):
         self.explore, self.reference_error = explore, reference_error
         self._kernel = gp.Kernel(self.domain)
         self._fitted: dict[bytes, Floats] = {}  # recomputed alike after a restart
-        self._latest: tuple[object, SurrogateState] | None = None
+        self._latest: _Model | None = None
+        self._none: Codes = np.empty((0, len(self.domain.sites)), np.int64)
 
     def propose(
         self, study: Study, trial: FrozenTrial, observations: list[Observation], banned: Codes
@@ -103,36 +106,40 @@ class PoolEHVI(ArchSampler):
         finished = sum(entry.error is not None for entry in observations)
         if len(observations) < START or finished < START / 2:
             return self.any_unseen(observations, banned)
-        random = self.random(observations, banned)
-        pool, gains, remaining = self._scored(observations, banned, random)
-        if not len(pool) or random.random() * (self.explore + remaining.share) < self.explore:
+        model = self._model_of(observations)
+        best = model.shortlist.best(self.unseen(observations, banned))
+        share = _remaining(model.state, best).share
+        if best is None or model.random.random() * (self.explore + share) < self.explore:
             return self.any_unseen(observations, banned)
-        return np.asarray(pool[_best_first(gains)[0]])
+        return np.asarray(best[0])
 
     def remaining_gain(self, study: Study) -> RemainingGain | None:
         """What is still to be gained; None before there is a model."""
         observations = self._history.read(study)
         if sum(entry.error is not None for entry in observations) < START:
             return None
-        none = np.empty((0, len(self.domain.sites)), np.int64)
-        return self._scored(observations, none, self.random(observations, none))[2]
+        model = self._model_of(observations)
+        return _remaining(model.state, model.shortlist.best(self.unseen(observations, self._none)))
 
-    def _scored(
-        self, observations: list[Observation], banned: Codes, random: np.random.Generator
-    ) -> tuple[Codes, Floats, RemainingGain]:
-        """The pool, the expected improvement of each of its archs, and what that leaves to be gained."""
-        state = self._state(observations)
-        pool, gains = self._pool(state, random, self.unseen(observations, banned))
-        volume = hypervolume(np.column_stack(state.points), state.reference)
-        return pool, gains, RemainingGain(float(gains.max()) if len(gains) else 0.0, volume)
+    def _model_of(self, observations: list[Observation]) -> _Model:
+        """The model as it stands, made anew once enough has ended; archs begun meanwhile are believed at their mean.
 
-    def _state(self, observations: list[Observation]) -> SurrogateState:
-        """Kept until there is news: `remaining_gain` is asked just before each proposal."""
-        seen = tuple((entry.number, entry.state, len(entry.rungs)) for entry in observations)
-        if self._latest is None or self._latest[0] != seen:
+        Of many that run at once a tenth may end before it is made anew: a proposal misses the outcomes of the others
+        anyway. With fewer than ten each outcome counts at once.
+        """
+        states = {entry.number: entry.state for entry in observations}
+        model = self._latest
+        if model is None or model.news(states) > sum(not s.is_finished() for s in states.values()) // LAG:
             state = SurrogateState(self.domain, observations, self.reference_error, self.posterior)
-            self._latest = seen, state
-        return self._latest[1]
+            random = self.random(observations, self._none)
+            shortlist = self._shortlist(state, random, self.unseen(observations, self._none))
+            self._latest = model = _Model(state, shortlist, random, states)
+        begun = [entry for entry in observations if entry.number not in model.states]
+        if begun:
+            model.state.believe(np.array([entry.codes for entry in begun], dtype=np.int64))
+            model.states |= {entry.number: entry.state for entry in begun}
+            model.shortlist.rescore(model.state.ehvi, self.unseen(observations, self._none))
+        return model
 
     def posterior(self, codes: Codes, z: Floats, y: Floats, extra: Floats) -> Surrogate:
         """The model given standardised targets y, (n,); fitted to as many of them as a fit was last due for."""
@@ -144,27 +151,48 @@ class PoolEHVI(ArchSampler):
         kept = _kept(y)
         return gp.Posterior(self._kernel, self._fitted[key], codes[kept], z[kept], y[kept], extra[kept])
 
-    def _pool(
+    def _shortlist(
         self, state: SurrogateState, random: np.random.Generator, fresh: Callable[[Codes], Bools]
-    ) -> tuple[Codes, Floats]:
-        """Unseen archs, each once, and their expected improvement."""
+    ) -> Shortlist:
+        """Unseen archs, each once."""
         everything = self.domain.everything
         if everything is not None:
             pool = everything[fresh(everything)]
-            return pool, state.ehvi(pool)
+            return Shortlist(pool, state.ehvi(pool))
         pool = np.vstack([self.domain.sample(1500, random), self.domain.mutations(state.front, 2500, random)])
         pool = self._distinct(pool[fresh(pool)])
         gains = state.ehvi(pool)
         if len(pool):
-            near = self.domain.mutations(pool[_best_first(gains)[:10]], 1000, random)
+            near = self.domain.mutations(pool[best_first(gains)[:10]], 1000, random)
             near = self._distinct(near[fresh(near)])
             near = near[~np.isin(self.domain.ids(near), self.domain.ids(pool))]
             pool, gains = np.vstack([pool, near]), np.r_[gains, state.ehvi(near)]
-        return pool, gains
+        return Shortlist(pool, gains)
 
     def _distinct(self, codes: Codes) -> Codes:
         _, first = np.unique(self.domain.ids(codes), return_index=True)
         return codes[np.sort(first)]
+
+
+@dataclass
+class _Model:
+    """A model, its candidates, the generator that they were drawn by, and the trials that it knows of by number."""
+
+    state: SurrogateState
+    shortlist: Shortlist
+    random: np.random.Generator
+    states: dict[int, TrialState]
+
+    def news(self, states: Mapping[int, TrialState]) -> int:
+        """How many trials have ended, or were withdrawn, since it was made."""
+        return sum(states.get(number) != state for number, state in self.states.items()) + sum(
+            state.is_finished() for number, state in states.items() if number not in self.states
+        )
+
+
+def _remaining(state: SurrogateState, best: tuple[Codes, float] | None) -> RemainingGain:
+    volume = hypervolume(np.column_stack(state.points), state.reference)
+    return RemainingGain(0.0 if best is None else best[1], volume)
 
 
 class SurrogateState:
@@ -193,7 +221,9 @@ class SurrogateState:
         if len(running):
             self._posterior = self._posterior.fantasize(running, self._z(running))
         kept = _kept(y)
-        self._set_front(np.vstack([codes[kept][complete[kept]], running]))
+        self._tried = np.vstack([codes[kept][complete[kept]], running])
+        self._means = self._posterior.mean(self._tried, self._z(self._tried))
+        self._set_front()
         limit = np.median(errors[complete][:START]) if reference_error is None else reference_error
         self.reference = (float(scale(np.array([limit]))[0]), self._cost_limit(codes))
 
@@ -201,10 +231,18 @@ class SurrogateState:
         mean, sd = self._posterior(codes, self._z(codes))
         return ehvi(mean, sd, self._domain.log_cost(codes), self.points, self.reference)
 
-    def _set_front(self, tried: Codes) -> None:
-        mean, cost = self._posterior.mean(tried, self._z(tried)), self._domain.log_cost(tried)
-        on = pareto(np.column_stack([mean, cost]))
-        self.points, self.front = (mean[on], cost[on]), tried[on]
+    def believe(self, codes: Codes) -> None:
+        """Take archs (n, S) that have begun for ones that come out at their expected value."""
+        z = self._z(codes)
+        self._tried = np.vstack([self._tried, codes])
+        self._means = np.r_[self._means, self._posterior.mean(codes, z)]
+        self._posterior = self._posterior.fantasize(codes, z)
+        self._set_front()
+
+    def _set_front(self) -> None:
+        cost = self._domain.log_cost(self._tried)
+        on = pareto(np.column_stack([self._means, cost]))
+        self.points, self.front = (self._means[on], cost[on]), self._tried[on]
 
     def _cost_limit(self, known: Codes) -> float:
         """Just beyond the highest cost that the space allows (2 %), in log10."""
@@ -243,15 +281,6 @@ class _Scale:
         excess = np.maximum(errors - self._best, -0.5 * self._unit)
         slope: Floats = 1.0 / ((excess + self._unit) * self._sd)
         return slope
-
-
-def _best_first(gains: Floats) -> NDArray[np.intp]:
-    """Rows by falling gain; gains alike to six digits of the largest keep their order.
-
-    The last bits of a product of matrices depend on where in memory they lie: a resumed study, which must propose
-    what an uninterrupted one would, may not see an order in them.
-    """
-    return np.argsort(-np.round(gains / (gains.max() or 1.0), 6), kind="stable")
 
 
 def _due(count: int) -> int:

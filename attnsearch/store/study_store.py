@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from datetime import datetime
 from typing import Any, Protocol
 
 import optuna
@@ -125,6 +126,7 @@ class StudyStore:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self.study.set_metric_names(list(objectives))
             self._curves.set_metric_names([objectives[0]])
+        self._made = storage.get_n_trials(self._study_id)
         self._mirror: dict[int, int] = {}
         self._lines: list[tuple[int, int, float]] = []  # (trial, epoch, error) to write
         self._at_rungs: list[tuple[int, str, float]] = []  # (trial, attribute, error) to write
@@ -141,9 +143,7 @@ class StudyStore:
 
     def start(self, row: TrialResult, sites: Mapping[str, str] | None) -> TrialResult:
         """Write a trial as RUNNING with all that is known before training; gives it back with its number."""
-        trial_id = self.storage.create_new_trial(self._study_id)
-        number = self.storage.get_trial_number_from_id(trial_id)
-        return self.write(replace(row, number=number), sites or {})
+        return self.write(replace(row, number=self._create().number), sites or {})
 
     def ask(self, sampler: ArchSampler) -> tuple[int, dict[str, str]]:
         """A new trial from the sampler: its number and the option of each site. `write` adds the rest of it.
@@ -153,13 +153,12 @@ class StudyStore:
         """
         if sampler.exhausted(self.study):  # before a trial is made that would stand there empty
             raise Exhausted("every architecture of the space has been tried")
-        trial_id = self.storage.create_new_trial(self._study_id)
+        trial = self._create()
         try:
-            trial = self.storage.get_trial(trial_id)
             choice = sampler.sample_relative(self.study, trial, dict(self.distributions))
         except BaseException:
-            self._attach(trial_id, {"lost": True, "reason": "nothing was proposed"})
-            self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
+            self._attach(trial._trial_id, {"lost": True, "reason": "nothing was proposed"})
+            self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
             raise
         return trial.number, choice
 
@@ -282,6 +281,26 @@ class StudyStore:
     def snapshot(self) -> StudyRecord:
         """The study as it stands."""
         return StudyRecord(self.study.study_name, dict(self._attrs), tuple(self.results.values()))
+
+    def _create(self) -> FrozenTrial:
+        """A new trial, RUNNING and empty, which is not read back: trials are numbered as they are made."""
+        trial_id = self.storage.create_new_trial(self._study_id)
+        number = self._made
+        if self._id(number) != trial_id:  # somebody else has added trials to the study meanwhile
+            number = self.storage.get_trial_number_from_id(trial_id)
+        self._made = number + 1
+        nothing: dict[str, Any] = {"params": {}, "distributions": {}, "intermediate_values": {}}
+        return FrozenTrial(
+            number=number,
+            trial_id=trial_id,
+            state=TrialState.RUNNING,
+            value=None,
+            datetime_start=datetime.now(),
+            datetime_complete=None,
+            user_attrs={},
+            system_attrs={},
+            **nothing,
+        )
 
     def _id(self, number: int) -> int:
         return self.storage.get_trial_id_from_study_id_trial_number(self._study_id, number)

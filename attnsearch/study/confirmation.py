@@ -25,7 +25,7 @@ class Confirmation:
 
     Args:
         total: trials of the search, those of the block among them.
-        standing: every arch's place by the trainings that are done.
+        standing: every arch's place by the trainings that are done; by all but the latest unless `exact`.
         has: whether a training of this arch's key in this seed has begun.
     """
 
@@ -35,7 +35,7 @@ class Confirmation:
         total: int,
         baseline: Arch,
         control: Arch | None,
-        standing: Callable[[], front.Front],
+        standing: Callable[..., front.Front],
         has: Callable[[str, int], bool],
     ) -> None:
         self.store, self.total, self.baseline, self.control = store, total, baseline, control
@@ -105,6 +105,7 @@ class Confirmation:
 
     def _settle(self) -> None:
         """Settle on the finalists, and on seeds for them and the baseline that nothing has used."""
+        self._standing(exact=True)
         left = self._left()
         archs = self._archs(left)
         ahead = self.store.info.search.report_repeats

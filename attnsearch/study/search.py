@@ -16,6 +16,7 @@ from attnsearch.core.settings import Settings
 from attnsearch.core.trial import Role
 from attnsearch.cost.cost_table import CostTable
 from attnsearch.sample import ArchSampler, PoolEHVI, default_sampler, make_sampler
+from attnsearch.sample.pool_sampler import LAG
 from attnsearch.sample.pruners import make_pruner
 from attnsearch.space.arch import Arch
 from attnsearch.space.space import Space
@@ -162,11 +163,17 @@ class SearchSchedule:
             return None
         return self._confirm(at_once=2) or (None if self._all_tried else self._propose(least_promise=0.0))
 
-    def _standing(self) -> front.Front:
-        """Every arch's place by the trainings that are done; of many, by all but the latest half percent."""
+    def _standing(self, exact: bool = False) -> front.Front:
+        """Every arch's place by the trainings that are done.
+
+        Of many, by all but the latest half percent; while others run and unless `exact`, by all but a tenth as many as
+        these.
+        """
         finished = self.store.results.finished
         due = finished - finished % (1 + finished // 200)
-        if self._assessed is None or self._assessed[0] != due:  # rows that are complete never change
+        late = 0 if exact else len(self.store.results.running) // LAG
+        # Rows that are complete never change.
+        if self._assessed is None or not 0 <= due - self._assessed[0] <= late:
             apart = (
                 self.control.key if self.control else ""
             )  # no rival; a study that is resumed has runs of it
