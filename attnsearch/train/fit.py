@@ -251,9 +251,12 @@ class _Averaged:
         finally:
             self._swap()
 
+    @torch.no_grad()
     def _swap(self) -> None:
-        for i, parameter in enumerate(self.live):
-            parameter.data, self.mean[i] = self.mean[i], parameter.data
+        """In place: a parameter keeps its address, which a captured step would hold on to."""
+        held = [p.clone() for p in self.live]
+        torch._foreach_copy_(self.live, self.mean)
+        torch._foreach_copy_(self.mean, held)
 
 
 def _one_cycle(recipe: Recipe, steps: int) -> Iterator[float]:
