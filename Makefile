@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # torch comes first and exactly as locked: asked for in any other way, pip may fetch a CUDA build of several gigabytes.
 TORCH := torch==2.13.0
 
-.PHONY: run test docs slow wheel postgres bench simulate verify lock clean
+.PHONY: run test docs slow wheel postgres ray bench simulate verify lock clean
 run: $(VENV)/installed
 	$(BIN)/attnsearch run --space cbam_variants --trials 30 --confirm 0.67 $(ARGS)
 
@@ -19,6 +19,11 @@ test: $(VENV)/installed-dev
 postgres: $(VENV)/installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[postgres]"
 	$(BIN)/python -m pytest -rs -m slow tests/test_postgres.py $(ARGS)
+
+# A cluster of two nodes in a network namespace of its own (root, `unshare`): nodes killed and stopped, jobs a second.
+ray: $(VENV)/installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[ray]" psutil
+	unshare -n $(BIN)/python -m benchmarks.speed.ray_cluster --out results/ray.json $(ARGS)
 
 docs: $(VENV)/installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -q
