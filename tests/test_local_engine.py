@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 
 import pytest
@@ -10,6 +11,7 @@ from attnsearch.core.errors import EnvironmentFault
 from attnsearch.core.messages import Began, DataSource, Job, Outcome
 from attnsearch.core.trial import Recipe
 from attnsearch.space.arch import Arch
+from attnsearch.train import local_engine
 from attnsearch.train.local_engine import MAX_FAILED_STARTS, LocalPool
 
 ARCH = Arch.from_dict({"host": {"name": "resnet8", "width": 4}, "stages": [{}, {}, {}]})
@@ -75,3 +77,28 @@ def test_workers_that_we_end_ourselves_do_not_count_as_failed_starts():
         assert outcomes(messages)[99].state == "complete"
     finally:
         pool.close()
+
+
+class Stuck:
+    """A process in a device's driver: killed, and not ended."""
+
+    def __init__(self):
+        self.waited = 0.0
+
+    def kill(self):
+        pass
+
+    def join(self, seconds):
+        self.waited = seconds
+        time.sleep(seconds)
+
+
+def test_workers_that_cannot_be_killed_hold_up_the_end_once_and_not_each_in_turn(monkeypatch):
+    monkeypatch.setattr(local_engine, "CLOSE", 0.3)
+    pool = LocalPool(DataSource("digits"), workers=0, devices=["cpu"])
+    processes = [Stuck() for _ in range(8)]
+    pool._places = [local_engine._Place(process, multiprocessing.Pipe()[0]) for process in processes]
+    began = time.monotonic()
+    pool.close()
+    assert time.monotonic() - began < 8 * 0.3 / 2
+    assert sum(process.waited for process in processes) <= 0.3 + 0.01

@@ -268,6 +268,41 @@ def test_another_device_is_refused_by_both_names(cluster):
     assert engine.slots == 1
 
 
+class Clock:
+    """The engine's time, which the test moves."""
+
+    def __init__(self, monkeypatch):
+        self.now = 1000.0
+        monkeypatch.setattr(ray_engine, "time", types.SimpleNamespace(monotonic=lambda: self.now))
+
+
+def test_a_node_that_stands_still_is_given_up_within_20_s(cluster, monkeypatch):
+    """Stopped, not dead: Ray still has it for alive, and no batch comes."""
+    clock = Clock(monkeypatch)
+    engine, fake = cluster({"one": [PLACE, Batch(1, (Began(5),))]})
+    heard(engine, 1)
+    engine.submit(job(5))
+    assert heard(engine, 1) == [Began(5)]
+    stopped, messages = clock.now, []
+    while not messages:
+        clock.now += 0.5
+        messages = engine.wait(0.5)
+    assert clock.now - stopped <= 20.5
+    note, outcome = messages
+    assert "was lost (no heartbeat for 20 s)" in note.sentence
+    assert (outcome.number, outcome.lost, outcome.blameless) == (5, True, True)
+    assert fake.actors[0].killed, "it must not go on once its job runs elsewhere"
+
+
+def test_no_node_is_given_up_for_a_time_in_which_the_coordinator_itself_stood_still(cluster, monkeypatch):
+    clock = Clock(monkeypatch)
+    engine, _ = cluster({"one": [PLACE, Batch(1, ())]})
+    heard(engine, 2)
+    clock.now += 3600
+    assert engine.wait(0.5) == []
+    assert engine.slots == 1
+
+
 def test_patience_ends_with_the_reason(cluster):
     skew = RayTaskError(EnvironmentFault("versions differ: torch 2.1 here"))
     engine, _ = cluster({"old": [skew]}, patience=0.0)

@@ -39,7 +39,7 @@ from attnsearch.train.ray_node import (
 )
 
 PATIENCE = 600.0  # seconds without one place after which the run ends: SLURM starts nodes in minutes
-HEARTBEAT_TIMEOUT = 60.0  # seconds without a batch after which a node is given up
+HEARTBEAT_TIMEOUT = 20.0  # seconds without a batch after which a node is given up
 LOOK = 5.0  # seconds between looks for new nodes
 MAX_LOSSES = 3  # of a node in a row, with no training finished between, after which it is left out
 CONNECT = 10.0  # seconds in which the cluster's port must answer
@@ -111,7 +111,7 @@ class RayNodes:
         self._refused: dict[str, str] = {}  # node -> why
         self._device = ""  # of the first node: pairs of trainings must not differ in it
         self._looked = float("-inf")
-        self._had_place = time.monotonic()
+        self._had_place = self._waited = time.monotonic()
 
     @property
     def slots(self) -> int:
@@ -238,7 +238,12 @@ class RayNodes:
         return [Outcome(number, "failed", reason=why, lost=True, blameless=True) for number in node.jobs]
 
     def _give_up_silent(self) -> list[Message]:
+        """Nodes without a batch; not after a time in which this process itself was suspended."""
         now = time.monotonic()
+        if now - self._waited > HEARTBEAT_TIMEOUT / 2:
+            for node in self._nodes:
+                node.heard = now
+        self._waited = now
         silent = [n for n in self._nodes if n.place is not None and now - n.heard > HEARTBEAT_TIMEOUT]
         return [m for node in silent for m in self._lose(node, f"no heartbeat for {HEARTBEAT_TIMEOUT:g} s")]
 

@@ -11,7 +11,8 @@ stopped   a search, all processes of a node stopped by SIGSTOP in its midst and 
 one       the search of `killed` on one place of the cluster; must be the local one's table
 rate      jobs that train nothing, on two nodes of two places: jobs and messages a second, all processes on one core
 
-Each search is compared with one on a single local worker. Trainings are one epoch of 100 images.
+Each search is compared with one on a single local worker. Trainings are eight epochs of 100 images; a node is killed or
+stopped after an epoch of one of them, so that most kills meet a training.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ TINY = """
 question: Does a tiny host want a gate?
 host: {name: resnet8, width: 4}
 stages: {attention: [none, se, eca, gct, simam, sge, cbam]}
-recipe: {epochs: 1, lr: 0.1, batch_size: 50, train_images: 100}
+recipe: {epochs: 8, lr: 0.1, batch_size: 50, train_images: 100}
 """
 # A plug-in is code of the user's own, which every worker runs when it starts.
 EMPTY = '''"""Makes every training empty: its epochs are reported at once."""
@@ -96,6 +97,8 @@ class Witness(Observer):
     def trial_ended(self, row: TrialResult) -> None:
         self.finished += row.state == "complete"
         print(f"{time.strftime('%X')} trial {row.number} {row.state} {row.reason}", file=sys.stderr)
+
+    def epoch(self, row: TrialResult, progress: Progress) -> None:
         if self.act and self.left and self.acted is None and self.finished >= self.every:
             self.left, self.finished = self.left - 1, 0
             self.acted = self.act()
