@@ -1,6 +1,7 @@
 """Engines run jobs somewhere else: they take (arch, seed, budget), give back metrics, and never touch the study.
 
-`pool` is a pool of worker processes on this machine; another engine need only speak the messages of `core.jobs`.
+`local_engine` is a pool of worker processes on this machine; another engine need only speak the messages of
+`core.messages`.
 """
 
 from __future__ import annotations

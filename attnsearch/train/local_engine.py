@@ -35,7 +35,7 @@ from attnsearch.core.messages import Began, DataSource, Job, Message, Outcome, P
 HEARTBEAT_TIMEOUT = 60.0  # seconds without a heartbeat after which a worker is given up
 HEARTBEATS = 12  # in one timeout
 START_TIMEOUT = 5  # timeouts that the first heartbeat may take: importing torch from a busy disk is slow
-CLOSE = 5.0  # seconds for all workers together to end: one in a device's driver cannot be killed until it is out
+CLOSE = 5.0  # seconds for all workers together: one that waits for a device cannot be killed until it has it
 MAX_FAILED_STARTS = 3  # of a place in a row: the fault lies with the place, not with a worker
 
 _SPAWN = multiprocessing.get_context("spawn")

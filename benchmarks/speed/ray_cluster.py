@@ -40,8 +40,8 @@ import psutil  # noqa: E402  # loopback first
 import torch  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from attnsearch.core.jobs import DataSource, Job, Outcome, Progress  # noqa: E402
 from attnsearch.core.machine import device_name, versions  # noqa: E402
+from attnsearch.core.messages import DataSource, Job, Outcome, Progress  # noqa: E402
 from attnsearch.core.settings import Settings  # noqa: E402
 from attnsearch.core.trial import Recipe, TrialResult  # noqa: E402
 from attnsearch.space.space import load_space  # noqa: E402
@@ -60,7 +60,7 @@ EMPTY = '''"""Makes every training empty: its epochs are reported at once."""
 
 from torch import nn
 
-from attnsearch.core.jobs import Outcome, Progress
+from attnsearch.core.messages import Outcome, Progress
 from attnsearch.core.trial import Epoch
 from attnsearch.registry import block
 from attnsearch.train.worker import Worker
