@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from attnsearch.core.messages import Job, Message, Outcome, Progress
-from attnsearch.core.trial import Epoch
+from attnsearch.core.trial import Dtype, Epoch
 from attnsearch.space.arch import Arch
 
 Curve = Callable[[Job], tuple[Epoch, ...]]  # of a whole training
@@ -31,6 +31,8 @@ class FakeEngine:
         self.jobs: list[Job] = []  # in the order they came
         self._by_number: dict[int, Job] = {}
         self.messages: list[Message] = []
+
+    dtype: Dtype = "float32"
 
     def submit(self, job: Job) -> None:
         if job.timed:  # nothing takes time here

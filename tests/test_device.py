@@ -14,11 +14,14 @@ import torch
 from attnsearch.blocks import registry
 from attnsearch.build.create import create_model
 from attnsearch.core.augmentations import AUGMENTATIONS
+from attnsearch.core.errors import EnvironmentFault
+from attnsearch.core.machine import pick_devices
 from attnsearch.core.trial import Recipe
 from attnsearch.tools.operations import SYNCING, Operations
 from attnsearch.train import fit
 from attnsearch.train.fit import Training, _Batches
 from attnsearch.train.images import DeviceData
+from attnsearch.train.precision import calibrate
 
 GATES = sorted(name for name, info in registry.blocks().items() if info.slot == "attention")
 
@@ -67,3 +70,12 @@ def test_no_step_waits_for_the_device(gate, monkeypatch):
         training.step(x, y)
     assert "convolution_backward" in seen.names
     assert not seen.names & SYNCING
+
+
+def test_apples_gpu_is_taken_by_its_name_where_there_is_one(monkeypatch):
+    """Accepted in float32; nothing was ever run on one here."""
+    with pytest.raises(EnvironmentFault, match=r"MPS not available .*use --device cpu"):
+        pick_devices("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert pick_devices("mps") == ["mps"]
+    assert calibrate("mps").dtype == "float32"

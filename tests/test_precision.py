@@ -7,12 +7,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
 
 from attnsearch.build.shortcuts import SubsampledConv1x1
 from attnsearch.train import precision
+from tests import faults
+from tests.faults import Instant, question
 
 
 @pytest.fixture(autouse=True)
@@ -127,3 +130,24 @@ def test_a_narrow_host_trains_where_there_is_avx2_and_no_more() -> None:
     environment = {**os.environ, "DNNL_MAX_CPU_ISA": "AVX2", "PYTHONPATH": str(Path(__file__).parent.parent)}
     done = subprocess.run([sys.executable, "-c", NARROW], env=environment, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_auto_is_decided_once_for_a_study(tmp_path: Path) -> None:
+    """By where its first training ran; a resume on a machine that would decide otherwise keeps to it."""
+    first, later = Instant(), Instant()
+    first.dtype = "bfloat16"
+    study = faults.run(tmp_path, first, trials=3, confirm=0.0)
+    assert {job.recipe.precision for job in first.jobs} == {"bfloat16"}
+    assert study.record.info.run.precision == "bfloat16"
+    faults.run(tmp_path, later, trials=6, confirm=0.0, resume=True)
+    assert {job.recipe.precision for job in later.jobs} == {"bfloat16"}
+
+
+def test_a_recipe_that_names_its_precision_is_kept_to(tmp_path: Path) -> None:
+    engine = Instant()
+    engine.dtype = "bfloat16"
+    text = faults.TINY.replace("batch_size: 64", "batch_size: 64, precision: float32")
+    with patch("tests.faults.question", lambda folder: question(folder, text)):
+        study = faults.run(tmp_path, engine, trials=3, confirm=0.0)
+    assert {job.recipe.precision for job in engine.jobs} == {"float32"}
+    assert study.record.info.run.precision is None

@@ -35,6 +35,7 @@ from attnsearch.study.study import open_study, space_of
 from attnsearch.train import finetune
 from attnsearch.train.fit import fit, make_optimizer
 from attnsearch.train.images import device_data, resplit, with_half_of_train
+from attnsearch.train.precision import calibrate
 from attnsearch.train.worker import Worker
 
 HOST = {"name": "resnet8", "width": 4, "shortcut": "pad"}
@@ -75,6 +76,7 @@ class InThisProcess:
 
     def __init__(self, source: DataSource, **options: Any) -> None:
         self.worker, self.waiting = Worker(source, "cpu"), list[Message]()
+        self.dtype = calibrate("cpu").dtype
 
     def submit(self, job: Job) -> None:
         self.waiting.append(self.worker.run(job, lambda progress: True))

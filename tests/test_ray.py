@@ -219,7 +219,7 @@ def heard(engine, turns: int) -> list:
     return [message for _ in range(turns) for message in engine.wait(0.0)]
 
 
-PLACE = Place("127.0.0.1", "a processor")
+PLACE = Place("127.0.0.1", "a processor", "float32")
 
 
 def test_a_lost_node_is_ended_before_its_jobs_come_back(cluster):
@@ -262,10 +262,47 @@ def test_a_node_that_is_lost_three_times_in_a_row_is_left_out(cluster):
 
 
 def test_another_device_is_refused_by_both_names(cluster):
-    engine, _ = cluster({"one": [PLACE], "two": [Place("127.0.0.2", "another processor")]})
+    engine, _ = cluster({"one": [PLACE], "two": [Place("127.0.0.2", "another processor", "float32")]})
     notes = " ".join(m.sentence for m in heard(engine, 3) if isinstance(m, Notice))
     assert "it has another processor, the study's first node a processor" in notes
     assert engine.slots == 1
+
+
+def test_a_node_that_dies_while_images_travel_is_left_out_and_the_other_trains(cluster):
+    died = RayError("The node died while the object was fetched")
+    engine, fake = cluster({"dying": [died], "sound": [PLACE]})
+    notes = [m.sentence for m in heard(engine, 2) if isinstance(m, Notice)]
+    assert any("node dying was lost (RayError)" in note for note in notes)
+    assert fake.actors[0].killed
+    assert engine.slots == 1
+
+
+def test_a_node_whose_disk_is_full_is_refused_in_the_words_of_the_system(cluster):
+    full = RayTaskError(OSError(28, "No space left on device"))
+    engine, _ = cluster({"full": [full], "sound": [PLACE]})
+    notes = [m.sentence for m in heard(engine, 2) if isinstance(m, Notice)]
+    assert any("node full is not used: [Errno 28] No space left on device" in note for note in notes)
+    assert engine.slots == 1
+
+
+def test_a_full_object_store_ends_the_run_with_what_to_do(cluster, monkeypatch):
+    def full(self, value):
+        raise RayError("Failed to put object: the object store is full")
+
+    monkeypatch.setattr(FakeRay, "put", full)
+    with pytest.raises(EnvironmentFault, match=r"127\.0\.0\.1:1 .*larger `--object-store-memory`"):
+        cluster({"one": [PLACE]})
+
+
+def test_the_first_node_decides_what_auto_means_on_all(cluster):
+    """Each node's own cache decided: a study would mix float32 with bfloat16."""
+    first, second = (
+        Place("127.0.0.1", "a processor", "bfloat16"),
+        Place("127.0.0.2", "a processor", "float32"),
+    )
+    engine, _ = cluster({"one": [first], "two": [second]})
+    heard(engine, 3)
+    assert (engine.slots, engine.dtype) == (2, "bfloat16")
 
 
 class Clock:

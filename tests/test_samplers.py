@@ -293,15 +293,14 @@ def test_the_less_the_model_expects_the_more_is_drawn_at_random(monkeypatch):
     """Where it expects the hypervolume to grow by `explore`, every other proposal is uniform."""
     sampler = PoolEHVI(SITES, cost, seed=3, explore=0.01)
     study = search(sampler, 40)
-    best = sampler.domain.sample(1, np.random.default_rng(0))
+    observations, none = sampler._history.read(study), sampler._none
+    best = sampler._model_of(observations).shortlist.best(sampler.unseen(observations, none))
+    assert best is not None
     for share, expected in ((0.01, 0.5), (0.0, 1.0), (1.0, 0.01)):
-        scored = best, np.ones(1), RemainingGain(share, 1.0)
-        monkeypatch.setattr(sampler, "_scored", lambda *rest, scored=scored: scored)
-        observations = sampler._history.read(study)
-        drawn = []
-        for banned in range(400):  # each number of banned archs has chance of its own
-            codes = sampler.propose(study, None, observations, np.repeat(best, banned, axis=0))
-            drawn.append(not np.array_equal(codes, best[0]))
+        remaining = RemainingGain(share, 1.0)
+        monkeypatch.setattr(pool_sampler, "_remaining", lambda *rest, remaining=remaining: remaining)
+        proposed = [sampler.propose(study, None, observations, none) for _ in range(400)]
+        drawn = [not np.array_equal(codes, best[0]) for codes in proposed]
         assert np.mean(drawn) == pytest.approx(expected, abs=4 * 0.5 / 20)
 
 

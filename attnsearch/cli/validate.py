@@ -32,7 +32,7 @@ def validate(
     seeds: Annotated[int, option("Of every arch at both lengths.", "N", whole)] = 1,
     timeout: Annotated[float | None, option("Start nothing new after so long.", "SECONDS", positive)] = None,
     workers: Annotated[int | None, option("Processes; gpus: one per GPU.", "N", worker_count)] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, or cuda:0,cuda:1.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps, or cuda:0,cuda:1.")] = "auto",
     weights: Annotated[str | None, setting("weights")] = None,
     plugin: Plugins = [],  # noqa: B006  # typer makes a fresh list for each call
     host_module: HostModule = None,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def pick_devices(device: str, engine: str = "local") -> list[str]:
-    """`auto`, `cpu`, `cuda` or a list like `cuda:0,cuda:1` as torch device names; a cluster's nodes pick their own.
+    """`auto`, `cpu`, `cuda`, `mps` or a list like `cuda:0,cuda:1` as torch device names; a cluster picks its own.
 
     Raises `UsageError` for any other word, `EnvironmentFault` for a device that is not there.
     """
@@ -33,8 +33,12 @@ def pick_devices(device: str, engine: str = "local") -> list[str]:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":
         return ["cpu"]
+    if device == "mps":
+        if not torch.backends.mps.is_available():
+            raise EnvironmentFault(f"MPS not available (torch {torch.__version__}); use --device cpu")
+        return ["mps"]
     if not all(part.split(":")[0] == "cuda" for part in device.split(",")):
-        raise UsageError(f"Unknown device '{device}': use auto, cpu, cuda or cuda:0,cuda:1")
+        raise UsageError(f"Unknown device '{device}': use auto, cpu, cuda, mps or cuda:0,cuda:1")
     if not torch.cuda.is_available():
         raise EnvironmentFault(
             f"CUDA not available (torch {torch.__version__}); use --device cpu or install a CUDA build of torch"

@@ -281,7 +281,7 @@ class RunOptions:
     timeout: Annotated[float | None, Flag("Stop launching trials after SECONDS.", "SECONDS", positive)] = None
     seed: Annotated[int, Flag("Master seed; trial seeds are derived from it.", "N", natural)] = 0
     workers: Annotated[int | None, Flag("Parallel workers, or gpus for one per GPU.", "N", workers)] = None
-    device: Annotated[str, Flag("Device: auto, cpu, cuda, or cuda:0,cuda:1.")] = "auto"
+    device: Annotated[str, Flag("Device: auto, cpu, cuda, mps, or cuda:0,cuda:1.")] = "auto"
     engine: Annotated[
         Literal["local", "ray"],
         Flag(

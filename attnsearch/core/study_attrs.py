@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from attnsearch.core.convergence import Convergence
 from attnsearch.core.trial import Recipe
@@ -378,6 +378,7 @@ class RunInfo(_Part):
     Args:
         convergence: what was measured of the recipe on this data set, if anything.
         seed: of the study. margin: a difference in points below which nothing would matter.
+        precision: what `auto` was taken for when the first training began; None where the recipe names it.
         estimate: seconds and bytes of memory that the latest whole run was expected to take, and took.
         trials_wanted: trainings in all. ended: why. command, device, machine, versions: of the latest run.
     """
@@ -386,6 +387,7 @@ class RunInfo(_Part):
     recipe: Recipe | None = field(default=None, metadata={"read": Recipe.from_dict})
     margin: float | None = stored()
     convergence: Convergence | None = field(default=None, metadata={"read": Convergence.from_attrs})
+    precision: Literal["float32", "bfloat16"] | None = stored()
     trials_wanted: int | None = stored()
     ended: str | None = stored()
     estimate: Mapping[str, Mapping[str, float]] | None = stored()

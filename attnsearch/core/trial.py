@@ -13,6 +13,9 @@ State = Literal["running", "complete", "stopped", "failed"]
 Role = Literal["search", "confirm", "report", "design", "audit"]
 
 
+Dtype = Literal["float32", "bfloat16"]
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a proxy is trained; everything that training depends on beside the arch, the data and the seed.
@@ -50,7 +53,7 @@ class Recipe:
     train_images: int | None = None
     resplit: bool = False
     ema: float = 0.0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto"] | Dtype = "auto"
     normalise: str = "auto"
     freeze: Literal["none", "stem", "host"] | tuple[int, ...] = "none"
     norm: Literal["train", "frozen"] = "train"

@@ -18,7 +18,7 @@ from attnsearch.core.messages import Began, Job, Message, Notice, Outcome, ValHa
 from attnsearch.core.requirements import Requirements, compared
 from attnsearch.core.settings import Settings
 from attnsearch.core.study_info import StudyRecord
-from attnsearch.core.trial import Recipe, Role, TrialResult
+from attnsearch.core.trial import Dtype, Recipe, Role, TrialResult
 from attnsearch.cost.cost_table import CostTable
 from attnsearch.sample.rungs import Rungs
 from attnsearch.space.arch import Arch
@@ -215,7 +215,7 @@ class Coordinator:
     def _dispatch(self, task: Task) -> None:
         arch = task.arch
         recipe, val_half = images_of(task.role, self.store.info.search.confirmed_on, self.recipe)
-        recipe = replace(recipe, epochs=task.epochs or recipe.epochs)
+        recipe = replace(recipe, epochs=task.epochs or recipe.epochs, precision=self._precision())
         row = TrialResult(
             key=arch.key,
             arch=str(arch),
@@ -238,6 +238,14 @@ class Coordinator:
         self.observer.trial_began(row)
         rungs = self.rungs.epochs if row.role == "search" else ()
         self.engine.submit(Job(row.number, row.spec, row.seed, recipe, rungs, val_half, self.weights))
+
+    def _precision(self) -> Dtype:
+        """Of all trainings of the study, wherever they run: the recipe's, or what `auto` is for the first of them."""
+        if self.recipe.precision != "auto":
+            return self.recipe.precision
+        decided = self.store.info.run.precision or self.engine.dtype
+        self.store.set_attrs(replace(self.store.info.run, precision=decided))
+        return decided
 
     def _handle(self, message: Message) -> None:
         if isinstance(message, Notice):

@@ -13,6 +13,7 @@ from typing import Protocol
 from attnsearch.core.machine import worker_count
 from attnsearch.core.messages import DataSource, Job, Message
 from attnsearch.core.settings import Settings
+from attnsearch.core.trial import Dtype
 from attnsearch.space import module_file
 
 
@@ -22,6 +23,10 @@ class Engine(Protocol):
     @property
     def slots(self) -> int:
         """Places that can take a job; they may become more or fewer."""
+
+    @property
+    def dtype(self) -> Dtype:
+        """What `precision: auto` means here; only asked while there is a place."""
 
     def submit(self, job: Job) -> None:
         """Start a job; only called while fewer than `slots` are running."""

@@ -165,7 +165,8 @@ def evaluate(
 ) -> tuple[float, ClassCounts]:
     """Mean cross-entropy in nats over all images, and what was answered; `parts` makes smaller batches."""
     model.eval()
-    loss = torch.zeros((), dtype=torch.float64, device=images.device)
+    wide = torch.float32 if images.device.type == "mps" else torch.float64  # which Apple's GPUs do not have
+    loss = torch.zeros((), dtype=wide, device=images.device)
     answers: list[Tensor] = []
     in_top = torch.zeros((), dtype=torch.int64, device=images.device)
     with torch.inference_mode():

@@ -31,6 +31,7 @@ from typing import Any, Literal
 
 from attnsearch.core.errors import AttnsearchError, DataError, EnvironmentFault
 from attnsearch.core.messages import Began, DataSource, Job, Message, Outcome, Progress
+from attnsearch.core.trial import Dtype
 
 HEARTBEAT_TIMEOUT = 60.0  # seconds without a heartbeat after which a worker is given up
 HEARTBEATS = 12  # in one timeout
@@ -106,7 +107,7 @@ class LocalPool:
         heartbeat_timeout: float = HEARTBEAT_TIMEOUT,
     ) -> None:
         self._source, self._plugins, self._timeout = source, tuple(plugins), heartbeat_timeout
-        self._modules = tuple(modules)
+        self._modules, self._device = tuple(modules), devices[0]
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         # One worker a core: a neighbour then slows one of them, not all in turn (1.1 times the trials beside one).
         # Fewer stay free to go round what else runs here, such as the workers of a second run.
@@ -125,6 +126,13 @@ class LocalPool:
     def slots(self) -> int:
         """Places that can take a job."""
         return sum(not place.retired for place in self._places)
+
+    @property
+    def dtype(self) -> Dtype:
+        """What `precision: auto` means on the first device, measured if nobody has."""
+        from attnsearch.train.precision import calibrate
+
+        return calibrate(self._device).dtype
 
     def submit(self, job: Job) -> None:
         self._assign(job, next(place for place in self._places if place.job is None and not place.retired))

@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from attnsearch.core.machine import device_name
+from attnsearch.core.trial import Dtype
 from attnsearch.data.files import digest
 from attnsearch.data.store import cache_folder
 
@@ -35,7 +36,7 @@ class Calibration:
     device: str
     float32_ms: float | None
     bfloat16_ms: float | None
-    dtype: str
+    dtype: Dtype
 
 
 def best(device: torch.device | str) -> torch.dtype:
@@ -111,6 +112,8 @@ def _step(device: torch.device, dtype: torch.dtype) -> Callable[[], None]:
 def _has_instructions(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "mps":  # nothing is known of it
+        return False
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

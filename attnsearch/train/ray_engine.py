@@ -25,6 +25,8 @@ from attnsearch.core.errors import EnvironmentFault, UsageError
 from attnsearch.core.machine import versions
 from attnsearch.core.messages import DataSource, Job, Message, Notice, Outcome
 from attnsearch.core.text import many
+from attnsearch.core.trial import Dtype
+from attnsearch.data.shipping import Shipment
 from attnsearch.train.ray_node import (
     Answer,
     Batch,
@@ -97,7 +99,6 @@ class RayNodes:
 
         data = open_data(source.name, **source.options)
         self._address, self._at_most, self._use_gpu, self._patience = address, workers, use_gpu, patience
-        self._images = self._ray.put(pack(data))
         self._setup = Setup(
             source=replace(source, shipped=data.fingerprint),
             versions=versions(),
@@ -109,14 +110,21 @@ class RayNodes:
         self._nodes: list[_Node] = []
         self._losses: dict[str, int] = {}  # node -> in a row
         self._refused: dict[str, str] = {}  # node -> why
+        self._dtype: Dtype = "float32"
         self._device = ""  # of the first node: pairs of trainings must not differ in it
         self._looked = float("-inf")
         self._had_place = self._waited = time.monotonic()
+        self._images = self._stored(pack(data))
 
     @property
     def slots(self) -> int:
         """Places that are ready now; none until the first node is."""
         return sum(node.slots for node in self._nodes)
+
+    @property
+    def dtype(self) -> Dtype:
+        """What `precision: auto` means on the first node, and so on all: each would decide for itself."""
+        return self._dtype
 
     def submit(self, job: Job) -> None:
         free = [node for node in self._nodes if len(node.jobs) < node.slots]
@@ -157,6 +165,23 @@ class RayNodes:
         self._nodes = []
         self._ray.shutdown()
         self._quiet.close()
+
+    def _stored(self, images: Shipment) -> Any:
+        """Reference of the images, which Ray keeps in memory that nodes share, and on disk beyond that.
+
+        Raises:
+            EnvironmentFault: there is no room.
+        """
+        from ray.exceptions import RayError
+
+        try:
+            return self._ray.put(images)
+        except RayError as error:
+            self.close()
+            raise EnvironmentFault(
+                f"the images do not fit into the object store of the Ray cluster at {self._address} "
+                f"({type(error).__name__}): start it with a larger `--object-store-memory`"
+            ) from None
 
     def _send(self, node: _Node, command: Command) -> None:
         node.actor.send.options(concurrency_group="commands").remote([command])
@@ -215,7 +240,8 @@ class RayNodes:
     def _opened(self, node: _Node, place: Place) -> list[Message]:
         if self._device and place.device != self._device:
             return self._refuse(node, f"it has {place.device}, the study's first node {self._device}")
-        self._device = self._device or place.device
+        if not self._device:
+            self._device, self._dtype = place.device, place.dtype
         node.place, node.slots, node.heard = place, node.workers, time.monotonic()
         node.stream = node.actor.listen.options(num_returns="streaming").remote()
         return [Notice(f"node {place.node} joined with {many(node.workers, 'place')} on {place.device}")]

@@ -20,6 +20,7 @@ import torch
 from attnsearch.core.errors import EnvironmentFault
 from attnsearch.core.machine import device_name, versions
 from attnsearch.core.messages import DataSource, Job, Message, Outcome
+from attnsearch.core.trial import Dtype
 from attnsearch.data.shipping import Shipment, is_here, unpack
 from attnsearch.space.module_file import sources
 from attnsearch.train.local_engine import LocalPool
@@ -68,10 +69,11 @@ class Setup:
 
 @dataclass(frozen=True)
 class Place:
-    """A node that is ready."""
+    """A node that is ready; `dtype` is what `precision: auto` means on it."""
 
     node: str
     device: str
+    dtype: Dtype
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ class Node:
             plugins=written(self._setup.plugins),
             modules=[written_module(module) for module in self._setup.modules],
         )
-        return Place(_node_name(), device_name(torch.device(devices[0])))
+        return Place(_node_name(), device_name(torch.device(devices[0])), self._pool.dtype)
 
     def listen(self) -> Iterator[Batch]:
         """Batches of messages for as long as the actor lives."""

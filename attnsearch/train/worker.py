@@ -137,6 +137,8 @@ def _described(device: torch.device) -> str:
     """`cuda: NVIDIA H200`, or `cpu, 1 thread`."""
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
+    if device.type != "cpu":
+        return device.type
     threads = torch.get_num_threads()
     return f"cpu, {many(threads, 'thread')}"
 

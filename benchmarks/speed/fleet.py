@@ -27,14 +27,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import patch
 
 from attnsearch.core.machine import device_name, versions
 from attnsearch.core.messages import Began, Job, Message, Outcome, Progress
 from attnsearch.core.settings import Settings
 from attnsearch.core.study_info import StudyRecord
-from attnsearch.core.trial import Epoch
+from attnsearch.core.trial import Dtype, Epoch
 from attnsearch.space.space import load_space
 from attnsearch.statistics.pareto import hypervolume
 from attnsearch.study.coordinator import Coordinator
@@ -59,6 +59,7 @@ class Fleet:
     """An engine of `slots` simulated workers."""
 
     slots: int
+    dtype: ClassVar[Dtype] = "float32"
     seconds: float
     now: float = 0.0
     busy: float = 0.0
