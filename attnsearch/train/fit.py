@@ -237,7 +237,7 @@ class _Averaged:
     """Exponential moving average of the parameters, swapped in for validation."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self.live = [p for p in model.parameters() if p.requires_grad]
+        self.live: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
         self.mean = [p.detach().clone() for p in self.live]
         self.decay = decay
 
