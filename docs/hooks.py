@@ -18,7 +18,11 @@ from attnsearch.report.glossary import GLOSSARY
 from attnsearch.tools import catalog
 
 ROOT = Path(__file__).parent.parent
-IMAGES = {"first_run.png": "results/first_run/plots/pareto.png"}
+IMAGES = {
+    "first_run.png": "results/first_run/plots/pareto.png",
+    "pretrained.png": "results/pretrained/plots/forest.png",
+    "pretrained_frozen.png": "results/pretrained_frozen/plots/forest.png",
+}
 SLOTS = {
     "attention": "Gates: (B, C, H, W) to the same shape",
     "conv": "In the place of a unit's 3×3 convolution",

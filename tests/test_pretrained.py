@@ -1,4 +1,4 @@
-"""Studies that start from somebody's weights: what is trained, what stands still, what is refused."""
+"""Studies that start from somebody's weights: what is trained, what is frozen, what is refused."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class Began:
 
 @dataclass(frozen=True)
 class Progress:
-    """An epoch has ended; with `waits` the worker stands still until `Engine.answer`."""
+    """An epoch has ended; with `waits` the worker pauses until `Engine.answer`."""
 
     number: int
     epoch: Epoch

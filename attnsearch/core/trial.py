@@ -31,7 +31,7 @@ class Recipe:
         ema: decay of averaged weights used in validation; 0 is off.
         precision: `auto` decides by the device's calibration (see `attnsearch doctor`).
         normalise: mean and standard deviation of the images, see `core.normalisation`; `auto` is the data's own.
-        freeze: what of the host stands still: `none`, `stem`, `host` (blocks and head alone train), or numbers of
+        freeze: what of the host is frozen: `none`, `stem`, `host` (blocks and head alone train), or numbers of
             stages from 1, the stem with them.
         norm: `frozen` leaves statistics, scale and shift of the host's batch norms as they are.
         head_lr: learning rate of the head over that of the rest.

@@ -95,10 +95,10 @@ def described(info: WeightsInfo, space: Space, image: tuple[int, ...]) -> list[s
     """
     recipe = space.recipe
     head = "" if recipe.head_lr == 1 else f" ({recipe.head_lr:g} times that for the head)"
-    still = "nothing of it stands still" if recipe.freeze == "none" else f"freeze: {_words(recipe.freeze)}"
+    frozen = "nothing frozen" if recipe.freeze == "none" else f"freeze: {_words(recipe.freeze)}"
     return [
         f"weights {info.path}: {info.text}",
-        f"fine-tuning: {recipe.epochs} epochs, peak rate {recipe.lr:g}{head}, {still}, norms: {recipe.norm}; "
+        f"fine-tuning: {recipe.epochs} epochs, peak rate {recipe.lr:g}{head}, {frozen}, norms: {recipe.norm}; "
         "the recipe of the space, --epochs, --lr and --freeze change it",
         _size(space, image),
         f"images are normalised by {_convention(recipe.normalise)}; recipe: {{normalise: ...}} changes it",

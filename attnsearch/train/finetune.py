@@ -37,7 +37,7 @@ def freeze(model: nn.Module, recipe: Recipe) -> None:
 
 
 def train_mode(model: nn.Module, recipe: Recipe) -> None:
-    """`model.train()`, with the norms of frozen parts in eval mode: their statistics are part of what stands still."""
+    """`model.train()`, with the norms of frozen parts in eval mode: their statistics are frozen with them."""
     model.train()
     for path in _still_norms(model, recipe, block_paths(model), frozen_paths(model, recipe)):
         model.get_submodule(path).eval()
