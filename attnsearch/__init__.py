@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from attnsearch.build.create import create_block, create_model, create_neck
     from attnsearch.build.insert import insert
-    from attnsearch.build.weights import load_weights
+    from attnsearch.build.tensor_names import load_weights
     from attnsearch.cost.measure import measure
     from attnsearch.space.space import load_space
     from attnsearch.study.run import run

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from attnsearch.core.errors import UsageError
 from attnsearch.core.trial import TrialResult
-from attnsearch.statistics import front, posterior
+from attnsearch.statistics import front, front_probability
 from attnsearch.statistics.front import (
     ArchRuns,
     Status,
@@ -84,14 +84,14 @@ def drawn(means: list[float], runs: int, costs: list[float], draws: int = 20_000
     noise = (noise - noise.mean(axis=1, keepdims=True)) / noise.std(axis=1, ddof=1, keepdims=True)
     errors = np.array(means)[:, None] + noise
     number = np.arange(len(means)).repeat(runs)
-    given = posterior.Runs(
+    given = front_probability.Runs(
         arch=number,
         seed=np.zeros_like(number),
         images=np.zeros_like(number),
         errors=errors.ravel(),
         costs=np.array(costs),
     )
-    return membership(posterior.draw(given, draws, np.random.default_rng(1)), np.array(costs))
+    return membership(front_probability.draw(given, draws, np.random.default_rng(1)), np.array(costs))
 
 
 def test_with_many_runs_the_probability_is_the_normal_one():
@@ -106,7 +106,7 @@ def test_with_many_runs_the_probability_is_the_normal_one():
 def test_draws_in_parts_are_as_many_and_say_the_same(monkeypatch):
     runs = [arch(f"a{i}", 10.0 + i, [20.0 + i % 3, 20.5 + i % 3]) for i in range(8)]
     whole = [row.p_front for row in assess(runs)]
-    monkeypatch.setattr(posterior, "BATCH", 80)  # ten draws of the eight archs at once
+    monkeypatch.setattr(front_probability, "BATCH", 80)  # ten draws of the eight archs at once
     parts = [row.p_front for row in assess(runs)]
     assert parts == pytest.approx(whole, abs=0.02)  # four Monte-Carlo sds of a difference
     monkeypatch.setattr(front, "MOST_DRAWN", 8 * 40)

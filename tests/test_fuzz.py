@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from attnsearch import create_model
-from attnsearch.build.weights import load_weights
+from attnsearch.build.tensor_names import load_weights
 from attnsearch.core.errors import AttnsearchError
 from attnsearch.data import open_data
 from attnsearch.space import read_space

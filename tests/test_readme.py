@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from attnsearch.cli import app
+from tests.test_layout import FLOORS
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.S)
@@ -71,12 +72,16 @@ def test_the_pictures_are_there():
         assert (Path(__file__).parent.parent / picture).is_file(), picture
 
 
-def test_the_drawing_of_the_package_names_every_room():
+def test_the_drawing_of_the_package_is_the_order_of_imports_and_names_files_that_exist():
     package = Path(__file__).parent.parent / "attnsearch"
-    where = README[README.index("## Where things are") :]
-    drawing = where[where.index("    cli") :].split("\n\n")[0]
-    drawn = {room for line in drawing.splitlines() for room in re.split("[ ,]+", line[:38].strip())}
-    assert {path.parent.name for path in package.glob("*/__init__.py")} <= drawn
+    lines = [line for line in README.splitlines() if re.match("    [0-9]  [a-z]", line)]
+    drawn: dict[int, set[str]] = {}
+    for line in lines:
+        rooms = line[7:28].split()
+        drawn.setdefault(int(line[4]), set()).update(rooms)
+        for name in re.findall(r"[a-z]+(?:_[a-z]+)+|(?<=\()[a-z]+(?=\))", line[28:]):
+            assert any((package / room / f"{name}.py").exists() for room in rooms), name
+    assert [drawn[floor] for floor in sorted(drawn)] == [set(rooms) for rooms in FLOORS]
 
 
 def test_the_table_of_blocks_names_every_block_with_the_source_that_its_file_names():

@@ -16,7 +16,7 @@ from attnsearch.build.hub_weights import fetched
 from attnsearch.build.network import build_network
 from attnsearch.build.parts import parts_of
 from attnsearch.build.resnet import ResNet
-from attnsearch.build.weights import COUNTER, LoadReport, load, plain_names
+from attnsearch.build.tensor_names import COUNTER, LoadReport, load, plain_names
 from attnsearch.core.checks import CHOICE, split_weights
 from attnsearch.core.errors import UsageError
 from attnsearch.core.trial import Weights

@@ -38,49 +38,7 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def write(report: Report, folder: Path, *, pictures: bool = True, paper: bool = False) -> list[Path]:
-    """Write every file of the report into `folder`, each whole or not at all; the paths, report.html last.
+    """Write every file of the report into `folder`; see `formats.write`."""
+    from attnsearch.report import formats
 
-    Args:
-        pictures: False for tables alone, in a fraction of a second: for a run that is told to stop.
-        paper: whether to write the figures at the width of a column and of a page too.
-    """
-    from attnsearch.report import atomic
-
-    return [
-        atomic.write(folder / name, content)
-        for name, content in (files(report, paper) if pictures else texts(report))
-    ]
-
-
-def texts(report: Report) -> list[tuple[str, str | bytes]]:
-    """Name and content of the tables, and of what says where they come from."""
-    from attnsearch.report import csv, json, latex, markdown, provenance
-
-    return [
-        *(
-            (f"{table.name}.csv", csv.render(table))
-            for table in [*report.main(), *report.classes, report.archs, report.trials]
-        ),
-        ("front.md", markdown.render(report)),
-        ("front.tex", latex.render(report)),
-        ("report.json", json.render(report)),
-        *([("space.yaml", str(space))] if (space := report.info.space.text) else []),
-        ("provenance.json", provenance.render(report)),
-    ]
-
-
-def files(report: Report, paper: bool = False) -> list[tuple[str, str | bytes]]:
-    """Name and content of every file, all rendered before the first is written; `paper`: figures for one too."""
-    from attnsearch.report import html, plots
-
-    pictures = plots.draw(report)
-    return [
-        *texts(report),
-        *((f"plots/{picture.name}.png", picture.png) for picture in pictures),
-        *((f"plots/{picture.name}.svg", picture.svg) for picture in pictures),
-        *(plots.for_paper(report) if paper else []),
-        ("report.html", html.render(report, pictures, plots.for_phones(report))),
-    ]
-
-
-__all__ = ["as_json", "build", "files", "show", "write"]
+    return formats.write(report, folder, pictures=pictures, paper=paper)

@@ -9,7 +9,7 @@ from attnsearch.core.convergence import NOT_MEASURED
 from attnsearch.core.estimate import Estimate
 from attnsearch.core.study_info import StudyInfo
 from attnsearch.core.text import many
-from attnsearch.report import design, finalists, formatting, opening, provenance, warnings
+from attnsearch.report import design, finalists, first_sentence, formatting, provenance, warnings
 from attnsearch.report.archs import NOT_AUDITED, cost_name, seeds_kind
 from attnsearch.report.formatting import number, probability, quantity
 from attnsearch.report.tables import Report
@@ -32,7 +32,9 @@ def answer(report: Report) -> tuple[str, ...]:
             report.judged.variants and not report.judged.effects
         )  # a factorial opens with its main effects
         found = [
-            opening.sentence(report.judged, report.info.metric.title, proxy_length(report)) if leads else "",
+            first_sentence.sentence(report.judged, report.info.metric.title, proxy_length(report))
+            if leads
+            else "",
             *design.lines(report, report.judged),
             finalists.control_sentence(report.record, report.epochs),
         ]

@@ -35,7 +35,7 @@ from attnsearch.statistics import (
 from attnsearch.statistics import Table as Blocks
 from attnsearch.statistics.dunnett import LEAST_DEGREES
 from attnsearch.statistics.front import ArchResult
-from attnsearch.statistics.verdict import DECIDED, FEW_DEGREES, NEAR_CHANCE, no_verdict
+from attnsearch.statistics.verdict_types import DECIDED, FEW_DEGREES, NEAR_CHANCE, no_verdict
 
 NO_VERDICT = "no verdict"
 WORDS = {

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from attnsearch.core.study_info import StudyInfo
 from attnsearch.statistics.noise import near_chance
-from attnsearch.statistics.verdict import NEAR_CHANCE, Analysis
+from attnsearch.statistics.verdict_types import NEAR_CHANCE, Analysis
 
 FAR = "recipe far from converged"
 LONGER = "a longer training, or another recipe"

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from attnsearch.statistics.effects import Effect, aliases, factor_effects, holm
 from attnsearch.statistics.error_table import Fit, Table, fit
-from attnsearch.statistics.verdict import Analysis, Verdict
+from attnsearch.statistics.verdict_types import Analysis, Verdict
 from attnsearch.statistics.verdicts import compare, contrasts
 
 __all__ = [

@@ -27,7 +27,7 @@ from attnsearch.statistics.effects import NO_NOISE
 from attnsearch.statistics.error_table import Table, fit
 from attnsearch.statistics.noise import pooled_variance
 from attnsearch.statistics.power import ALPHA, seeds_needed
-from attnsearch.statistics.verdict import DECIDED, Analysis, Verdict
+from attnsearch.statistics.verdict_types import DECIDED, Analysis, Verdict
 from attnsearch.statistics.verdicts import compare
 
 Floats = NDArray[np.float64]

@@ -15,7 +15,7 @@ from attnsearch.core.errors import NoResultError
 from attnsearch.core.trial import TrialResult
 from attnsearch.statistics.dunnett import LEAST_DEGREES
 from attnsearch.statistics.error_table import Table
-from attnsearch.statistics.verdict import Analysis, Verdict
+from attnsearch.statistics.verdict_types import Analysis, Verdict
 from attnsearch.statistics.verdicts import compare
 
 LEAST = 1 + LEAST_DEGREES  # seeds of one comparison; several share their degrees of freedom

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from attnsearch.core.errors import UsageError
 from attnsearch.core.estimate import Estimate
 from attnsearch.core.trial import TrialResult
-from attnsearch.statistics import posterior
+from attnsearch.statistics import front_probability
 from attnsearch.statistics.dunnett import LEAST_DEGREES
 from attnsearch.statistics.effects import NO_NOISE
 from attnsearch.statistics.noise import near_chance
@@ -257,7 +257,7 @@ def _chances(archs: Sequence[ArchRuns], costs: Floats, draws: int, seed: int) ->
     """`membership` (n,) of all architectures, from draws that are not held at once."""
     draws = min(draws, max(1, MOST_DRAWN // len(archs)))
     on = np.zeros(len(archs))
-    for errors in posterior.batches(_flat(archs), draws, np.random.default_rng(seed)):
+    for errors in front_probability.batches(_flat(archs), draws, np.random.default_rng(seed)):
         on += _on_front(errors, costs).sum(axis=0)
     return np.asarray(on / draws)
 
@@ -328,7 +328,7 @@ def _by_images(arch: ArchRuns) -> list[list[float]]:
     return [list(arch.errors)]
 
 
-def _flat(archs: Sequence[ArchRuns]) -> posterior.Runs:
+def _flat(archs: Sequence[ArchRuns]) -> front_probability.Runs:
     """All runs in a row, seeds numbered."""
     rows = [
         (i, seed, int(arch.other_images and seed in arch.fresh_errors), error)
@@ -336,7 +336,7 @@ def _flat(archs: Sequence[ArchRuns]) -> posterior.Runs:
         for seed, error in {**arch.search_errors, **arch.fresh_errors}.items()
     ]
     arch, seeds, images, errors = zip(*rows, strict=True)
-    return posterior.Runs(
+    return front_probability.Runs(
         arch=np.array(arch),
         seed=np.unique(np.array(seeds), return_inverse=True)[1],
         images=np.array(images),

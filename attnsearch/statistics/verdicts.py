@@ -24,7 +24,7 @@ from attnsearch.statistics.noise import (
     seed_correlation,
 )
 from attnsearch.statistics.power import ALPHA, detectable, noncentrality, widening
-from attnsearch.statistics.verdict import (
+from attnsearch.statistics.verdict_types import (
     FEW_DEGREES,
     NEAR_CHANCE,
     NO_VARIATION,

@@ -15,7 +15,7 @@ from attnsearch.build.checkpoint import read_checkpoint
 from attnsearch.build.host_weights import ends_of, load_host
 from attnsearch.build.module_host import check_output, replaced_head
 from attnsearch.build.network import build_network
-from attnsearch.build.weights import LoadReport
+from attnsearch.build.tensor_names import LoadReport
 from attnsearch.core.errors import UsageError, unknown
 from attnsearch.core.metrics import ClassCounts
 from attnsearch.core.normalisation import CIFAR_SIDE, IMAGENET_SIDE, convention, default_for

@@ -25,7 +25,7 @@ import numpy as np
 
 from attnsearch.report.finalists import is_seen
 from attnsearch.statistics.finalist_verdicts import judge_control, judge_finalists
-from attnsearch.statistics.verdict import Verdict
+from attnsearch.statistics.verdict_types import Verdict
 from benchmarks.statistics.studies import Ended, Setting, search
 
 SEEN = Setting(noise=1.0, shared=0.5, other=1.0)
