@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from attnsearch import export
 from attnsearch.blocks import registry
@@ -23,6 +24,7 @@ from attnsearch.data import open_data
 from attnsearch.export import package
 from attnsearch.export.source import source
 from attnsearch.space.arch import Arch
+from attnsearch.space.presets import read_arch
 from attnsearch.train.fit import fit
 from attnsearch.train.images import device_data
 
@@ -213,6 +215,24 @@ def test_every_format_is_compared_with_the_network(tmp_path, monkeypatch):
     record = json.loads(package.record.read_text())
     assert record["trained"] is False
     assert record["max_abs_difference"] == package.differences
+    assert record["classes"] == list(INFO.data.classes)
+    assert read_arch(package.record).key == ARCH.key  # so `cost` and `latency` read it
+    read_by_torch_alone = (
+        "import sys; sys.modules['safetensors'] = sys.modules['attnsearch'] = None; sys.path.insert(0, '.');"
+        "import trial_3; network = trial_3.Network();"
+        "network.load_state_dict(trial_3.load_weights('trial_3.safetensors'));"
+        "print({name: value.double().sum().item() for name, value in network.state_dict().items()})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", read_by_torch_alone],
+        cwd=tmp_path / "new",
+        capture_output=True,
+        text=True,
+    )
+    expected = {
+        name: value.double().sum().item() for name, value in load_file(package.files["safetensors"]).items()
+    }
+    assert ast.literal_eval(done.stdout) == pytest.approx(expected), done.stderr
     program = torch.export.load(package.files["pt2"]).module()
     assert program(torch.zeros(7, 1, 8, 8)).shape == (7, 10), "any batch"
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,9 @@ from attnsearch.core.trial import Epoch, TrialResult
 from attnsearch.report import plots
 from attnsearch.report.picture import PAPER, PHONE
 from attnsearch.report.tables import Report
-from attnsearch.space.space import Space
+from attnsearch.space.arch import Arch
 from attnsearch.study.study import space_of
-from benchmarks.verify import arch_of
+from benchmarks.verify import archs
 from tests.test_notation import crowd
 from tests.test_reports import design, record
 
@@ -38,19 +39,22 @@ MEDIA = {**PAPER, "phone": PHONE}
 LEAST = 6.5  # points
 
 
+@cache
 def committed(name: str) -> Report:
     """The report of a committed study from its provenance and its trials, with curves that are made up."""
     facts = json.loads((RESULTS / name / "provenance.json").read_text(encoding="utf-8"))["facts"]
     empty = StudyRecord(name, facts, ())
     space = space_of(empty)
     table = pd.read_csv(RESULTS / name / "trials.csv", keep_default_na=False)
-    return reports.build(
-        replace(empty, trials=tuple(_trial(row, space, empty) for row in table.to_dict("records")))
-    )
+    rows = table.to_dict("records")
+    known: dict[str, Arch] = {}
+    for row in rows:
+        if row["key"] not in known:
+            known |= {arch.key: arch for arch in archs(space, empty, str(row["arch"]))}
+    return reports.build(replace(empty, trials=tuple(_trial(row, known[row["key"]]) for row in rows)))
 
 
-def _trial(row: Mapping[Any, Any], space: Space, study: StudyRecord) -> TrialResult:
-    arch = arch_of(space, study, str(row["key"]), str(row["arch"]))
+def _trial(row: Mapping[Any, Any], arch: Arch) -> TrialResult:
     error, epochs = float(row["error_pct"]), int(row["epochs"])
     curve = tuple(Epoch(i, 1.0, 1.0, error + 12.0 * (epochs - i), 1.0) for i in range(1, epochs + 1))
     costs = {name: float(row[name]) for name in ("macs", "params", "bytes_moved", "flops", "activations")}

@@ -31,7 +31,7 @@ def made(name: str) -> Report:
     return reports.build(controlled()) if name == "controls" else committed(name)
 
 
-STUDIES = ["first_run", "pretrained", "controls", "long names", *sorted(shipped_spaces())]
+STUDIES = ["first_run", "pretrained", "controls", "long names", "cbam_variants", "placement"]
 
 
 @pytest.fixture(scope="module")

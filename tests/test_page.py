@@ -151,18 +151,109 @@ def test_hovering_shows_strip_seeds_interval_and_costs(page):
     assert page.value("getComputedStyle(document.querySelector('.tip')).display") == "none"
 
 
+def tick(browser: Browser, what: str, *options: str) -> None:
+    """Tick these of a choice of several, and no other."""
+    value(
+        browser,
+        f"for (const box of document.querySelectorAll('#pick-{what} input'))"
+        f"if (box.checked !== {json.dumps(options)}.includes(box.value)) box.click();",
+    )
+
+
 def test_filters_by_block_stage_and_option_keep_points_and_rows_together(page):
-    choose(page, "stage", "stage 3")
-    choose(page, "block", "cbam")
+    tick(page, "stage", "stage 3")
+    tick(page, "block", "cbam")
     assert rows(page) == points(page) == ["A2", "A3", "A5"]
-    choose(page, "option", "cbam ratio 4")
+    tick(page, "option", "cbam ratio 4")
     assert rows(page) == points(page) == ["A3", "A5"]
-    choose(page, "block", "-")
-    choose(page, "option", "")
+    tick(page, "block", "-")
+    tick(page, "option")
     assert rows(page) == points(page) == ["A1", "A4"]
-    choose(page, "option", "cbam ratio 4")
+    tick(page, "option", "cbam ratio 4")
     assert (rows(page), points(page)) == ([], [])
     assert "No architecture is like that" in page.value("document.querySelector('.told').textContent")
+
+
+def test_values_of_one_option_are_alternatives_and_options_hold_together_in_one_stage(page):
+    tick(page, "option", "cbam ratio 8")
+    assert rows(page) == points(page) == ["A2"]
+    tick(page, "option", "cbam ratio 8", "cbam ratio 4")
+    assert rows(page) == points(page) == ["A2", "A3", "A4", "A5"]
+    tick(page, "option", "cbam ratio 8", "cbam ratio 4", "cbam kernel 3")
+    assert rows(page) == points(page) == ["A2", "A3", "A5"]  # A2: ratio 8 and kernel 3 in its third stage
+    tick(page, "option", "cbam ratio 4", "cbam kernel 3")
+    assert rows(page) == points(page) == ["A3", "A5"]  # A2 has both, but not in one stage
+    tick(page, "stage", "stage 1", "stage 2")
+    assert rows(page) == points(page) == ["A3"]
+    assert (
+        page.value("document.querySelector('#pick-stage summary').textContent") == "Stage: stage 1, stage 2"
+    )
+
+
+def test_several_options_are_ticked_by_keyboard(page):
+    page.value("document.querySelector('#pick-option summary').focus()")
+    key(page, "Enter")
+    assert page.value("document.getElementById('pick-option').open") is True
+    ticked = []
+    for _ in range(2):
+        key(page, "Tab")
+        key(page, " ")
+        ticked.append(page.value("document.activeElement.value"))
+    assert page.value("[...document.querySelectorAll('#pick-option :checked')].map((b) => b.value)") == ticked
+    key(page, "Escape")
+    assert page.value("document.getElementById('pick-option').open") is False
+    assert page.value("document.activeElement.textContent") == f"Option: {', '.join(ticked)}"
+    assert rows(page) == points(page)
+    assert len(rows(page)) < 5
+
+
+def gap(browser: Browser, first: str, second: str) -> float:
+    return place(browser, second)[0] - place(browser, first)[0]
+
+
+def wheel(browser: Browser, x: float, y: float, up: bool, ctrl: bool) -> None:
+    turn = {"deltaX": 0, "deltaY": -100 if up else 100, "modifiers": 2 if ctrl else 0}
+    browser.call("Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, **turn)
+
+
+def test_the_wheel_zooms_around_the_pointer_and_back(page):
+    before, (x, y) = gap(page, "A3", "A4"), place(page, "A3")
+    wheel(page, x, y, up=True, ctrl=True)
+    assert gap(page, "A3", "A4") == pytest.approx(1.25 * before, rel=0.01)
+    assert place(page, "A3") == pytest.approx((x, y), abs=1)
+    for _ in range(8):
+        wheel(page, x, y, up=True, ctrl=True)
+    assert points(page) == ["A3"]  # the others lie outside
+    assert rows(page) == ["A1", "A2", "A3", "A4", "A5"]
+    assert "Zoomed in: 4 lie outside" in page.value("document.querySelector('.told').textContent")
+    labels = "[...document.querySelectorAll('.axes g:first-of-type text')].map((t) => t.textContent)"
+    assert len(set(page.value(labels))) == len(page.value(labels)) > 1  # no two ticks alike, however deep
+    for _ in range(12):
+        wheel(page, x, y, up=False, ctrl=True)
+    assert gap(page, "A3", "A4") == pytest.approx(before, rel=0.01)
+    assert "Zoomed" not in page.value("document.querySelector('.told').textContent")
+    assert page.messages == []
+
+
+def test_the_wheel_alone_scrolls_the_page(page):
+    before, (x, y) = gap(page, "A3", "A4"), place(page, "A3")
+    wheel(page, x, y, up=False, ctrl=False)
+    assert gap(page, "A3", "A4") == pytest.approx(before, rel=0.01)
+
+
+@pytest.mark.parametrize("scale", ["linear", "log", "above"])
+def test_plus_minus_and_zero_zoom_by_keyboard_on_every_axis(page, scale):
+    choose(page, "scale", scale)
+    whole = gap(page, "A1", "A2")
+    page.value("document.querySelector('.chart svg').focus()")
+    key(page, "ArrowRight")  # to A1
+    key(page, "+")
+    assert gap(page, "A1", "A2") == pytest.approx(2 * whole, rel=0.02)
+    moved = place(page, "A1")[0]
+    key(page, "ArrowRight", shift=True)
+    assert "A1" not in points(page) or place(page, "A1")[0] < moved
+    key(page, "0")
+    assert gap(page, "A1", "A2") == pytest.approx(whole, rel=0.02)
 
 
 def test_tables_sort_by_number_and_turn_round(page):
@@ -224,11 +315,17 @@ def test_brushing_marks_the_rows_of_the_points_and_escape_lets_them_go(page):
     assert value(page, marked) == []
 
 
-def key(browser: Browser, name: str) -> None:
-    codes = {"Escape": 27, "Enter": 13, "ArrowRight": 39, "ArrowLeft": 37}
+def key(browser: Browser, name: str, shift: bool = False) -> None:
+    codes = {"Escape": 27, "Enter": 13, "ArrowRight": 39, "ArrowLeft": 37, "Tab": 9, " ": 32}
+    text = {"Enter": "\r", "Escape": "", "Tab": ""}.get(name, name if len(name) == 1 else "")
     for kind in ("keyDown", "keyUp"):
         browser.call(
-            "Input.dispatchKeyEvent", type=kind, key=name, code=name, windowsVirtualKeyCode=codes[name]
+            "Input.dispatchKeyEvent",
+            **{"type": kind, "key": name, "code": {" ": "Space"}.get(name, name), "modifiers": 8 * shift},
+            **{
+                "windowsVirtualKeyCode": codes.get(name, ord(name[0])),
+                "text": text if kind == "keyDown" else "",
+            },
         )
 
 

@@ -182,11 +182,30 @@ def _write_py(subject: Subject, images: Tensor, file: Path, head: str) -> Tensor
         _copy_host(subject.arch, folder)
     else:
         text = source(subject.arch, head=head, **shape)
-    atomic.write(file, text)
+    atomic.write(file, f"{text}\n\n{LOADER}")
     module = import_file(f"attnsearch_export_{file.stem}", file)
     copy = module.Network()
     copy.load_state_dict(subject.network.state_dict())
     return _run(copy.eval(), images)
+
+
+# The exported file reads its weights by torch alone.
+LOADER = '''def load_weights(file):
+    """The tensors of a .safetensors file by name: 8 bytes for the length of a header in JSON, then the numbers."""
+    import json
+
+    with open(file, "rb") as opened:
+        content = bytearray(opened.read())
+    start = 8 + int.from_bytes(content[:8], "little")
+    types = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64}
+    tensors = {}
+    for name, entry in json.loads(bytes(content[8:start])).items():
+        if name != "__metadata__":
+            begin, end = entry["data_offsets"]
+            numbers = torch.frombuffer(content[start + begin : start + end], dtype=types[entry["dtype"]])
+            tensors[name] = numbers.reshape(entry["shape"])
+    return tensors
+'''
 
 
 def _copy_host(arch: Arch, folder: Path) -> None:
@@ -320,8 +339,7 @@ def _head(name: str, row: TrialResult, data: Data | None, recipe: Recipe) -> str
     ]
     if data is not None:
         lines += [
-            "    from safetensors.torch import load_file",
-            f'    network.load_state_dict(load_file("{name}.safetensors"))',
+            f'    network.load_state_dict(load_weights("{name}.safetensors"))',
         ]
     lines.append("    network.eval()")
     if data is not None:
@@ -349,6 +367,7 @@ def _record(package: Package, row: TrialResult, info: StudyInfo, shape: tuple[in
         "max_abs_difference": dict(package.differences),
         "compared": f"outputs of {BATCH} random images with the network's own, eval mode, float32, CPU",
         "data": info.data.name if info.data else None,
+        "classes": list(info.data.classes) if info.data else None,
         "recipe": info.run.recipe.to_dict() if info.run.recipe else None,
         "started_from": info.weights.to_dict() if info.weights else None,
         "host_module": info.module.to_attrs() if info.module.sha256 else None,

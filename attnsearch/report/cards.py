@@ -38,9 +38,10 @@ def _arch_cards(report: Report, row: ArchResult) -> list[Card]:
         detail = f"{interval}; {many(given.n, 'seed')} shared with {plain.label}. {final}"
         over = Card("difference from the baseline", f"{number(given.mean, 2, True)} pp", detail)
     p = row.p_front
-    sure = "not known" if p is None else f"P(front) {probability(p)}"
+    sure = "P(front) not known" if p is None else f"P(front) {probability(p)}"
+    apart = "" if report.final is None else ". The verdict compares with the baseline alone."
     ratio = "" if row.ratio is None else f"{100 * (row.ratio - 1):+.1f} % against the baseline"
-    name = f"lowest mean {report.info.metric.error} of {sentences.compared_with(report, row)}"
+    name = sentences.compared_with(report, row) if report.final is None else "architecture of the verdict"
     price = f"{quantity(row.costs[0])} {cost_name(report.cost)}"
     detail = f"in {report.info.space.host or 'the host'}; A{row.number} in tables and plots"
     return [
@@ -52,7 +53,7 @@ def _arch_cards(report: Report, row: ArchResult) -> list[Card]:
         ),
         Card("cost", price, ratio),
         over,
-        Card("Pareto confidence", sure, f"{row.status}: {row.status.meaning}"),
+        Card("on the Pareto front?", str(row.status), f"{sure}: {row.status.meaning}{apart}"),
     ]
 
 

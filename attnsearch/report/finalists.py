@@ -129,9 +129,11 @@ def verdict_sentence(verdict: Verdict, label: str, points: str = "percentage poi
 def basis(analysis: Analysis, record: StudyRecord) -> str:
     """Why the verdicts hold although a search chose the archs."""
     images = IMAGES.get(record.info.search.confirmed_on, "")
+    count = len(analysis.verdicts)
+    finalists = "finalist" if count == 1 else f"{count} finalists"
     return (
         f"The verdict rests on the last {many(analysis.blocks, 'seed')} alone, run after the "
-        f"{many(len(analysis.verdicts), 'finalist')} had been chosen{f', {images}' if images else ''}."
+        f"{finalists} had been chosen{f', {images}' if images else ''}."
     )
 
 

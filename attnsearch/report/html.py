@@ -98,6 +98,7 @@ def render(report: Report, pictures: Sequence[Picture], narrow: Sequence[Picture
     from markupsafe import Markup
 
     lead = sentences.best(report)  # the cards say it already
+    next_step = sentences.next_step(report)
     phones = {picture.name: source(picture) for picture in narrow}
     return template("page.html.j2", scripts(), report.notation.blocks).render(
         report=report,
@@ -114,7 +115,8 @@ def render(report: Report, pictures: Sequence[Picture], narrow: Sequence[Picture
         warnings=warnings.warnings(report),
         cards=cards.cards(report),
         samples=training_images.samples(report.info),
-        answer=[line for line in sentences.answer(report) if line != lead],
+        answer=[line for line in sentences.answer(report) if line not in (lead, next_step)],
+        next_step=next_step,
         caveats=sentences.caveats(report),
         words=glossary.words(report),
         facts=provenance.facts(report),
@@ -149,7 +151,7 @@ def template(name: str, script: str, blocks: Sequence[str]) -> Template:
 def scripts() -> str:
     """D3's modules in their order, then our own: the one script of the page."""
     modules = json.loads((_WEB / "d3" / "SOURCES.json").read_text(encoding="utf-8"))["modules"]
-    ours = (_WEB / name for name in ("tables.js", "data.js", "scales.js", "front.js"))
+    ours = (_WEB / name for name in ("tables.js", "data.js", "scales.js", "controls.js", "front.js"))
     files = [*(_WEB / "d3" / module["file"] for module in modules), *ours]
     return "\n".join(file.read_text(encoding="utf-8") for file in files)
 

@@ -8,6 +8,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from statistics import median
 from typing import Any
 
 from attnsearch.core.checks import masked
@@ -81,6 +82,7 @@ def facts(report: Report) -> tuple[tuple[str, str], ...]:
         ("data", data(info.images)),
         ("device", "; ".join(devices(report)) or run.device),
         ("machine", run.machine),
+        ("training time", training_time(report)),
         ("proxy validation", flat(info.audit.values) if info.audit else NOT_AUDITED),
         ("test split", ledger(info.test.openings)),
         ("versions", flat(run.versions)),
@@ -94,6 +96,18 @@ def _over_budget(count: int | None) -> str:
     if count is None:
         return ""
     return f"{count:,} over budget and never trained" if count else "none over budget"
+
+
+def training_time(report: Report) -> str:
+    """Of all trainings together, and of one."""
+    seconds = [trial.seconds for trial in report.record.trials if trial.seconds > 0]
+    if not seconds:
+        return "not recorded"
+    total = sum(seconds)
+    shown = f"{total / 3600:.1f} hours" if total >= 3600 else f"{total / 60:.1f} minutes"
+    return (
+        f"{shown} in {many(len(seconds), 'run')}, each counted; {median(seconds):.1f} seconds a run (median)"
+    )
 
 
 def ended(report: Report) -> str:

@@ -6,9 +6,10 @@ No sentence says more than the tables' numbers do. A gain is claimed by a verdic
 from __future__ import annotations
 
 from attnsearch.core.convergence import NOT_MEASURED
+from attnsearch.core.costs import LIMITED
 from attnsearch.core.estimate import Estimate
 from attnsearch.core.study_info import StudyInfo
-from attnsearch.core.text import many
+from attnsearch.core.text import capital, many
 from attnsearch.report import design, finalists, first_sentence, formatting, provenance, warnings
 from attnsearch.report.archs import NOT_AUDITED, cost_name, seeds_kind
 from attnsearch.report.formatting import number, probability, quantity
@@ -16,6 +17,8 @@ from attnsearch.report.tables import Report
 from attnsearch.report.verdict_table import Judged
 from attnsearch.statistics.dunnett import LEAST_DEGREES
 from attnsearch.statistics.front import ArchResult, Status
+
+NARROW = 0.02  # spread of a cost, over the least, below which it tells next to nothing of architectures
 
 
 def title(report: Report) -> str:
@@ -44,13 +47,16 @@ def answer(report: Report) -> tuple[str, ...]:
             *([] if report.judged else verdicts(report)),
             best(report),
             compared(report),
+            place(report),
             front_sentence(report),
+            narrow_cost(report),
             optimism(report),
             undecided(report),
         ]
         found.append(noise(report))
     converged = convergence.sentence(report.info.metric.error) if convergence else NOT_MEASURED
-    return tuple(line for line in (*found, proxy(report), converged, audited(report.info)) if line)
+    rest = (proxy(report), converged, audited(report.info), next_step(report))
+    return tuple(line for line in (*found, *rest) if line)
 
 
 def verdicts(report: Report) -> list[str]:
@@ -79,22 +85,60 @@ def chosen(report: Report) -> ArchResult | None:
 
 
 def best(report: Report) -> str:
+    """How often the leading arch errs and at what cost; which one leads, where no verdict has said it."""
     row = chosen(report)
     if row is None:
         return "Nothing but the baseline has been trained to the end."
-    sure = "" if row.p_front is None else f", P(front) {probability(row.p_front)}"
+    measured = f"{_error(report, row)}, {_price(report, row)}."
+    if report.final is not None:
+        return f"A{row.number}: {measured}"
+    return f"{capital(compared_with(report, row))}: {report.called(row)}, {measured}"
+
+
+def place(report: Report) -> str:
+    """Where the leading arch stands among the others: another question than the verdict's."""
+    row = chosen(report)
+    if row is None:
+        return ""
+    error = report.info.metric.error
+    front = f"on the Pareto front (no architecture of equal or lower cost has a lower {error})"
+    sure = (
+        ""
+        if row.p_front is None
+        else f", with a probability of {probability(row.p_front)} that it is (P(front))"
+    )
+    if report.final is None:
+        return f"Whether A{row.number} is {front}: {row.status}{sure}."
     return (
-        f"Lowest mean {report.info.metric.error} of {compared_with(report, row)}: "
-        f"{report.called(row)}, {_error(report, row)}, "
-        f"{_price(report, row)}; status {row.status}{sure}."
+        f"The verdict compares A{row.number} with the baseline alone. Whether it is also {front} is a question of its "
+        f"own: {row.status}{sure}."
     )
 
 
+def next_step(report: Report) -> str:
+    """What to do with a gain: whether it holds after a long training is not known yet."""
+    row, name = chosen(report), report.record.name
+    if report.withheld or report.final is None or row is None:
+        return ""
+    if finalists.headline(report.final).outcome != "gain":
+        return ""
+    check = (
+        ""
+        if report.info.audit
+        else f"`attnsearch validate {name}` asks whether longer trainings rank alike; "
+    )
+    return f"Next: {check}`attnsearch train {name} --trial A{row.number} --epochs N` trains A{row.number} in full."
+
+
 def compared_with(report: Report, row: ArchResult) -> str:
+    """What makes it the leading arch."""
     others = [o for o in report.rows if not o.baseline and not o.control and o.fresh == row.fresh]
+    error = report.info.metric.error
+    if row.fresh and len(others) == 1:
+        return "the one architecture repeated on independent seeds"
     if row.fresh:
-        return f"the {many(len(others), 'architecture')} repeated on independent seeds"
-    return f"{many(len(others), 'architecture')}, each by the seed that selected it"
+        return f"lowest mean {error} of the {len(others)} architectures repeated on independent seeds"
+    return f"lowest mean {error} of {many(len(others), 'architecture')}, each by the seed that selected it"
 
 
 def compared(report: Report) -> str:
@@ -130,9 +174,26 @@ def front_sentence(report: Report) -> str:
         for word in (Status.CONFIRMED, Status.UNDECIDED)
     }
     return (
-        f"Pareto front of {report.info.metric.error} against {cost_name(report.cost)}, without the baseline: "
-        f"{said[Status.CONFIRMED]} confirmed, {said[Status.UNDECIDED]} undecided, "
-        f"of {many(len(report.rows), 'architecture')}."
+        f"On the front of {report.info.metric.error} against {cost_name(report.cost)} beside the baseline: "
+        f"{many(said[Status.CONFIRMED], 'architecture')} confirmed, {said[Status.UNDECIDED]} undecided, "
+        f"of {len(report.rows)} trained."
+    )
+
+
+def narrow_cost(report: Report) -> str:
+    """Where the cost hardly differs between the architectures, and which one does."""
+    rows = [row for row in report.rows if not row.control]
+
+    def span(name: str) -> float:
+        values = [row.all_costs[name] for row in rows if row.all_costs.get(name)]
+        return max(values) / min(values) - 1 if len(values) == len(rows) > 1 else 0.0
+
+    widest = max((name for name in rows[0].all_costs if name in LIMITED), key=span, default=report.cost)
+    if span(report.cost) >= NARROW or span(widest) < 2 * NARROW:
+        return ""
+    return (
+        f"{cost_name(report.cost)} differ by {100 * span(report.cost):.2g} % at most, so error alone ranks here; "
+        f"{cost_name(widest)} differ by {100 * span(widest):.0f} % (`--cost {widest}` in a run, or the page's axis)."
     )
 
 
@@ -150,7 +211,7 @@ def undecided(report: Report) -> str:
         return ""
     said = ", ".join(f"A{row.number} ({many(row.next_seeds, 'seed')})" for row in wanted)
     total = sum(row.next_seeds for row in wanted)
-    return f"Suggested next {total} runs, where they would decide most: {said}."
+    return f"To decide the front, the next {total} runs would best be of {said}."
 
 
 def optimism(report: Report) -> str:

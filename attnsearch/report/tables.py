@@ -41,7 +41,16 @@ from attnsearch.report.test_result import final_table
 from attnsearch.report.verdict_table import Judged, effect_table, judge, verdict_table
 from attnsearch.report.withheld import Withheld, withheld
 from attnsearch.statistics import Analysis
-from attnsearch.statistics.front import ArchResult, Front, Status, assess, gather, unranked
+from attnsearch.statistics.front import (
+    CONFIRMED,
+    INDEPENDENT,
+    ArchResult,
+    Front,
+    Status,
+    assess,
+    gather,
+    unranked,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -285,7 +294,7 @@ def _front_table(
         return replace(_arch_table("front", title, competing, record, cost, short), strong=frozenset())
     listed = tuple(row for row in rows if is_listed(row))
     table = _arch_table("front", "Pareto front and close candidates", listed, record, cost, short)
-    remarks = list(_contradictions(listed))
+    remarks = [*_contradictions(listed), *_unconfirmed(listed)]
     if rest := sum(is_shown(row) and not is_listed(row) for row in rows):
         remarks.append(
             f"not listed: {many(rest, 'architecture')} that may still be on the front (P(front) 0.05 to 0.50); "
@@ -294,8 +303,22 @@ def _front_table(
     return replace(table, remarks=tuple(remarks))
 
 
+def _unconfirmed(rows: Sequence[ArchResult]) -> Iterator[str]:
+    """Rows whose probability alone would confirm them."""
+    high = [
+        r for r in rows if r.status == Status.UNDECIDED and r.p_front is not None and r.p_front >= CONFIRMED
+    ]
+    if high:
+        names = ", ".join(f"A{row.number}" for row in high)
+        yield (
+            f"undecided at a P(front) of {CONFIRMED:.2f} or more: {names}; it takes {INDEPENDENT} independent seeds to "
+            "confirm"
+        )
+
+
 def _contradictions(rows: Sequence[ArchResult]) -> Iterator[str]:
     """Rows that stand as if on the front, and whose printed mean and cost another printed row betters."""
+    betters: dict[int, list[int]] = {}
     for row in rows:
         if row.status in (Status.DOMINATED, Status.NOT_CONFIRMED) or row.control:
             continue
@@ -305,11 +328,15 @@ def _contradictions(rows: Sequence[ArchResult]) -> Iterator[str]:
             if other.mean < row.mean and all(a <= b for a, b in zip(other.costs, row.costs, strict=True))
         ]
         if better:
-            least = min(better, key=lambda other: other.mean)
-            yield (
-                f"A{row.number} has a higher mean here than A{least.number} of equal or lower cost: P(front) uses "
-                "all runs, the means use independent seeds where there are any"
-            )
+            betters.setdefault(min(better, key=lambda other: other.mean).number, []).append(row.number)
+    if betters:
+        found = "; ".join(
+            f"{', '.join(f'A{number}' for number in worse)} (than A{best})" for best, worse in betters.items()
+        )
+        yield (
+            f"higher mean here than a row of equal or lower cost: {found}. P(front) uses all runs, the means use "
+            "independent seeds where there are any"
+        )
 
 
 def _design_table(rows: Sequence[ArchResult], record: StudyRecord, cost: str, short: Notation) -> Table:

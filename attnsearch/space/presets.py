@@ -213,6 +213,8 @@ def _read_file(path: Path) -> Mapping[str, Any]:
             raise UsageError(f"{path}: not readable as JSON: {error}") from None
     else:
         values = yaml_file.read(path).values
+    if isinstance(values, Mapping) and isinstance(values.get("spec"), Mapping):
+        values = values["spec"]  # what `export` writes beside a network
     if not isinstance(values, Mapping):
         raise UsageError(f"{path}: expected a mapping with host, stages and neck")
     return values

@@ -12,20 +12,25 @@
   };
   const PAGE = 50; // rows of the table at once
   const INTERVALS = 150; // points up to which every one has its interval
+  const WHOLE = { x: [0, 1], y: [0, 1] }; // what is seen of each axis
+  const DEEPEST = 1 / 64;
   const state = {
     cost: data.costs[0].name, scale: data.above && baseline ? "above" : "linear", every: false, whole: false,
-    block: "", stage: "", option: "", sort: "price", up: true, page: 0, marked: new Set(), at: -1,
+    block: new Set(), stage: new Set(), option: new Set(), sort: "price", up: true, page: 0, marked: new Set(), at: -1,
+    seen: WHOLE,
   };
 
   const price = (arch) => arch.price[state.cost];
   const cost = () => data.costs.find((entry) => entry.name === state.cost);
 
-  // What is shown: the same list for points and rows.
+  // What is shown: the same list for points and rows. Values of one option are alternatives; different options, the block
+  // and the stage must hold together, in one stage.
   function chosen() {
-    const fits = (cell) => (!state.stage || cell.stage === state.stage)
-      && (!state.block || (state.block === "-" ? !cell.block : cell.block === state.block))
-      && (!state.option || cell.options.includes(state.option));
-    const filtered = state.stage || state.block || state.option;
+    const named = d3.groups([...state.option], (option) => option.slice(0, option.lastIndexOf(" "))).map(([, values]) => values);
+    const fits = (cell) => (!state.stage.size || state.stage.has(cell.stage))
+      && (!state.block.size || state.block.has(cell.block || "-"))
+      && named.every((values) => values.some((value) => cell.options.includes(value)));
+    const filtered = state.stage.size || state.block.size || state.option.size;
     return archs.filter((arch) => price(arch) !== null && (state.every || arch.listed) && (!filtered || arch.cells.some(fits)));
   }
   const SORTS = {
@@ -46,44 +51,50 @@
 
   // The controls.
   const root = document.getElementById("front");
-  const controls = make("div", { class: "controls" });
+  const panel = make("div", { class: "controls" });
   const chart = make("div", { class: "chart" });
   const legend = make("ul", { class: "legend" });
   const told = make("p", { class: "told", role: "status", "aria-live": "polite" });
   const tip = make("div", { class: "tip", "aria-hidden": "true" });
   const pager = make("div", { class: "pager" });
   const scroll = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "The architectures of the plot" });
-  root.append(controls, legend, chart, told, scroll, pager);
+  root.append(panel, legend, chart, told, scroll, pager);
   root.hidden = false;
   for (const still of document.querySelectorAll(".still")) still.hidden = true;
 
-  function choose(label, key, options, change) {
-    const select = make("select", { id: `choose-${key}` });
-    for (const [value, text] of options) select.append(make("option", { value }, text));
-    select.value = String(state[key]);
-    select.addEventListener("change", () => {
-      state[key] = change ? change(select.value) : select.value;
-      state.page = 0;
-      state.at = -1;
-      draw();
-    });
-    controls.append(make("label", {}, `${label} `, select));
+  function changed() {
+    state.page = 0;
+    state.at = -1;
+    draw();
   }
+  function choose(label, key, options, change = (value) => value) {
+    panel.append(controls.one(label, key, options, String(state[key]), (value) => {
+      state[key] = change(value);
+      state.seen = WHOLE;
+      changed();
+    }));
+  }
+  const pick = (label, key, options) => panel.append(controls.several(label, key, options, state[key], changed));
+  const alike = (values) => values.map((value) => [value, value]);
   const listed = archs.filter((arch) => arch.listed).length;
-  const blocks = data.blocks.map((block) => [block, block]);
   const options = [...new Set(data.cells.flatMap((cell) => cell.options))].sort((a, b) => a.localeCompare(b, undefined, { numeric: true }));
   choose("Cost", "cost", data.costs.map((entry) => [entry.name, entry.title]));
   choose("Axis", "scale", [["linear", "linear"], ["log", "logarithmic"], ...(baseline ? [["above", "above the baseline, logarithmic"]] : [])]);
   choose("Show", "every", [["false", `front and candidates (${listed})`], ["true", `all (${archs.length})`]], (value) => value === "true");
   choose("Range", "whole", [["false", "of the front"], ["true", "of all that is shown"]], (value) => value === "true");
-  if (blocks.length) choose("Block", "block", [["", "any"], ...blocks, ["-", "nothing"]]);
-  if (data.stages.length > 1) choose("Stage", "stage", [["", "any"], ...data.stages.map((stage) => [stage, stage])]);
-  if (options.length) choose("Option", "option", [["", "any"], ...options.map((option) => [option, option])]);
+  if (data.blocks.length) pick("Block", "block", [...alike(data.blocks), ["-", "nothing"]]);
+  if (data.stages.length > 1) pick("Stage", "stage", alike(data.stages));
+  if (options.length) pick("Option", "option", alike(options));
+  panel.append(controls.buttons("Zoom", [
+    ["+", "Zoom in", () => zoom(0.5)], ["−", "Zoom out", () => zoom(2)], ["1:1", "Show the whole plot", () => zoom(Infinity)],
+  ]));
 
   // The plot.
   const svg = d3.select(chart).append("svg").attr("role", "application").attr("tabindex", 0)
-    .attr("aria-label", `Plot of ${data.error} against cost. Arrow keys go from point to point, Enter marks one, Escape lets all go.`);
+    .attr("aria-label", `Plot of ${data.error} against cost. Arrow keys go from point to point, Enter marks one, Escape lets all go; plus and minus zoom, with Shift the arrows move, 0 shows all.`);
   const layers = Object.fromEntries(["grid", "axes", "steps", "brush", "bars", "points", "names"].map((part) => [part, svg.append("g").attr("class", part)]));
+  const clip = svg.append("clipPath").attr("id", "plot").append("rect");
+  for (const part of ["steps", "bars"]) layers[part].attr("clip-path", "url(#plot)");
   chart.append(tip);
   const brush = d3.brush().on("end", brushed);
   let places = []; // [arch, x, y] of what is drawn
@@ -96,13 +107,13 @@
     const left = 52, right = width - 16, top = 14, bottom = height - 46;
     const competing = rows.filter((arch) => arch.listed && !arch.control);
     const framed = competing.length && !state.whole ? competing : rows;
-    const x = scales.of(state.scale, framed.map(price), baseline && price(baseline), [left, right]);
+    const x = scales.of(state.scale, framed.map(price), baseline && price(baseline), [left, right], state.seen.x);
     const means = framed.map((arch) => arch.error);
     const [least, most] = [d3.min(means), d3.max(means)];
     const reach = 1.5 * (most - least || 1);
     const ends = framed.filter((arch) => arch.listed && arch.low !== null).flatMap((arch) => [arch.low, arch.high]);
     const low = Math.max(d3.min([...ends, least]), least - reach), high = Math.min(d3.max([...ends, most]), most + reach);
-    const y = d3.scaleLinear().domain(scales.domain([low, high], 0.05)).range([bottom, top]);
+    const y = scales.linear(scales.domain([low, high], 0.05), [bottom, top], state.seen.y);
     return { x, y, left, right, top, bottom, height };
   }
   function drawAxes({ x, y, left, right, top, bottom, height }) {
@@ -144,10 +155,14 @@
     svg.attr("width", width).attr("height", height).attr("viewBox", `0 0 ${width} ${height}`);
     lines = frame(rows, width, height);
     const { x, y, left, right, top, bottom } = lines;
-    const pixels = (arch) => [inside(x(price(arch)), [left, right]), inside(y(arch.error), [top, bottom])];
-    const beyond = (value, low, high) => value < low || value > high;
+    const zoomed = state.seen !== WHOLE;
+    const exact = (arch) => [x(price(arch)), y(arch.error)];
+    const pixels = zoomed ? exact : (arch) => [inside(x(price(arch)), [left, right]), inside(y(arch.error), [top, bottom])];
+    const beyond = (value, low, high) => value < low - 1e-6 || value > high + 1e-6;
     const far = new Set(rows.filter((arch) => beyond(x(price(arch)), left, right) || beyond(y(arch.error), top, bottom)));
-    places = rows.map((arch) => [arch, ...pixels(arch)]);
+    // At the edge of the whole plot a triangle points to what lies beyond; of a part of it nothing does.
+    places = rows.filter((arch) => !zoomed || !far.has(arch)).map((arch) => [arch, ...pixels(arch)]);
+    clip.attr("x", left).attr("y", top).attr("width", right - left).attr("height", bottom - top);
     drawAxes(lines);
     drawMarks(rows, far, lines, pixels);
     layers.brush.call(brush.extent([[left, top], [right, bottom]]));
@@ -226,7 +241,48 @@
     else show(null);
   });
   svg.on("pointerleave", () => show(null));
+  // Zoom: around a point of the plot, the one that is pointed at or the middle.
+  function zoom(factor, px, py) {
+    const { left, right, top, bottom } = lines;
+    const at = places.find(([arch]) => arch.number === state.at) || [null, (left + right) / 2, (top + bottom) / 2];
+    const [ax, ay] = px === undefined ? at.slice(1) : [px, py];
+    const part = ([low, high], share) => {
+      const wide = inside((high - low) * factor, [DEEPEST, 1]);
+      const from = inside(low + share * (high - low - wide), [0, 1 - wide]);
+      return [from, from + wide];
+    };
+    const seen = { x: part(state.seen.x, (ax - left) / (right - left)), y: part(state.seen.y, (bottom - ay) / (bottom - top)) };
+    move(seen.x[1] - seen.x[0] >= 1 ? WHOLE : seen);
+  }
+  function move(seen) {
+    const at = state.at;
+    state.seen = seen;
+    draw();
+    const place = places.find(([arch]) => arch.number === at);
+    if (place) show(...place);
+  }
+  function shift(key) {
+    const [right, up] = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[key];
+    const along = ([low, high], way) => {
+      const from = inside(low + 0.2 * way * (high - low), [0, 1 - (high - low)]);
+      return [from, from + high - low];
+    };
+    if (state.seen !== WHOLE) move({ x: along(state.seen.x, right), y: along(state.seen.y, up) });
+  }
+  svg.on("wheel", (event) => { // else the page scrolls
+    if (!event.ctrlKey && !event.metaKey && document.activeElement !== svg.node()) return;
+    event.preventDefault();
+    zoom(event.deltaY < 0 ? 0.8 : 1.25, ...d3.pointer(event, svg.node()));
+  }, { passive: false });
+  const KEYS = { "+": 0.5, "=": 0.5, "-": 2, 0: Infinity };
   svg.on("keydown", (event) => {
+    const zooms = event.key in KEYS && !event.ctrlKey && !event.metaKey;
+    if (zooms || (event.shiftKey && event.key.startsWith("Arrow"))) {
+      if (zooms) zoom(KEYS[event.key]);
+      else shift(event.key);
+      event.preventDefault();
+      return;
+    }
     const order = [...places].sort((a, b) => a[1] - b[1] || a[2] - b[2]);
     const at = order.findIndex(([arch]) => arch.number === state.at);
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
@@ -318,8 +374,9 @@
     const rows = chosen().length, marked = state.marked.size;
     told.textContent = rows
       ? `${rows.toLocaleString("en")} of ${archs.length.toLocaleString("en")} architectures, each a point and a row.`
-        + (outside ? ` ${outside.toLocaleString("en")} lie outside the range: triangles at the edge point to them.` : "")
-        + (marked ? ` ${marked.toLocaleString("en")} marked, first in the table; Escape or a click beside them lets them go.` : " Drag over points to mark their rows.")
+        + (outside && state.seen === WHOLE ? ` ${outside.toLocaleString("en")} lie outside the range: triangles at the edge point to them.` : "")
+        + (state.seen === WHOLE ? "" : ` Zoomed in: ${outside.toLocaleString("en")} lie outside this part; 0 or 1:1 shows all.`)
+        + (marked ? ` ${marked.toLocaleString("en")} marked, first in the table; Escape or a click beside them lets them go.` : " Drag over points to mark their rows; Ctrl and the wheel zoom.")
       : "No architecture is like that: choose less.";
   }
   function draw() {
