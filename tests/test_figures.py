@@ -49,8 +49,10 @@ def committed(name: str) -> Report:
     rows = table.to_dict("records")
     known: dict[str, Arch] = {}
     for row in rows:
-        if row["key"] not in known:
-            known |= {arch.key: arch for arch in archs(space, empty, str(row["arch"]))}
+        for arch in archs(space, empty, str(row["arch"])) if row["key"] not in known else ():
+            known[arch.key] = arch
+            if arch.key == row["key"] and empty.info.design is None:
+                break
     return reports.build(replace(empty, trials=tuple(_trial(row, known[row["key"]]) for row in rows)))
 
 

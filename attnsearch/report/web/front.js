@@ -86,7 +86,7 @@
   if (data.stages.length > 1) pick("Stage", "stage", alike(data.stages));
   if (options.length) pick("Option", "option", alike(options));
   panel.append(controls.buttons("Zoom", [
-    ["+", "Zoom in", () => zoom(0.5)], ["−", "Zoom out", () => zoom(2)], ["1:1", "Show the whole plot", () => zoom(Infinity)],
+    ["+", "Zoom in", () => zoom(0.5)], ["−", "Zoom out", () => zoom(2)], ["Whole plot", "Whole plot", () => zoom(Infinity)],
   ]));
 
   // The plot.
@@ -375,7 +375,7 @@
     told.textContent = rows
       ? `${rows.toLocaleString("en")} of ${archs.length.toLocaleString("en")} architectures, each a point and a row.`
         + (outside && state.seen === WHOLE ? ` ${outside.toLocaleString("en")} lie outside the range: triangles at the edge point to them.` : "")
-        + (state.seen === WHOLE ? "" : ` Zoomed in: ${outside.toLocaleString("en")} lie outside this part; 0 or 1:1 shows all.`)
+        + (state.seen === WHOLE ? "" : ` Zoomed in: ${outside.toLocaleString("en")} lie outside this part; 0 or Whole plot shows all.`)
         + (marked ? ` ${marked.toLocaleString("en")} marked, first in the table; Escape or a click beside them lets them go.` : " Drag over points to mark their rows; Ctrl and the wheel zoom.")
       : "No architecture is like that: choose less.";
   }
