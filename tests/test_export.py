@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -125,6 +126,8 @@ STRUCTURES = {
 def test_every_structure_is_written_down(name, tmp_path):
     text = assert_equal(Arch.from_dict(STRUCTURES[name]), tmp_path, side=32)
     assert max(map(len, text.splitlines())) <= 120
+    bound = [line.split()[-1] for line in text.splitlines() if re.match("from|import", line)]
+    assert len(bound) == len(set(bound)), f"imported twice: {bound}"
 
 
 def test_equal_units_are_written_once(tmp_path):

@@ -78,11 +78,12 @@ class Collector:
             if not module.startswith(("attnsearch.blocks", "attnsearch.build")) or not name:
                 raise UsageError(f"{file.path} uses {module}, which a file without attnsearch cannot")
             self._take(module, name)
-        elif name:
-            alias = "" if name == used else f" as {used}"
-            self.needed.add(f"from {module} import {name}{alias}")
-        else:
-            self.needed.add(f"import {module}" if module == used else f"import {module} as {used}")
+        elif not name and used == module.split(".")[0]:
+            self.needed.add(f"import {module}")
+        else:  # `import a.b as c` is written as `from a import b as c`, or both forms would stand in one file
+            parent, _, leaf = (module, "", name) if name else module.rpartition(".")
+            alias = "" if leaf == used else f" as {used}"
+            self.needed.add(f"{f'from {parent} ' if parent else ''}import {leaf}{alias}")
 
     def _file(self, module: str) -> _File:
         if module not in self.files:
