@@ -306,10 +306,24 @@ def test_the_less_the_model_expects_the_more_is_drawn_at_random(monkeypatch):
 
 def test_of_many_observations_the_model_sees_the_best_and_some_of_the_rest():
     y = np.random.default_rng(0).normal(size=1000)
-    kept = pool_sampler._kept(y)
-    assert len(np.unique(kept)) == pool_sampler.ROWS
-    assert set(np.argsort(y)[: pool_sampler.ROWS // 2]) < set(kept)
-    assert pool_sampler._kept(y[:100]).tolist() == list(range(100))
+    kept = pool_sampler._kept(y, 240)
+    assert len(np.unique(kept)) == 240
+    assert set(np.argsort(y)[:120]) < set(kept)
+    assert pool_sampler._kept(y[:100], 240).tolist() == list(range(100))
+
+
+def test_a_large_space_is_drawn_from_to_its_last_arch(monkeypatch):
+    """Beyond LISTED archs chance proposes, and what is left is looked for where chance finds nothing unseen."""
+    monkeypatch.setattr("attnsearch.sample.domain.LISTED", 10)
+    sites = {"a": "abcdefghijklmnopqrst", "b": "abcdefghijklmnopqrst"}
+    sampler = make_sampler("random", sites, lambda codes: 1.0 + codes.sum(1))
+    assert sampler.domain.listed is None
+    study = optuna.create_study(directions=["minimize"] * 2, sampler=sampler)
+    for _ in range(400):
+        study.tell(study.ask(sampler.domain.distributions), [1.0, 1.0])
+    assert len(set(chosen(study))) == 400
+    with pytest.raises(Exhausted):
+        study.ask(sampler.domain.distributions)
 
 
 def test_posterior_returns_to_the_data_and_widens_away_from_it():

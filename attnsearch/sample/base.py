@@ -110,14 +110,14 @@ class ArchSampler(optuna.samplers.BaseSampler):
         Where the space is too large to list and chance finds nothing feasible, a mutation of what is known.
         """
         random, fresh = self.random(observations, banned, *salt), self.unseen(observations, banned)
-        if self.domain.everything is not None:
-            left = self.domain.everything[fresh(self.domain.everything)]
-        else:
-            left = self.domain.sample(100, random)
-            left = left[fresh(left)]
-            if len(left) == 0 and observations:
-                near = self.domain.mutations(np.array([entry.codes for entry in observations]), 5000, random)
-                left = near[fresh(near)]
+        listed, everything = self.domain.listed, self.domain.everything
+        left = self.domain.sample(100, random) if listed is None else listed
+        left = left[fresh(left)]
+        if len(left) == 0 and everything is not None:
+            left = everything[fresh(everything)]
+        elif len(left) == 0 and observations:
+            near = self.domain.mutations(np.array([entry.codes for entry in observations]), 5000, random)
+            left = near[fresh(near)]
         if len(left) == 0:
             raise Exhausted("every architecture of the space has been tried")
         return np.asarray(left[random.integers(len(left))])

@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 ENUMERABLE = 200_000  # feasible archs held as one array
+LISTED = 8_000  # of them, so many are all scored before each proposal
 WALKABLE = 4_000_000  # codes that are walked through to find the feasible ones
 
 
@@ -104,6 +105,18 @@ class Domain:
             if total > ENUMERABLE:
                 return None
         return np.concatenate(chunks)
+
+    @property
+    def listed(self) -> Codes | None:
+        """All feasible archs where they are few enough to go through at each proposal."""
+        few = self.everything is not None and len(self.everything) <= LISTED
+        return self.everything if few else None
+
+    @cached_property
+    def highest_cost(self) -> float:
+        """Logarithm of the highest cost: of all feasible archs, or of the random ones that stand for them."""
+        some = self.sample(2000, np.random.default_rng(0)) if self.everything is None else self.everything
+        return float(self.log_cost(some).max(initial=-np.inf))
 
     def sample(self, count: int, random: np.random.Generator) -> Codes:
         """Uniform feasible archs, at most `count` (fewer where hardly any arch is feasible)."""

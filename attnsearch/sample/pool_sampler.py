@@ -1,6 +1,6 @@
 """PoolEHVI: score a pool of archs by expected hypervolume improvement at their known cost, take the best.
 
-The pool is the whole feasible space where that can be held, else random archs, mutations of the front and, in a
+The pool is the whole feasible space up to 8,000 archs, else random archs, mutations of the front and, in a
 second round, mutations of the best of these. The expected improvement is exact (`ehvi.py`) under a Gaussian process
 (`gp.py`) that sees error on a logarithmic scale, finished trials, stopped ones at the final error predicted for
 them, and running ones at their expected value (Kriging believer). The front is that of posterior means, not of
@@ -37,8 +37,8 @@ from attnsearch.statistics.pareto import hypervolume, pareto
 START = 12  # archs before the first model
 REFIT_EACH = 40  # observations up to which hyper-parameters are fitted at each proposal, then each third
 LAG = 10  # of so many that run at once, one may end before the model is made anew
-FIT_ROWS = 150  # observations that hyper-parameters are fitted on
-ROWS = 240  # observations that the posterior uses: an ask takes as long after 1,000 trainings as after 300
+FIT_ROWS = 120  # observations that hyper-parameters are fitted on
+ROWS = 240  # archs that the posterior rests on, those in training among them: an ask is as quick after 1,000 trainings
 
 
 @dataclass(frozen=True)
@@ -141,23 +141,26 @@ class PoolEHVI(ArchSampler):
             model.shortlist.rescore(model.state.ehvi, self.unseen(observations, self._none))
         return model
 
-    def posterior(self, codes: Codes, z: Floats, y: Floats, extra: Floats) -> Surrogate:
-        """The model given standardised targets y, (n,); fitted to as many of them as a fit was last due for."""
+    def posterior(
+        self, codes: Codes, z: Floats, y: Floats, extra: Floats, kept: NDArray[np.intp]
+    ) -> Surrogate:
+        """The model given standardised targets y, (n,), of which it rests on the rows `kept`.
+
+        Its hyper-parameters are fitted to as many as a fit was last due for.
+        """
         n = _due(len(y))
         rows = np.unique(np.linspace(0, n - 1, min(n, FIT_ROWS)).astype(int))
         key = codes[rows].tobytes() + y[rows].tobytes()
         if key not in self._fitted:
             self._fitted = {key: gp.fit(self._kernel, codes[rows], z[rows], y[rows], extra[rows])}
-        kept = _kept(y)
         return gp.Posterior(self._kernel, self._fitted[key], codes[kept], z[kept], y[kept], extra[kept])
 
     def _shortlist(
         self, state: SurrogateState, random: np.random.Generator, fresh: Callable[[Codes], Bools]
     ) -> Shortlist:
         """Unseen archs, each once."""
-        everything = self.domain.everything
-        if everything is not None:
-            pool = everything[fresh(everything)]
+        if self.domain.listed is not None:
+            pool = self.domain.listed[fresh(self.domain.listed)]
             return Shortlist(pool, state.ehvi(pool))
         pool = np.vstack([self.domain.sample(1500, random), self.domain.mutations(state.front, 2500, random)])
         pool = self._distinct(pool[fresh(pool)])
@@ -203,7 +206,7 @@ class SurrogateState:
         domain: Domain,
         observations: list[Observation],
         reference_error: float | None,
-        posterior: Callable[[Codes, Floats, Floats, Floats], Surrogate],
+        posterior: Callable[[Codes, Floats, Floats, Floats, NDArray[np.intp]], Surrogate],
     ) -> None:
         self._domain = domain
         observed, errors, sds = _observations(observations)
@@ -215,12 +218,12 @@ class SurrogateState:
         self._centre, self._spread = log_cost[:n].mean(), log_cost[:n].std() or 1.0
         scale = _Scale(errors[:n][complete[:n]])
         y, extra = scale(errors), (sds * scale.slope(errors)) ** 2
-        self._posterior = posterior(codes, self._z(codes), y, extra)
         running = np.array([p.codes for p in observations if not p.state.is_finished()], dtype=np.int64)
         running = running.reshape(-1, len(domain.sites))
+        kept = _kept(y, max(ROWS - len(running), ROWS // 2))
+        self._posterior = posterior(codes, self._z(codes), y, extra, kept)
         if len(running):
             self._posterior = self._posterior.fantasize(running, self._z(running))
-        kept = _kept(y)
         self._tried = np.vstack([codes[kept][complete[kept]], running])
         self._means = self._posterior.mean(self._tried, self._z(self._tried))
         self._set_front()
@@ -246,10 +249,8 @@ class SurrogateState:
 
     def _cost_limit(self, known: Codes) -> float:
         """Just beyond the highest cost that the space allows (2 %), in log10."""
-        everything = self._domain.everything
-        if everything is None:
-            everything = np.vstack([self._domain.sample(2000, np.random.default_rng(0)), known])
-        return float(self._domain.log_cost(everything).max() + np.log10(1.02))
+        known_cost = float(self._domain.log_cost(known).max())
+        return max(self._domain.highest_cost, known_cost) + float(np.log10(1.02))
 
     def _z(self, codes: Codes) -> Floats:
         z: Floats = (self._domain.log_cost(codes) - self._centre) / self._spread
@@ -288,13 +289,13 @@ def _due(count: int) -> int:
     return count if count < REFIT_EACH else count - (count - REFIT_EACH) % 3
 
 
-def _kept(y: Floats) -> NDArray[np.intp]:
-    """Rows the posterior uses, ascending: all, or of many the best half of ROWS and others spread evenly over time."""
-    if len(y) <= ROWS:
+def _kept(y: Floats, count: int) -> NDArray[np.intp]:
+    """At most `count` rows, ascending: half of them the best, the others spread evenly over time."""
+    if len(y) <= count:
         return np.arange(len(y))
-    best = np.argsort(y, kind="stable")[: ROWS // 2]
+    best = np.argsort(y, kind="stable")[: count // 2]
     others = np.setdiff1d(np.arange(len(y)), best)
-    spread = others[np.linspace(0, len(others) - 1, ROWS - len(best)).astype(int)]
+    spread = others[np.linspace(0, len(others) - 1, count - len(best)).astype(int)]
     return np.sort(np.r_[best, spread])
 
 

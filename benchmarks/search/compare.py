@@ -47,27 +47,23 @@ METHODS: dict[str, Sampler] = {
 
 @dataclass(frozen=True)
 class Run:
-    """One search: hypervolume share after each training, processor seconds of each ask."""
+    """One search: hypervolume share after each of LENGTHS, and processor time of an ask (median of the second half)."""
 
     problem: str
     method: str
     seed: int
-    volume: list[float]
-    asked: list[float]
+    shares: list[float]
+    ask_ms: float
 
     def at(self, trainings: int) -> float:
-        return self.volume[min(trainings, len(self.volume)) - 1]
-
-    @property
-    def ask_ms(self) -> float:
-        """Median over the second half."""
-        return 1e3 * float(np.median(self.asked[len(self.asked) // 2 :]))
+        return self.shares[LENGTHS.index(trainings)]
 
 
 def search(problem: Problem, method: str, seed: int) -> Run:
     trace = Search(problem, METHODS[method](problem, seed), seed).run(min(LENGTHS[-1], problem.archs))
-    volume = [round(share, 5) for share in trace.volume]
-    return Run(problem.name, method, seed, volume, [round(spent, 5) for spent in trace.asked])
+    shares = [round(trace.at(trainings), 4) for trainings in LENGTHS]
+    ask_ms = 1e3 * float(np.median(trace.asked[len(trace.asked) // 2 :]))
+    return Run(problem.name, method, seed, shares, round(ask_ms, 2))
 
 
 def read(path: Path) -> list[Run]:
@@ -164,8 +160,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--problems", nargs="+", metavar="NAME", help="names as in the table; all when left out"
     )
     parser.add_argument("--repetitions", type=int, default=30)
-    parser.add_argument("--runs", type=Path, default=Path("benchmarks/out/runs.jsonl"))
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/out"))
+    parser.add_argument("--runs", type=Path, default=Path("results/search/runs.jsonl"))
+    parser.add_argument("--out", type=Path, default=Path("results/search"))
     return parser.parse_args(arguments)
 
 

@@ -206,14 +206,19 @@ def _false_rate(trace: Trace, sd: float) -> float:
 def overhead_claims() -> list[Claim]:
     repeats, taken = proposals.proposals()
     ask, loaded = proposals.large_study()
+    drawn, scored = zip(*(proposals.asking_while_running(n, 100) for n in (100, 300, 1000)), strict=True)
     storm = proposals.concurrent_repeats(Attn6(0))
     attn, sqlite = "Attn6-s0", "SQLite WAL"
     return [
         Claim("S4", attn, repeats, 0, False, "repeats in 500 trials, one process"),
         Claim("S4", attn, storm, 0.01, False, "share of repeats, 8 askers without a coordinator"),
         Claim("C1", attn, proposals.costing(), 1e5, note="archs costed per second"),
-        Claim("O1", attn, 1e3 * taken[200], 300, False, "ms, ask + tell, 200 finished, pool of 5,000"),
-        Claim("O1", attn, 1e3 * taken[500], 1500, False, "ms, ask + tell, 500 finished"),
+        Claim("O1", attn, 1e3 * taken[200], 150, False, "ms, ask + tell, 200 finished, pool of 5,000"),
+        Claim("O1", attn, 1e3 * taken[500], 150, False, "ms, ask + tell, 500 finished"),
+        Claim(
+            "O1", attn, max(scored), 150, False, "ms of processor, ask, 100 running, 100 to 1,000 finished"
+        ),
+        Claim("O1", attn, max(drawn), 15, False, "the same, random"),
         Claim("O2", sqlite, 1e3 * proposals.bookkeeping(), 25, False, "ms per rung report, 1,000 trials"),
         Claim("O2", sqlite, 1e3 * ask, 150, False, "ms, random ask + tell, 10,000 trials"),
         Claim("O2", sqlite, loaded, 6, False, "s to load 10,000 trials cold"),

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from attnsearch.sample import Domain, PoolEHVI, gp
@@ -71,8 +72,10 @@ class Sklearn:
 class SklearnEHVI(PoolEHVI):
     """PoolEHVI with scikit-learn's process, fitted at every proposal."""
 
-    def posterior(self, codes: Codes, z: Floats, y: Floats, extra: Floats) -> Surrogate:
-        return Sklearn(self.domain.sizes, codes, z, y, extra)
+    def posterior(
+        self, codes: Codes, z: Floats, y: Floats, extra: Floats, kept: NDArray[np.intp]
+    ) -> Surrogate:
+        return Sklearn(self.domain.sizes, codes[kept], z[kept], y[kept], extra[kept])
 
 
 def held_out(problem: Problem, n: int, seed: int) -> dict[str, tuple[float, float]]:

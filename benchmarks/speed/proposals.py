@@ -8,14 +8,16 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import optuna
 from optuna.storages import RDBStorage
-from optuna.trial import create_trial
+from optuna.trial import TrialState, create_trial
 
 from attnsearch.sample import Domain, PoolEHVI, Uniform
+from attnsearch.sample.history import Observation
 from attnsearch.sample.pareto_at_rung import ParetoAtRung
 from attnsearch.statistics.false_stops import Run
 from benchmarks.search.replay import SAMPLERS, Problem, Search
@@ -34,6 +36,29 @@ def proposals(trials: int = 500) -> tuple[int, dict[int, float]]:
         taken[finished] = (time.perf_counter() - start) / 10
     rows = search.trace.rows[:trials]
     return len(rows) - len(set(rows)), taken
+
+
+def asking_while_running(finished: int, running: int) -> tuple[float, float]:
+    """Processor milliseconds of a proposal, (random, pool), with so many trials finished and in training.
+
+    The pool's is the longest of four, of which one or two fit the hyper-parameters again.
+    """
+    problem = Attn6(0)
+    pool = PoolEHVI(problem.sites, problem.costs, seed=0, explore=0.0)
+    codes = pool.domain.sample(finished + running, np.random.default_rng(0))
+    seen = [
+        Observation(i, row, TrialState.COMPLETE, float(error), ())
+        for i, (row, error) in enumerate(zip(codes, problem.true_errors(codes), strict=True))
+    ]
+    seen[finished:] = [replace(entry, state=TrialState.RUNNING, error=None) for entry in seen[finished:]]
+    study = optuna.create_study(directions=["minimize"] * 2)
+    none, taken = np.empty((0, codes.shape[1]), np.int64), []
+    for sampler in (Uniform(pool.domain, seed=0), pool, pool, pool, pool):
+        start = time.process_time()
+        proposed = sampler.propose(study, study.ask(), seen, none)
+        taken.append(1e3 * (time.process_time() - start))
+        seen.append(Observation(len(seen), proposed, TrialState.COMPLETE, 20.0, ()))
+    return taken[0], max(taken[1:])
 
 
 def costing(archs: int = 400_000) -> float:
