@@ -408,6 +408,12 @@ def test_axe_finds_no_serious_violation(browser, folder, axe, kind, scheme):
     assert json.loads(done["result"]["value"]) == []
 
 
+def test_the_page_writes_the_two_places_that_tables_write():
+    numbers = [2.9749999999999996, 19.2375, 5.645, 1.0055]
+    assert [f"{page_data._places(value):.2f}" for value in numbers] == [f"{value:.2f}" for value in numbers]
+    assert page_data._places(2.97123) == 2.971
+
+
 def test_no_word_of_a_study_ends_the_data():
     made = searched()
     evil = replace(made.trials[0], costs={**made.trials[0].costs, "</script><script>alert(1)//": 1.0})

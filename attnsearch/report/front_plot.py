@@ -109,8 +109,10 @@ def _mark(axes: Any, rows: Sequence[ArchResult], marker: str, colour: str, fille
     if not rows:
         return
     x, y = zip(*map(_position, rows), strict=True)
-    bars = np.array([_reach(row) if is_listed(row) else (math.nan, math.nan) for row in rows]).T
-    axes.errorbar(x, y, yerr=bars, fmt="none", ecolor=colour, elinewidth=1, capsize=2, alpha=0.8)
+    if named := [row for row in rows if is_listed(row)]:  # of ten thousand the others would take a second
+        at = zip(*map(_position, named), strict=True)
+        bars = np.array([_reach(row) for row in named]).T
+        axes.errorbar(*at, yerr=bars, fmt="none", ecolor=colour, elinewidth=1, capsize=2, alpha=0.8)
     face = colour if filled else "white"
     order = 4 if filled else 3  # what is confirmed covers what is not
     look = {"edgecolors": colour, "facecolors": face, "zorder": order, "label": name}

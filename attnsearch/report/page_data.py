@@ -96,7 +96,11 @@ def _cells(
 
 
 def _places(value: float | None, digits: int = 3) -> float | None:
-    return None if value is None or not math.isfinite(value) else round(value, digits)
+    """Rounded, but so that its two places are those of every other format: 2.97499999 is no 2.98."""
+    if value is None or not math.isfinite(value):
+        return None
+    rounded = round(value, digits)
+    return rounded if f"{rounded:.2f}" == f"{value:.2f}" else round(value, 2)
 
 
 def _short(value: float | None) -> float | None:
