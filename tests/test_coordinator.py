@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
+import time
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -21,8 +24,10 @@ from attnsearch.data import open_data
 from attnsearch.report import sentences
 from attnsearch.report.finalists import positive_control
 from attnsearch.space.space import load_space
+from attnsearch.study.coordinator import Coordinator
 from attnsearch.study.observer import Observer
 from attnsearch.study.run import Run
+from attnsearch.study.search import SearchSchedule
 from attnsearch.study.search_shape import block_seeds, shape
 from attnsearch.study.study import open_study
 from tests.engine import FakeEngine
@@ -63,6 +68,68 @@ class OneAtATime(Oracle):
                 raise Interrupted("stopped", 2)
             self.left -= any(isinstance(message, Outcome) for message in messages)
         return messages
+
+
+class Noted(Oracle):
+    """Writes down what is asked of the engine, in order; its places are ready after so many looks."""
+
+    def __init__(self, *, slots: int, ready_after: int = 0) -> None:
+        super().__init__(slots=slots)
+        self.places, self.left = slots, ready_after
+        self.calls: list[str] = []
+        self.slots = 0 if ready_after else slots
+
+    def submit(self, job):
+        self.calls.append("submit")
+        super().submit(job)
+
+    def wait(self, seconds):
+        self.left -= 1
+        self.slots = self.slots if self.left > 0 else self.places
+        self.calls.append("wait")
+        return super().wait(seconds)
+
+
+def test_workers_are_heard_before_each_job_that_is_given_out(question, tmp_path, monkeypatch):
+    """A worker that waits at a rung must not wait for the proposals of all free places."""
+    engine = Noted(slots=8)
+    go(question, tmp_path, monkeypatch, engine, trials=24, workers=8)
+    assert engine.calls.count("submit") == 24
+    assert ("submit", "submit") not in set(pairwise(engine.calls))
+
+
+def test_a_schedule_with_nothing_to_give_is_asked_again_only_once_a_training_has_ended(
+    question, tmp_path, monkeypatch
+):
+    engine, answers = Noted(slots=8), []
+    monkeypatch.setattr(SearchSchedule, "next", recorded(SearchSchedule.next, answers))
+    go(question, tmp_path, monkeypatch, engine, trials=24, workers=8)
+    assert answers.count(None) <= 24, "at most once for each training that ends"
+
+
+def recorded(call, answers):
+    def method(self):
+        answers.append(call(self))
+        return answers[-1]
+
+    return method
+
+
+def test_an_engine_without_a_place_for_a_while_is_waited_for(question, tmp_path, monkeypatch):
+    study = go(question, tmp_path, monkeypatch, Noted(slots=2, ready_after=5), trials=6, confirm=0.0)
+    assert sum(row.finished for row in study.record.trials) == 6
+
+
+def test_the_time_of_a_training_counts_from_when_a_worker_took_it_up():
+    """A worker that starts imports torch first; a training in its queue was ended for that."""
+    cancelled = []
+    coordinator = SimpleNamespace(
+        settings=SimpleNamespace(trial_timeout=4.0),
+        engine=SimpleNamespace(cancel=lambda number, reason: cancelled.append((number, reason))),
+        running={1: None, 2: time.monotonic() - 3.0, 3: time.monotonic() - 5.0},
+    )
+    Coordinator._cancel_hanging(coordinator)
+    assert cancelled == [(3, "timeout: longer than 4 s")]
 
 
 @pytest.fixture

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
 
 import pytest
+import torch
 
+from attnsearch.core import machine
 from attnsearch.core.errors import EnvironmentFault
 from attnsearch.core.messages import Began, DataSource, Job, Outcome
 from attnsearch.core.trial import Recipe
@@ -77,6 +80,74 @@ def test_workers_that_we_end_ourselves_do_not_count_as_failed_starts():
         assert outcomes(messages)[99].state == "complete"
     finally:
         pool.close()
+
+
+GATE = """from torch import nn
+
+from attnsearch.registry import block
+
+
+@block("edited")
+class Edited(nn.Identity):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+"""
+
+
+def test_a_plugin_that_is_edited_in_mid_run_is_refused_by_a_replaced_worker(tmp_path):
+    """It would be trained under the name of the other; the first workers go on with what they read."""
+    plugin = tmp_path / "edited.py"
+    plugin.write_text(GATE)
+    pool = LocalPool(DataSource("digits"), workers=1, devices=["cpu"], plugins=[plugin])
+    try:
+        pool.submit(job(1))
+        messages_until(pool, lambda found: 1 in outcomes(found))
+        plugin.write_text(GATE.replace("nn.Identity", "nn.ReLU"))
+        pool.submit(job(2))
+        pool.cancel(2, "timeout")
+        with pytest.raises(EnvironmentFault, match=r"edited\.py was changed while the study ran"):
+            messages_until(pool, lambda found: False)
+    finally:
+        pool.close()
+
+
+def test_workers_are_told_to_repeat_themselves_on_a_gpu(monkeypatch):
+    """What torch's page on reproducibility asks for: cuDNN and cuBLAS keep to one order of sums."""
+    started = {}
+
+    class Process:
+        def __init__(self, **arguments):
+            self.sentinel, self.exitcode = None, None
+
+        def start(self):
+            started.update(os.environ)
+
+        def kill(self): ...
+
+        def join(self, seconds): ...
+
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.setattr(local_engine._SPAWN, "Process", Process)
+    LocalPool(DataSource("digits"), workers=1, devices=["cuda:0"]).close()
+    assert started["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    ours, theirs = multiprocessing.Pipe()
+    monkeypatch.setattr(local_engine._WorkerPipe, "send_heartbeats", lambda self, pause: None)
+    local_engine._serve(theirs, DataSource("no such data"), "cpu", None, ((), ()), 1.0)
+    assert torch.backends.cudnn.deterministic
+    assert not torch.backends.cudnn.benchmark
+    assert "no such data" in ours.recv().reason
+
+
+@pytest.mark.parametrize(
+    ("devices", "workers"), [(["cpu"], 192), (["cuda:0"], 4), ([f"cuda:{i}" for i in range(8)], 32)]
+)
+def test_a_box_of_many_cores_does_not_crowd_its_gpus(monkeypatch, devices, workers):
+    """192 workers on eight cards hold 24 contexts of half a gigabyte on each."""
+    monkeypatch.setattr(machine, "cores", lambda: 192)
+    assert machine.worker_count(None, 1000, devices) == workers
+    assert machine.worker_count(None, 3, devices) == 3
+    assert machine.worker_count(7, 1000, devices) == 7
 
 
 class Stuck:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +16,9 @@ from attnsearch.core.errors import EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
     import torch
+
+
+PER_GPU = 4  # workers on one by default; how many fill it was never measured
 
 
 def pick_devices(device: str, engine: str = "local") -> list[str]:
@@ -75,9 +78,14 @@ def gpu_count() -> int:
     return torch.cuda.device_count()
 
 
-def worker_count(asked: int | None, trainings: int) -> int:
-    """The workers asked for, else one for each core, as far as there are trainings for them."""
-    return asked or max(1, min(cores(), trainings))
+def worker_count(asked: int | None, trainings: int, devices: Sequence[str]) -> int:
+    """The workers asked for, else one for each core, as far as there are trainings for them; on GPUs at most 4 a card.
+
+    A process holds half a gigabyte of a card before its first network is there.
+    """
+    on_gpus = devices[0].startswith(("cuda", "mps"))
+    most = min(cores(), PER_GPU * len(devices)) if on_gpus else cores()
+    return asked or max(1, min(most, trainings))
 
 
 def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:

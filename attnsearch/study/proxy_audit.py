@@ -151,7 +151,8 @@ def _announce(observer: Observer, store: StudyStore, plan: Plan, total: int, set
         space=replace(info.space, question=question),
         run=replace(info.run, recipe=replace(recipe, epochs=plan.epochs)),
     )
-    observer.began(shown, total, worker_count(settings.workers, total))
+    devices = pick_devices(settings.device, settings.engine)
+    observer.began(shown, total, worker_count(settings.workers, total, devices))
 
 
 def _convergence(record: StudyRecord, plan: Plan, space: Space) -> Convergence | None:

@@ -258,7 +258,8 @@ class Run:
                 names = ", ".join(schedule.left_out)
                 self.observer.note(f"over {limits} and left out: {names}")
         done = [row for row in counted(store) if row.state != "running"]
-        workers = worker_count(self.settings.workers, schedule.total)
+        devices = pick_devices(self.settings.device, self.settings.engine)
+        workers = worker_count(self.settings.workers, schedule.total, devices)
         loaded = (
             [] if self.weights is None else starting_weights.described(self.weights, self.space, table.image)
         )

@@ -61,7 +61,7 @@ def start_engine(
 
         return LocalPool(
             source,
-            workers=worker_count(settings.workers, trainings),
+            workers=worker_count(settings.workers, trainings, devices),
             devices=devices,
             plugins=plugins,
             modules=module_file.allowed(),

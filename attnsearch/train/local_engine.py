@@ -14,6 +14,7 @@ place whose workers fail to start several times in a row is retired; the pool go
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import multiprocessing
 import os
 import signal
@@ -68,6 +69,11 @@ MEMORY = {
 }
 
 
+# The same sums in the same order on every run, with cuDNN's kernels chosen alike (`_serve`): on a GPU too, equal seeds
+# are equal runs. cuBLAS reads this once, from the page on its reproducibility in NVIDIA's documentation.
+EXACT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+
+
 @dataclass
 class _Place:
     """A worker process and what is known of it."""
@@ -106,7 +112,8 @@ class LocalPool:
         modules: Sequence[Path] = (),
         heartbeat_timeout: float = HEARTBEAT_TIMEOUT,
     ) -> None:
-        self._source, self._plugins, self._timeout = source, tuple(plugins), heartbeat_timeout
+        self._source, self._timeout = source, heartbeat_timeout
+        self._plugins = tuple((path, digest_of(path)) for path in plugins)
         self._modules, self._device = tuple(modules), devices[0]
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         # One worker a core: a neighbour then slows one of them, not all in turn (1.1 times the trials beside one).
@@ -268,7 +275,7 @@ class LocalPool:
         code = self._plugins, self._modules
         arguments = (theirs, self._source, device, core, code, self._timeout / HEARTBEATS)
         process = _SPAWN.Process(target=_serve, args=arguments, daemon=True, name="attnsearch-worker")
-        surroundings = environment({"OMP_NUM_THREADS": "1", **MEMORY})
+        surroundings = environment({"OMP_NUM_THREADS": "1", **MEMORY, **EXACT})
         with surroundings, _nameless_main(), _blocked(_OURS):  # inherited: Ctrl-C goes to all of a terminal
             process.start()
         theirs.close()  # so that a dead worker reads as end of file
@@ -333,18 +340,23 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
             del os.environ[name]
 
 
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's bytes; empty where there is none, which `add_plugin` says in words."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
 def _serve(
     pipe: Connection,
     source: DataSource,
     device: str,
     core: int | None,
-    code: tuple[Sequence[Path], Sequence[Path]],
+    code: tuple[Sequence[tuple[Path, str]], Sequence[Path]],
     pause: float,
 ) -> None:
     """The worker process: wait for a job, train it, report what came of it, until the pipe closes.
 
     Args:
-        code: plug-ins, and files that may be hosts.
+        code: plug-ins with their SHA-256, and files that may be hosts.
     """
     if core is not None:
         with contextlib.suppress(OSError):  # taken from us meanwhile: speed alone depends on it
@@ -358,9 +370,14 @@ def _serve(
     from attnsearch.train.worker import Worker, first_line
 
     torch.set_num_threads(1)
+    torch.backends.cudnn.deterministic = True
     try:
         plugins, modules = code
-        for path in plugins:
+        for path, digest in plugins:
+            if digest_of(path) != digest:
+                raise EnvironmentFault(
+                    f"the plug-in {path} was changed while the study ran: its trainings would be of two blocks"
+                )
             registry.add_plugin(path)
         for path in modules:
             module_host.allow(path)

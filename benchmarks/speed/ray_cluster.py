@@ -83,6 +83,7 @@ class Unused(nn.Identity):
 '''
 MEMORY = 80 * 2**20
 RATE_SECONDS = 15.0
+ATTEMPTS = 5  # to start a node
 
 
 class Witness(Observer):
@@ -119,7 +120,14 @@ class Nodes:
         self.stopped: list[psutil.Process] = []
 
     def _added(self) -> Any:
-        return self.cluster.add_node(num_cpus=self.places, object_store_memory=MEMORY)
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                return self.cluster.add_node(num_cpus=self.places, object_store_memory=MEMORY)
+            except Exception as error:  # on a loaded machine a node may take more than Ray's 30 s
+                if not left:
+                    raise
+                print(error, file=sys.stderr)
+        return None
 
     def kill(self) -> float:
         """Kill the oldest node and add another; gives back when."""
@@ -288,6 +296,7 @@ def main() -> None:
         "date": time.strftime("%Y-%m-%d"),
         "machine": {"processor": device_name(torch.device("cpu")), "cores": len(os.sched_getaffinity(0))},
         "versions": versions(),
+        "load": round(os.getloadavg()[0], 1),
     }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
