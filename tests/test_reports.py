@@ -38,6 +38,7 @@ from attnsearch.report import (
     tables,
     warnings,
 )
+from attnsearch.report import json as report_json
 from attnsearch.report.archs import is_listed
 from attnsearch.report.csv import safe
 from attnsearch.report.formatting import Column, probability, quantity, text
@@ -217,6 +218,16 @@ def test_every_format_has_the_same_numbers(tmp_path):
     for name, texts in written.items():
         page = (tmp_path / name).read_text()
         assert all(text in page for text in texts), name
+
+
+def test_the_json_is_the_values_with_a_line_for_each_row():
+    evil = record(question='"rows": []\n      "rows": []', space_text="a: 1")
+    plain = reports.as_json(reports.build(evil))
+    text = report_json.dump(plain)
+    assert json.loads(text) == plain
+    assert sum(line.startswith("        {") for line in text.splitlines()) == sum(
+        len(table["rows"]) for table in plain["tables"].values()
+    )
 
 
 def test_the_difference_is_paired_over_the_seeds_that_both_had():

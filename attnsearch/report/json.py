@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 from attnsearch.report import findings, provenance, sentences, warnings
@@ -16,8 +17,25 @@ def render(report: Report) -> str:
 
 
 def dump(plain: dict[str, Any]) -> str:
-    """Plain values as text."""
-    return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """Plain values as text; a row of a table is a line, since to indent each of its values takes five times as long."""
+    tables = plain.get("tables", {})
+    rows = iter([_lines(table["rows"]) for table in tables.values()])
+    bare = {name: {**table, "rows": []} for name, table in tables.items()}
+    text = _text({**plain, "tables": bare} if tables else plain, 2)
+    return (
+        _ROWS.sub(lambda found: found[1] + next(rows), text) + "\n"
+    )  # no word of a study is a line of its own
+
+
+_ROWS = re.compile(r'^(      "rows": )\[\]', re.M)
+
+
+def _lines(rows: list[dict[str, Any]]) -> str:
+    return "[" + ",".join(f"\n        {_text(row)}" for row in rows) + ("\n      ]" if rows else "]")
+
+
+def _text(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
 
 
 def values(report: Report) -> dict[str, Any]:
