@@ -340,6 +340,13 @@ def test_the_keyboard_goes_from_point_to_point_and_says_each(page):
     assert page.value("document.querySelector('#front tr.marked th').textContent") == "A2"
 
 
+def test_an_interval_that_nothing_cuts_is_written_with_one_number(page):
+    """Its ends and its mean are rounded for the page, which must not make it look lopsided."""
+    cells = "[...document.querySelectorAll('#front tbody tr')].map((row) => row.cells[3].textContent)"
+    expected = {f"{row.mean:.2f} ± {row.error.half:.2f}" for row in reports.build(searched()).rows[:5]}
+    assert set(page.value(cells)) == expected
+
+
 def test_without_script_the_picture_and_the_table_stand(browser, folder):
     browser.call("Emulation.setScriptExecutionDisabled", value=True)
     browser.open(folder / "search" / "report.html")

@@ -25,7 +25,7 @@ const attn = (() => {
       if (Math.abs(value) >= scale) return (value / scale).toPrecision(digits) + letter;
     return String(Number(value.toPrecision(digits)));
   };
-  const isCut = (mean, low, high) => Math.abs(high - mean - (mean - low)) > 0.0025; // the data have three places
+  const isCut = (mean, low, high) => Math.abs(high - mean - (mean - low)) > 0.0125; // the data are rounded, a mean to 0.005
   const interval = (mean, low, high, sign) => {
     if (low === null || high === null) return fixed(mean, 2, sign);
     if (isCut(mean, low, high)) return `${fixed(mean, 2, sign)} (${fixed(low, 2, sign)} to ${fixed(high, 2, sign)})`;
