@@ -12,7 +12,7 @@ import torch
 import attnsearch
 from attnsearch.blocks import plugin, registry
 from attnsearch.core.errors import UsageError
-from attnsearch.tools.check import Finding, audit, properties
+from attnsearch.tools.check_block import Finding, audit, properties
 from tests.broken_blocks import BROKEN, Sound
 
 EXPORTS = ("torch.export", "ONNX")  # seconds each

@@ -20,10 +20,12 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from attnsearch.core.data_sets import DATA_SETS
 from attnsearch.core.errors import DataError, EnvironmentFault, UsageError
 from attnsearch.data import open_data, open_test, subset
 from attnsearch.data.dataset import Split
 from attnsearch.data.digits import clutter, cue
+from attnsearch.data.open import NAMED
 from attnsearch.data.split import stratified
 
 
@@ -53,6 +55,16 @@ def total(split: Split) -> int:
 
 
 # Embedded sets
+
+
+def test_every_data_set_known_by_name_can_be_opened():
+    assert set(NAMED) == set(DATA_SETS)
+
+
+@pytest.mark.parametrize("name", ["cued-digits", "cluttered-digits", "digits"])
+def test_a_data_set_is_what_is_known_of_it_before_it_is_opened(name):
+    data = open_data(name, limit=None if name == "digits" else 200)
+    assert (data.image, len(data.classes)) == (DATA_SETS[name].image, DATA_SETS[name].classes)
 
 
 def test_cluttered_digits_by_default_are_8000_colour_images_in_balanced_splits():

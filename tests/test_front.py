@@ -14,15 +14,9 @@ from hypothesis.extra.numpy import arrays
 from attnsearch.core.errors import UsageError
 from attnsearch.core.trial import TrialResult
 from attnsearch.statistics import front, front_probability
-from attnsearch.statistics.front import (
-    ArchRuns,
-    Status,
-    assess,
-    gather,
-    membership,
-    next_runs,
-    tied_with_best,
-)
+from attnsearch.statistics.arch_runs import ArchRuns, gather
+from attnsearch.statistics.front import Status, assess, membership, tied_with_best
+from attnsearch.statistics.next_runs import next_runs
 from attnsearch.statistics.pareto import hypervolume, pareto
 
 

@@ -90,3 +90,14 @@ def test_contributing_names_files_that_there_are():
     named = [file for row in table for file in re.findall(r"`([a-z_/]+\.py)`", row)]
     assert len(named) > 15
     assert [file for file in named if not (PACKAGE / file).is_file()] == []
+
+
+def test_private_names_of_optuna_stand_in_two_files():
+    """Where a sampler claims an arch, and where trials are written in one transaction."""
+    private = re.compile(r"\b(study|trial)\._(storage|trial_id|study_id)\b")
+    used = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if private.search(path.read_text(encoding="utf-8"))
+    }
+    assert used == {"sample/base.py", "store/study_store.py"}

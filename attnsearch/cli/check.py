@@ -11,7 +11,7 @@ from attnsearch.cli.common import Json, option, show_json, show_table, show_text
 from attnsearch.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from attnsearch.tools.check import Finding
+    from attnsearch.tools.check_block import Finding
     from attnsearch.tools.check_data import DataCheck
 
 BADGES = {True: "ok", False: "FAILED", None: "skipped"}
@@ -44,7 +44,7 @@ def check(
 
     names = _names(what)  # before the audit, which imports torch
 
-    from attnsearch.tools.check import audit
+    from attnsearch.tools.check_block import audit
 
     found = {name: audit(name, channels) for name in names}
     if json:

@@ -13,16 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from attnsearch.core import secrets
+from attnsearch.core.data_sets import DATA_SETS
 from attnsearch.core.errors import DataError, UsageError, did_you_mean, unknown
 
-# Data sets that come with us or are known by name, (C, H, W) and classes of each: none need be opened to be known.
-DATA: dict[str, tuple[tuple[int, int, int], int]] = {
-    "cued-digits": ((3, 20, 20), 10),
-    "cluttered-digits": ((3, 32, 32), 10),
-    "digits": ((1, 8, 8), 10),
-    "cifar10": ((3, 32, 32), 10),
-    "cifar100": ((3, 32, 32), 100),
-}
 CHOICE = "::"  # FILE::KEY takes what stands under KEY where a file holds several sets of weights
 PUBLIC = ("timm:", "hf-hub:")  # weights by name, fetched when they are needed
 LARGEST_SIDE = 2048  # pixels
@@ -58,8 +51,8 @@ def at_home(path: str | Path) -> Path:
 
 def check_data(name: str) -> str:
     """The name itself, if there is such a data set or path; else `DataError`."""
-    if name not in DATA and not name.startswith("hf:") and not _exists(at_home(name)):
-        raise DataError(f"Data folder not found: {name}.{did_you_mean(name, DATA)}")
+    if name not in DATA_SETS and not name.startswith("hf:") and not _exists(at_home(name)):
+        raise DataError(f"Data folder not found: {name}.{did_you_mean(name, DATA_SETS)}")
     return name
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +26,24 @@ from attnsearch.data.store import Prepared, cache_folder, fetch
 
 OnBadImage = Literal["fail", "skip"]
 
+# How each data set of `core.data_sets.DATA_SETS` is opened: (name, options, cache folder) -> its source.
+NAMED: dict[str, Callable[[str, Options, Path], Source]] = {
+    "cued-digits": lambda name, options, _: digits.cued_source(
+        name,
+        images=options.limit or digits.CUED_IMAGES,
+        side=options.image_size or digits.CUED_SIDE,
+        seed=options.seed,
+    ),
+    "cluttered-digits": lambda name, options, _: digits.cluttered_source(
+        name,
+        images=options.limit or digits.IMAGES,
+        side=options.image_size or digits.CANVAS,
+        seed=options.seed,
+    ),
+    "digits": lambda name, *_: digits.digits_source(name),
+    **dict.fromkeys(cifar.LAYOUTS, lambda name, _, cache: cifar.cifar_source(name, cache)),
+}
+
 
 def open_data(
     name: str,
@@ -42,7 +61,8 @@ def open_data(
     """Train and val images of a data set; the same arguments give the same images in the same split.
 
     Args:
-        name: one of `checks.DATA`, a folder of images or parquet files, a `.parquet` or `.npz` file, or `hf:NAME`.
+        name: one of `core.data_sets.DATA_SETS`, a folder of images or parquet files, a `.parquet` or `.npz` file, or
+            `hf:NAME`.
         seed: of the split, and of the images where they are made.
         image_size: side in pixels to resize to; None keeps one common small size, or chooses 32 to 64.
         resize: how, of `core.choices.RESIZES`.
@@ -162,16 +182,8 @@ def _check(options: Options, on_bad_image: str) -> None:
 
 def _find(name: str, options: Options, follow_links: bool, cache: Path) -> Source:
     """The source of a name; a name of ours comes before a folder of the same name."""
-    if name == "cluttered-digits":
-        images, side = options.limit or digits.IMAGES, options.image_size or digits.CANVAS
-        return digits.cluttered_source(name, images=images, side=side, seed=options.seed)
-    if name == "cued-digits":
-        images, side = options.limit or digits.CUED_IMAGES, options.image_size or digits.CUED_SIDE
-        return digits.cued_source(name, images=images, side=side, seed=options.seed)
-    if name == "digits":
-        return digits.digits_source(name)
-    if name in cifar.LAYOUTS:
-        return cifar.cifar_source(name, cache)
+    if name in NAMED:
+        return NAMED[name](name, options, cache)
     if name.startswith("hf:"):
         return hub_source(name)
     path = at_home(check_data(name))

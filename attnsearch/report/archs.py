@@ -11,15 +11,9 @@ from attnsearch.core.costs import COSTS
 from attnsearch.core.estimate import Estimate
 from attnsearch.core.study_info import StudyInfo, StudyRecord
 from attnsearch.core.trial import TrialResult
-from attnsearch.statistics.front import (
-    ArchResult,
-    ArchRuns,
-    Front,
-    Status,
-    next_runs,
-    off_front,
-    tied_with_best,
-)
+from attnsearch.statistics.arch_runs import ArchRuns
+from attnsearch.statistics.front import ArchResult, Front, Status, off_front, tied_with_best
+from attnsearch.statistics.next_runs import next_runs
 
 NOT_AUDITED = "short training, ranking not validated"
 PROMISING = ("gain", "equivalent", "identical", "no evidence")  # verdicts that leave a variant a chance

@@ -9,9 +9,10 @@ import numpy as np
 
 from attnsearch.core.estimate import Estimate
 from attnsearch.statistics import Table, fit
+from attnsearch.statistics.arch_runs import ArchRuns
 from attnsearch.statistics.dunnett import LEAST_DEGREES, t_critical
 from attnsearch.statistics.effects import NO_NOISE, UNKNOWN, around
-from attnsearch.statistics.front import ArchRuns, Front
+from attnsearch.statistics.front import Front
 from attnsearch.statistics.noise import near_chance
 from attnsearch.statistics.power import ALPHA
 

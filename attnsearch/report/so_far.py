@@ -11,7 +11,8 @@ from attnsearch.report.arch_notation import Notation, notation
 from attnsearch.report.archs import cost_name
 from attnsearch.report.formatting import number, quantity
 from attnsearch.report.text_plot import text_plot
-from attnsearch.statistics.front import ArchResult, assess, gather
+from attnsearch.statistics.arch_runs import gather
+from attnsearch.statistics.front import ArchResult, assess
 
 LEAST = 3  # architectures from which a plot says more than its table
 PLOT, WIDEST = 8, 72  # lines and columns of the plot

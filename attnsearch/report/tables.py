@@ -41,16 +41,8 @@ from attnsearch.report.test_result import final_table
 from attnsearch.report.verdict_table import Judged, effect_table, judge, verdict_table
 from attnsearch.report.withheld import Withheld, withheld
 from attnsearch.statistics import Analysis
-from attnsearch.statistics.front import (
-    CONFIRMED,
-    INDEPENDENT,
-    ArchResult,
-    Front,
-    Status,
-    assess,
-    gather,
-    unranked,
-)
+from attnsearch.statistics.arch_runs import gather
+from attnsearch.statistics.front import CONFIRMED, INDEPENDENT, ArchResult, Front, Status, assess, unranked
 
 if TYPE_CHECKING:
     import pandas as pd

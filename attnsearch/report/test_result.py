@@ -14,7 +14,7 @@ from attnsearch.core.metrics import Metric, binomial_variance
 from attnsearch.core.study_attrs import TestResult
 from attnsearch.report.formatting import Column, Table
 from attnsearch.statistics.dunnett import LEAST_DEGREES, t_critical
-from attnsearch.statistics.front import pooled_sd
+from attnsearch.statistics.noise import pooled_sd
 
 ERROR = (
     "mean over independent seeds, ± half a 95 % confidence interval for the noise between seeds (pooled) and "

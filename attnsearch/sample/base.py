@@ -72,6 +72,7 @@ class ArchSampler(optuna.samplers.BaseSampler):
                 if met
                 else self._next(study, trial, observations, banned)
             )
+            # Optuna has no public call by which a sampler marks a running trial; its own samplers use this one.
             study._storage.set_trial_system_attr(trial._trial_id, CLAIM, codes.tolist())
             observations = self._history.read(study, but=trial.number)
             if not _contains([entry.codes for entry in observations], codes):

@@ -10,7 +10,7 @@ from attnsearch.core.trial import TrialResult
 from attnsearch.sample.pruner_base import Decision
 from attnsearch.sample.pruners import make_pruner
 from attnsearch.statistics.false_stops import Run, audit
-from attnsearch.statistics.front import pooled_sd
+from attnsearch.statistics.noise import pooled_sd
 
 
 class Rungs:

@@ -4,7 +4,7 @@ The table has a row per variant and a column per seed block; what a seed decides
 
     Table           errors in percent, by variant and block                  error_table.py
     fit             least squares of variant + block
-    compare         -> Analysis: one Verdict per variant, Dunnett's simultaneous intervals    compare.py, verdict.py
+    compare         -> Analysis: one Verdict per variant, Dunnett's simultaneous intervals    verdicts.py
     contrasts       any pairs, Holm
     factor_effects  main effects and two-way interactions of a two-level design               effects.py
 

@@ -1,8 +1,10 @@
 """The Pareto front of error against cost, and how sure it is of each of its points.
 
-    gather(trials, costs)    trials -> `ArchRuns`: the errors of each architecture by seed
-    assess(archs)            -> `Front` of one `ArchResult` each: mean, interval, P(front), status
-    next_runs                the (arch, seed) runs that would decide what is undecided
+    assess(archs)            `ArchRuns` -> `Front` of one `ArchResult` each: mean, interval, P(front), status
+    tied_with_best           archs whose error does not differ from the lowest
+
+`arch_runs` has the errors of each architecture by seed, `front_probability` the model behind P(front), and `next_runs`
+what would decide the undecided.
 
 Costs are counted, so they are known exactly; only the error is uncertain. Everything is minimised.
 """
@@ -10,24 +12,19 @@ Costs are counted, so they are known exactly; only the error is uncertain. Every
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from heapq import heapify, heapreplace
-from itertools import count as count_from
-from itertools import islice
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attnsearch.core.errors import UsageError
 from attnsearch.core.estimate import Estimate
-from attnsearch.core.trial import TrialResult
 from attnsearch.statistics import front_probability
+from attnsearch.statistics.arch_runs import ArchRuns
 from attnsearch.statistics.dunnett import LEAST_DEGREES
 from attnsearch.statistics.effects import NO_NOISE
-from attnsearch.statistics.noise import near_chance
+from attnsearch.statistics.noise import near_chance, pooled_sd
 from attnsearch.statistics.pareto import Floats, pareto
 
 CONFIRMED = 0.95  # P(front) from which an architecture counts as on the front
@@ -62,51 +59,6 @@ _MEANINGS = {
     Status.UNKNOWN: "too few repeated seeds to know the noise, an error no better than guessing, or a recipe far from "
     "converged",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class ArchRuns:
-    """The finished trainings of one architecture.
-
-    Args:
-        key, label: canonical key, and the string for people.
-        costs: the known costs, in the order of the front's axes; all_costs: every counted cost by name.
-        search_errors: error in percent by seed, of runs that may have chosen the architecture.
-        fresh_errors: error by seed, of runs made after it was chosen; only these give an unbiased mean.
-        spec, sites: `Arch.to_dict()` and the option of each site, as recorded with its first trial.
-        role: of its first trial.
-        other_images: whether `fresh_errors` are of the last block of a search, judged on images of its own.
-    """
-
-    key: str
-    label: str
-    costs: tuple[float, ...]
-    search_errors: Mapping[int, float] = field(default_factory=dict)
-    fresh_errors: Mapping[int, float] = field(default_factory=dict)
-    all_costs: Mapping[str, float] = field(default_factory=dict)
-    spec: Mapping[str, Any] = field(default_factory=dict)
-    sites: Mapping[str, str] = field(default_factory=dict)
-    role: str = "search"
-    other_images: bool = False
-
-    @property
-    def errors(self) -> tuple[float, ...]:
-        """All errors, searched first: what P(front) rests on."""
-        return (*self.search_errors.values(), *self.fresh_errors.values())
-
-    @property
-    def shown_errors(self) -> Mapping[int, float]:
-        """By seed, those that the printed mean is over: the fresh ones as soon as there is one."""
-        return self.fresh_errors or self.search_errors
-
-    @property
-    def seeds(self) -> frozenset[int]:
-        return frozenset(self.search_errors) | frozenset(self.fresh_errors)
-
-    @property
-    def fresh(self) -> bool:
-        """Whether the printed mean is over independent seeds."""
-        return bool(self.fresh_errors)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,73 +129,6 @@ class Front:
         return iter(self.results)
 
 
-def gather(trials: Iterable[TrialResult], costs: Sequence[str]) -> list[ArchRuns]:
-    """Complete trials by architecture.
-
-    Search trials choose, so runs of other roles count as fresh. Runs of the role `confirm`, asked for one by
-    one as the front moves, choose a little too: once an architecture has runs of the role `report`, only these
-    count as fresh. Runs of a proxy validation train longer and are left out. Of a repeated (arch, seed) the last
-    counts.
-
-    Raises:
-        UsageError: a trial lacks one of the costs.
-    """
-    errors: dict[str, dict[str, dict[int, float]]] = {}
-    first: dict[str, TrialResult] = {}
-    for trial in trials:
-        if trial.finished and trial.role != "audit":
-            first.setdefault(trial.key, trial)
-            errors.setdefault(trial.key, {}).setdefault(trial.role, {})[trial.seed] = float(
-                trial.error or 0.0
-            )
-    return [_runs(first[key], by_role, costs) for key, by_role in errors.items()]
-
-
-def _runs(trial: TrialResult, by_role: Mapping[str, Mapping[int, float]], costs: Sequence[str]) -> ArchRuns:
-    """The runs of one architecture, of which `trial` is the first."""
-    searched, fresh = dict(by_role.get("search", {})), dict(by_role.get("report", {}))
-    rest = {
-        seed: error
-        for role, runs in by_role.items()
-        if role not in ("search", "report")
-        for seed, error in runs.items()
-    }
-    if fresh:
-        searched |= rest
-    else:
-        fresh = rest
-    return ArchRuns(
-        key=trial.key,
-        label=trial.arch,
-        costs=_costs(trial, costs),
-        search_errors={seed: error for seed, error in searched.items() if seed not in fresh},
-        fresh_errors=fresh,
-        all_costs=trial.costs,
-        spec=trial.spec,
-        sites=trial.sites,
-        role=trial.role,
-        other_images=bool(by_role.get("report")),
-    )
-
-
-def _costs(trial: TrialResult, names: Sequence[str]) -> tuple[float, ...]:
-    missing = [name for name in names if name not in trial.costs]
-    if missing:
-        raise UsageError(
-            f"Trial {trial.number} has no cost '{missing[0]}'. It has: {', '.join(trial.costs) or 'none'}"
-        )
-    return tuple(trial.costs[name] for name in names)
-
-
-def pooled_sd(groups: Iterable[Sequence[float]]) -> tuple[float | None, int]:
-    """Sd of a run around its arch's mean, pooled over all replicated archs, and its degrees of freedom."""
-    arrays = [np.asarray(group, dtype=float) for group in groups if len(group) > 1]
-    degrees = sum(len(group) - 1 for group in arrays)
-    if not degrees:
-        return None, 0
-    return math.sqrt(sum(float(((g - g.mean()) ** 2).sum()) for g in arrays) / degrees), degrees
-
-
 def membership(errors: Floats, costs: Floats) -> Floats:
     """P(front) of each architecture: the share of draws in which nothing of no more cost has a lower error.
 
@@ -289,10 +174,10 @@ def assess(
 ) -> Front:
     """Judge every architecture's place on the front of error against its costs.
 
-    All runs, searched and fresh, inform P(front), by the model of `posterior`. The mean shown is over fresh seeds
-    alone, as soon as there is one. The `baseline` (key) was chosen by no result, so its search seeds can confirm it.
-    Nothing is said of the certainty of architectures that err nearly as often as `guessing` does (percent), nor of any
-    while the noise has fewer than three degrees of freedom or repeated runs do not vary.
+    All runs, searched and fresh, inform P(front), by the model of `front_probability`. The mean shown is over fresh
+    seeds alone, as soon as there is one. The `baseline` (key) was chosen by no result, so its search seeds can confirm
+    it. Nothing is said of the certainty of architectures that err nearly as often as `guessing` does (percent), nor of
+    any while the noise has fewer than three degrees of freedom or repeated runs do not vary.
     """
     archs = sorted(archs, key=lambda arch: (arch.costs, np.mean(arch.errors)))
     if not archs:
@@ -430,38 +315,3 @@ def tied_with_best(archs: Iterable[ArchRuns]) -> set[str]:
     t = 0.0 if sd is None else _quantile(degrees) * sd
     half = {key: t * math.sqrt(1 / len(errors) + 1 / len(shown[best])) for key, errors in shown.items()}
     return {key for key, mean in means.items() if mean - means[best] <= (0.0 if key == best else half[key])}
-
-
-def next_runs(front: Front, count: int) -> list[tuple[str, int]]:
-    """The first `count` of `runs_in_turn`."""
-    return list(islice(runs_in_turn(front), count))
-
-
-def runs_in_turn(front: Front) -> Iterator[tuple[str, int]]:
-    """The (arch key, seed) runs to make next so that undecided architectures become confirmed or dominated, endless.
-
-    Greedy: each goes to the undecided architecture with the largest p (1 - p) / sqrt(1 + runs), and then counts as
-    run. While too little is known of the noise the observed front is repeated. Seeds are the smallest that the
-    architecture has not had. Empty when all is decided.
-    """
-    if front.sd is None:
-        worth = [(row, 1.0) for row in front if row.observed]
-    else:
-        worth = [
-            (row, max(row.p_front * (1 - row.p_front), CONFIRMED * (1 - CONFIRMED)))
-            for row in front
-            if row.p_front is not None and row.status == Status.UNDECIDED
-        ]
-    used = [set(row.seeds) for row, _ in worth]
-    turns = [
-        (-value / math.sqrt(1 + len(row.errors)), place, len(row.errors))
-        for place, (row, value) in enumerate(worth)
-    ]
-    heapify(turns)
-    while turns:
-        _, place, runs = turns[0]
-        row, value = worth[place]
-        unused = next(seed for seed in count_from(0) if seed not in used[place])
-        yield row.key, unused
-        used[place].add(unused)
-        heapreplace(turns, (-value / math.sqrt(2 + runs), place, runs + 1))

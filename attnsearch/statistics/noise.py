@@ -6,6 +6,7 @@ Tables are (..., variants, blocks) arrays of errors; leading axes are tables sid
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +26,15 @@ def near_chance(error: ArrayLike, guessing: float) -> NDArray[np.bool_]:
     infinite where it is not known.
     """
     return np.asarray(np.asarray(error, dtype=float) >= GUESSING * guessing)
+
+
+def pooled_sd(groups: Iterable[Sequence[float]]) -> tuple[float | None, int]:
+    """Sd of a run around its arch's mean, pooled over all replicated archs, and its degrees of freedom."""
+    arrays = [np.asarray(group, dtype=float) for group in groups if len(group) > 1]
+    degrees = sum(len(group) - 1 for group in arrays)
+    if not degrees:
+        return None, 0
+    return math.sqrt(sum(float(((g - g.mean()) ** 2).sum()) for g in arrays) / degrees), degrees
 
 
 def residuals(errors: ArrayLike) -> Floats:

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 from attnsearch.core.errors import NoResultError
-from attnsearch.statistics.front import pooled_sd
+from attnsearch.statistics.noise import pooled_sd
 from attnsearch.statistics.pareto import pareto
 from attnsearch.statistics.proxy_pairs import Pair
 

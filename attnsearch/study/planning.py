@@ -27,8 +27,7 @@ from attnsearch.data import open_data
 from attnsearch.report.archs import proxy_epochs
 from attnsearch.space.space import Space
 from attnsearch.statistics import Table
-from attnsearch.statistics.front import pooled_sd
-from attnsearch.statistics.noise import seed_correlation
+from attnsearch.statistics.noise import pooled_sd, seed_correlation
 from attnsearch.statistics.power import duration, mde
 from attnsearch.study.ablation import AblationSchedule, Variant, laid_out
 from attnsearch.study.search_shape import REPORT_LEAST, shape

@@ -21,6 +21,8 @@ from attnsearch.sample.pruners import make_pruner
 from attnsearch.space.arch import Arch
 from attnsearch.space.space import Space
 from attnsearch.statistics import front
+from attnsearch.statistics.arch_runs import gather
+from attnsearch.statistics.next_runs import runs_in_turn
 from attnsearch.store.study_store import StudyStore
 from attnsearch.study.ablation import positive_control
 from attnsearch.study.confirmation import Confirmation
@@ -158,7 +160,7 @@ class SearchSchedule:
 
         One worker never comes here: nothing else runs when it asks.
         """
-        undecided = next(front.runs_in_turn(self._standing()), None)
+        undecided = next(runs_in_turn(self._standing()), None)
         if not self.store.results.running or undecided is None:
             return None
         return self._confirm(at_once=2) or (None if self._all_tried else self._propose(least_promise=0.0))
@@ -178,7 +180,7 @@ class SearchSchedule:
                 self.control.key if self.control else ""
             )  # no rival; a study that is resumed has runs of it
             done = [row for row in counted(self.store) if row.finished][:due]
-            rivals = front.gather([row for row in done if row.key != apart], [self.settings.costs[0]])
+            rivals = gather([row for row in done if row.key != apart], [self.settings.costs[0]])
             self._assessed = due, front.assess(rivals, baseline=self.baseline.key, draws=DRAWS)
         return self._assessed[1]
 
@@ -192,7 +194,7 @@ class SearchSchedule:
         most = self.settings.seeds or self.total
         seeds = Counter(key for key, _ in self.store.results.runs.elements())
         turns: Counter[str] = Counter()
-        for key, _ in islice(front.runs_in_turn(self._standing()), self.store.results.counted):
+        for key, _ in islice(runs_in_turn(self._standing()), self.store.results.counted):
             turns[key] += 1
             runs = len(standing[key].errors)
             ahead = seeds[key] - runs  # running, or done since the front was assessed

@@ -29,6 +29,7 @@ from attnsearch.data import open_test
 from attnsearch.report.archs import cost_axes, proxy_epochs
 from attnsearch.space.arch import Arch
 from attnsearch.statistics import front
+from attnsearch.statistics.arch_runs import gather
 from attnsearch.store import database
 from attnsearch.store.study_store import StudyStore
 from attnsearch.study.signals import stopping
@@ -119,7 +120,7 @@ def select(record: StudyRecord, seeds: int = SEEDS) -> Selection:
     if baseline is None or info.data is None or not any(trial.key == baseline for trial in done):
         raise NoResultError(f"study '{record.name}': the baseline has no finished training to compare with")
     rivals = [trial for trial in done if trial.key not in info.controls]
-    standing = front.assess(front.gather(rivals, cost_axes(record.info, done)), baseline=baseline)
+    standing = front.assess(gather(rivals, cost_axes(record.info, done)), baseline=baseline)
     chosen = [row.key for row in standing if row.observed or row.status == front.Status.CONFIRMED]
     specs = {trial.key: trial.spec for trial in done}
     keys = list(dict.fromkeys([baseline, *sorted(chosen)]))

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from attnsearch.blocks import registry
 from attnsearch.blocks.registry import BlockInfo
-from attnsearch.core.checks import DATA
 from attnsearch.core.costs import COSTS, LIMITED, Limit
+from attnsearch.core.data_sets import DATA_SETS
 from attnsearch.core.errors import BlockError, CostError
 from attnsearch.core.text import format_value
 from attnsearch.report.formatting import Column, Table, Value
@@ -35,9 +35,9 @@ def shape_of(data: str, side: int | None = None) -> tuple[tuple[int, int, int], 
     Args:
         side: of the images in pixels; None is what a run would take.
     """
-    if data in DATA:
-        (channels, height, width), classes = DATA[data]
-        return (channels, side or height, side or width), classes, ()
+    if data in DATA_SETS:
+        channels, height, width = DATA_SETS[data].image
+        return (channels, side or height, side or width), DATA_SETS[data].classes, ()
     from attnsearch.data import open_data
 
     opened = open_data(data, image_size=side)

@@ -24,7 +24,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnsearch.statistics.front import ArchRuns, Front, Status, assess, gather, next_runs
+from attnsearch.statistics.arch_runs import ArchRuns, gather
+from attnsearch.statistics.front import Front, Status, assess
+from attnsearch.statistics.next_runs import next_runs
 from attnsearch.statistics.pareto import pareto
 from benchmarks.statistics.studies import Setting, search
 

@@ -27,8 +27,10 @@ from numpy.typing import NDArray
 
 from attnsearch.core.trial import Role, TrialResult
 from attnsearch.statistics import Table, compare
+from attnsearch.statistics.arch_runs import gather
 from attnsearch.statistics.dunnett import LEAST_DEGREES
-from attnsearch.statistics.front import CONFIRMED, Status, assess, gather, next_runs
+from attnsearch.statistics.front import CONFIRMED, Status, assess
+from attnsearch.statistics.next_runs import next_runs
 from attnsearch.statistics.pareto import pareto
 from attnsearch.statistics.power import mde
 from attnsearch.statistics.proxy import audit, kendall

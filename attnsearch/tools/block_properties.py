@@ -1,19 +1,13 @@
-"""Check: what a block promises its host, tried out property by property.
+"""The properties that a block is checked for: each returns a fact, or raises `Failed` with what is wrong.
 
-    audit("cbam")             a shipped block or preset
-    audit(MyBlock, 128)       any class built as `cls(channels, **options)`
-
-Each property gives one `Finding`: passed with a fact, failed with a reason, or skipped. Everything runs on
-the CPU, seeded, on small random maps; nothing of the caller's is changed.
+In the order they are tried; a new one is a function here under `@_property`.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import math
-import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -21,157 +15,33 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
-from attnsearch.blocks import registry
 from attnsearch.blocks.registry import Slot
-from attnsearch.build.create import create_block, create_neck
-from attnsearch.core.errors import AttnsearchError, UsageError, unknown
+from attnsearch.core.errors import AttnsearchError
+from attnsearch.tools.block_subject import Failed, Skipped, Subject, in_one_line
 from attnsearch.tools.operations import RACING, SYNCING, Operations
 
 SIZES = ((8, 8), (7, 5), (3, 10), (1, 6), (1, 1))  # square, odd, wide, one row, one place
 WIDTHS = (4, 8, 16, 24, 32)
 BFLOAT16_ERROR = 0.1  # of the output's norm; bfloat16 keeps 8 bits, a rounding is up to 0.004
 FLOAT16_ERROR = 0.03  # of the output's norm; float16 keeps 11 bits, a rounding is up to 0.0005
-NO_SHAPE: Mapping[str, int] = {}
 INIT_STATE = frozenset(vars(nn.Module()))  # what every module holds, registered or not
 
-
-@dataclass(frozen=True)
-class Finding:
-    """One property of a block: `passed` is None where it could not be tried."""
-
-    name: str
-    passed: bool | None
-    reason: str = ""  # why it failed or was skipped
-    fact: str = ""  # what was found where it passed
-
-
-@dataclass(frozen=True)
-class Subject:
-    """The block under audit: how to build it at a width, and the maps it takes."""
-
-    slot: Slot
-    channels: int
-    make: Callable[..., nn.Module]
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def block(
-        self, *, channels: int | None = None, stirred: bool = True, shape: Mapping[str, int] = NO_SHAPE
-    ) -> nn.Module:
-        """Built from one seed; stirred: moved off its start, where a zero scale may hide a fault."""
-        width: Any = (
-            self.widths(channels or self.channels) if self.slot == "neck" else channels or self.channels
-        )
-        torch.manual_seed(0)
-        model = self.make(width, **shape, **self.options)
-        with torch.no_grad():
-            for parameter in model.parameters() if stirred else ():
-                parameter.add_(torch.randn_like(parameter), alpha=0.3)
-        return model
-
-    def maps(self, batch: int, height: int, width: int, *, seed: int = 1) -> list[Tensor]:
-        """One map, or for a neck three, shallow to deep, of which the deepest is height x width."""
-        shapes = [(batch, self.channels, height, width)]
-        if self.slot == "neck":
-            deep = zip(self.widths(self.channels), (4, 2, 1), strict=True)
-            shapes = [(batch, c, times * height, times * width) for c, times in deep]
-        generator = torch.Generator().manual_seed(seed)
-        return [torch.randn(shape, generator=generator) for shape in shapes]
-
-    def arguments(self, maps: list[Tensor]) -> tuple[Any, ...]:
-        return (maps,) if self.slot == "neck" else tuple(maps)
-
-    def run(self, model: nn.Module, maps: list[Tensor]) -> Tensor:
-        return model(*self.arguments(maps))  # type: ignore[no-any-return]
-
-    @staticmethod
-    def widths(channels: int) -> list[int]:
-        return [channels // 4, channels // 2, channels]
-
-
-class Failed(Exception):  # a verdict, not an error of the program
-    """The property does not hold."""
-
-
-class Skipped(Exception):
-    """The property cannot be tried here."""
-
-
 Property = Callable[[Subject], str]
-_PROPERTIES: dict[str, tuple[Property, tuple[Slot, ...]]] = {}
-
-
-def audit(
-    block: str | type[nn.Module],
-    channels: int = 64,
-    *,
-    options: Mapping[str, Any] | None = None,
-    only: Collection[str] | None = None,
-) -> list[Finding]:
-    """Try every property of a block, or those named in `only`; see `properties()`.
-
-    Args:
-        block: a registered name, `"se"` or `"cbam.article"`, or a class; without `@block` it is a gate.
-        channels: width to try at; a neck gets a quarter, a half and the whole of it.
-        options: the block's own, as in a space file.
-        only: names of properties.
-
-    Raises `UsageError` for an unknown name of a block or a property.
-    """
-    subject = _subject(block, channels, options or {})
-    names: Collection[str] = properties() if only is None else only
-    for name in names:
-        if name not in _PROPERTIES:
-            raise UsageError(unknown("property", name, _PROPERTIES))
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        built = _try("builds", _builds, subject)
-        if not built.passed:
-            return [built]
-        fitting = [name for name in _PROPERTIES if name in names and subject.slot in _PROPERTIES[name][1]]
-        return [built, *(_try(name, _PROPERTIES[name][0], subject) for name in fitting)]
-
-
-def properties() -> tuple[str, ...]:
-    """Names of all properties, in the order they are tried."""
-    return tuple(_PROPERTIES)
-
-
-def _subject(block: str | type[nn.Module], channels: int, options: Mapping[str, Any]) -> Subject:
-    if not isinstance(block, str):
-        return Subject(getattr(block, "block_slot", "attention"), channels, block, options)
-    slot = registry.info(registry.expand(block)[0]).slot
-    create: Callable[..., nn.Module] = create_neck if slot == "neck" else create_block
-    return Subject(slot, channels, lambda width, **rest: create(block, width, **rest), options)
-
-
-def _try(name: str, check: Property, subject: Subject) -> Finding:
-    try:
-        return Finding(name, True, fact=check(subject))
-    except Failed as verdict:
-        return Finding(name, False, reason=str(verdict))
-    except Skipped as verdict:
-        return Finding(name, None, reason=str(verdict))
-    except Exception as error:  # whatever a user's block raises is the finding
-        return Finding(name, False, reason=_said(error))
-
-
-def _said(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    message = lines[0] if lines else "no message"
-    return message if isinstance(error, AttnsearchError) else f"{type(error).__name__}: {message}"
+PROPERTIES: dict[str, tuple[Property, tuple[Slot, ...]]] = {}
 
 
 def _property(
     name: str, slots: tuple[Slot, ...] = ("attention", "conv", "neck")
 ) -> Callable[[Property], Property]:
     def add(check: Property) -> Property:
-        _PROPERTIES[name] = (check, slots)
+        PROPERTIES[name] = (check, slots)
         return check
 
     return add
 
 
-def _builds(subject: Subject) -> str:
+def builds(subject: Subject) -> str:
+    """Tried before all properties: without it none can be."""
     model = subject.block()
     return f"{sum(p.numel() for p in model.parameters()):,} parameters at {subject.channels} channels"
 
@@ -207,7 +77,7 @@ def _at_all_sizes(subject: Subject, batch: int, **shape: int) -> str:
             try:
                 out = subject.run(model, subject.maps(batch, height, width))
             except Exception as error:
-                raise Failed(f"{where}: {_said(error)}") from error
+                raise Failed(f"{where}: {in_one_line(error)}") from error
             if tuple(out.shape) != expected:
                 raise Failed(f"{where}: expected {expected}, got {tuple(out.shape)}")
             if not out.isfinite().all():
@@ -227,7 +97,7 @@ def _serves_or_refuses_widths(subject: Subject) -> str:
             continue
         except Exception as error:
             raise Failed(
-                f"at {channels} channels: {_said(error)}; refuse such a width with a BlockError"
+                f"at {channels} channels: {in_one_line(error)}; refuse such a width with a BlockError"
             ) from error
         for name, parameter in model.named_parameters():
             if parameter.numel() == 0:
