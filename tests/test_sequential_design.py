@@ -59,7 +59,7 @@ def test_noise_of_real_trainings_is_drawn_with_its_shape_and_the_stated_sd():
     """Three networks, the last three times as noisy: residual variances of 1, 1 and 9 keep their ratios."""
     rng = np.random.default_rng(3)
     errors = 20 + rng.standard_normal(400) + rng.standard_normal((3, 400)) * np.array([[1.0], [1.0], [3.0]])
-    drawn = stopping.trained(errors, exchangeable=False)(2_000, 3, 50, rng)
+    drawn = stopping.several_networks(errors)(2_000, 3, 50, rng)
     pooled = drawn - drawn.mean(axis=1, keepdims=True)
     assert (pooled**2).sum() / (2_000 * 2 * 50) == pytest.approx(stopping.SD**2, rel=0.03)
     pairs = np.sort((drawn[:, [0, 1, 2]] - drawn[:, [1, 2, 0]]).var(axis=2).mean(axis=0))
@@ -68,7 +68,7 @@ def test_noise_of_real_trainings_is_drawn_with_its_shape_and_the_stated_sd():
     )  # names are drawn once a design, so each stands everywhere as often
     noisiest = np.sort(pooled.var(axis=2), axis=1).mean(axis=0)
     assert noisiest[2] > 2 * noisiest[0]
-    one = stopping.trained(errors, exchangeable=True)(2_000, 3, 50, rng)
+    one = stopping.one_network(errors)(2_000, 3, 50, rng)
     spread = np.sort((one - one.mean(axis=1, keepdims=True)).var(axis=2), axis=1).mean(axis=0)
     assert spread[2] < 2 * spread[0]  # names drawn anew in each block have equal noise
 
