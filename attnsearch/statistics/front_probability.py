@@ -20,10 +20,10 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-# Ratios of variances to that of the noise. Prior: the share r / (1 + r) is uniform (Daniels 1999), so that neither
-# equal archs nor archs without noise are taken for granted.
+# Ratios of variances to that of the noise: of the archs, of the seeds.
 SPREADS = np.logspace(-2, 4, 19)
 SHARED = np.array([1e-3, 0.05, 0.15, 0.4, 1.0, 2.5, 6.0, 30.0, 300.0])
+FLAT = 0.2  # weight of the uniform part in the prior of `SPREADS`
 BATCH = 1_000_000  # errors drawn at once, 8 MB
 FAR = 3.0  # robust sds above the median error from which an arch tells nothing of the others' spread
 
@@ -111,15 +111,18 @@ class _Model:
         return matrices, np.broadcast_to(self.grams[:, None, :q, q], matrices.shape[:3])
 
     def weights(self) -> Floats:
-        """(spreads, shared) posterior of the two ratios."""
+        """(spreads, shared) posterior of the two ratios, both evenly spaced in log r, or nearly.
+
+        The prior of the seeds' share r / (1 + r) of the variance is uniform (Daniels 1999), so that neither extreme is
+        taken for granted.
+        """
         matrices, right = self.precision()
         best = np.linalg.solve(matrices, right[..., None])[..., 0]
         left = self.grams[:, None, -1, -1] - (best * right).sum(axis=-1)
         _, det = np.linalg.slogdet(matrices)
         log = -0.5 * (self.logdet[:, None] + det + self.seeds * np.log(SHARED))
         log -= 0.5 * (self.runs - self.fixed) * np.log(np.maximum(left, 1e-12))
-        log += np.log(SPREADS / (1 + SPREADS) ** 2)[:, None]  # evenly spaced in log r
-        log += np.log(SHARED / (1 + SHARED) ** 2)
+        log += np.log(_prior(SPREADS))[:, None] + np.log(SHARED / (1 + SHARED) ** 2)
         log -= log.max()
         return np.asarray(np.exp(log) / np.exp(log).sum())
 
@@ -145,6 +148,17 @@ class _Model:
         noise *= np.sqrt(shrink)
         level += noise
         return np.asarray(level)
+
+
+def _prior(spread: Floats) -> Floats:
+    """Density over log r of the archs' share s = r / (1 + r), of density 3 (1 - FLAT) (1 - s)^2 + FLAT over s.
+
+    It leans towards archs that differ little, and lets those that clearly differ do so. With a uniform one P(front) is
+    too high where they differ little: of 1,500 simulated studies (`benchmarks.statistics.places`) whose true errors
+    spread by 0.6 of the noise, 91 % of the confirmed archs were on the front, and P of 0.8 to 0.9 came true in 64 %
+    where they spread by 0.2.
+    """
+    return (3 * (1 - FLAT) / (1 + spread) ** 2 + FLAT) * spread / (1 + spread) ** 2
 
 
 def _shrink(counts: Floats, far: NDArray[np.bool_], spread: Floats) -> Floats:
