@@ -13,13 +13,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from attnsearch.core import secrets
     from attnsearch.report import console
 
-    said = list(sys.argv[1:] if argv is None else argv)
-    secrets.remember(*said, os.environ.get("ATTNSEARCH_STORAGE", ""))
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    secrets.remember(*arguments, os.environ.get("ATTNSEARCH_STORAGE", ""))
     # --debug belongs to all commands, so it may stand anywhere.
-    args = sorted(said, key=lambda word: word != "--debug")
+    args = sorted(arguments, key=lambda word: word != "--debug")
     with console.patient_streams():
         return failures.fail_cleanly(
-            lambda: app(args, prog_name="attnsearch", standalone_mode=False), debug="--debug" in said
+            lambda: app(args, prog_name="attnsearch", standalone_mode=False), debug="--debug" in arguments
         )
 
 

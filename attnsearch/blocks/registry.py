@@ -108,10 +108,10 @@ def block(name: str, *, slot: Slot = "attention") -> Callable[[T], T]:
 
 def blocks() -> Mapping[str, BlockInfo]:
     """Every known block by name, plug-ins included."""
-    found = dict(_shipped())
+    known = dict(_shipped())
     for module, path in _PLUGINS.items():
-        found.update((info.name, info) for info in _read(path, module))
-    return dict(sorted(found.items()))
+        known.update((info.name, info) for info in _read(path, module))
+    return dict(sorted(known.items()))
 
 
 def info(name: str, slot: Slot | None = None) -> BlockInfo:
@@ -210,12 +210,12 @@ def plugins() -> tuple[Path, ...]:
 @cache
 def _shipped() -> dict[str, BlockInfo]:
     folder = Path(__file__).parent
-    found = [
+    entries = [
         entry
         for path in sorted(folder.glob("[!_]*.py"))
         for entry in _read(path, f"attnsearch.blocks.{path.stem}")
     ]
-    return {entry.name: entry for entry in found}
+    return {entry.name: entry for entry in entries}
 
 
 def _import(facts: BlockInfo) -> Any:
@@ -231,12 +231,12 @@ def _read(path: Path, module: str) -> list[BlockInfo]:
         raise UsageError(f"{path}:{error.lineno or 1}: not valid Python: {error.msg}") from None
     except ValueError as error:  # bytes that are no text
         raise UsageError(f"{path}: not valid Python: {error}") from None
-    found = []
+    entries = []
     presets = _presets(tree, path)
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and (registered := _registration(node, path)):
             name, slot = registered
-            found.append(
+            entries.append(
                 BlockInfo(
                     name=name,
                     slot=slot,
@@ -249,17 +249,19 @@ def _read(path: Path, module: str) -> list[BlockInfo]:
                     presets=presets,
                 )
             )
-    return found
+    return entries
 
 
 def _registration(node: ast.ClassDef, path: Path) -> tuple[str, Slot] | None:
     for call in node.decorator_list:
         if isinstance(call, ast.Call) and getattr(call.func, "id", getattr(call.func, "attr", "")) == "block":
-            said = dict(zip(("name",), call.args, strict=False)) | {w.arg: w.value for w in call.keywords}
-            if "name" not in said:
+            arguments = dict(zip(("name",), call.args, strict=False)) | {
+                w.arg: w.value for w in call.keywords
+            }
+            if "name" not in arguments:
                 raise UsageError(f"{path}:{call.lineno}: a block needs a name: @block('my_block')")
-            name = _literal(said["name"], path, "a block's name")
-            slot = _literal(said["slot"], path, "a block's slot") if "slot" in said else "attention"
+            name = _literal(arguments["name"], path, "a block's name")
+            slot = _literal(arguments["slot"], path, "a block's slot") if "slot" in arguments else "attention"
             if slot not in SLOTS:
                 raise UsageError(f"{path}:{call.lineno}: {unknown('slot', slot, SLOTS)}")
             return str(name), slot
@@ -300,8 +302,8 @@ def _literal(node: ast.expr, path: Path, what: str) -> Any:
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError, RecursionError, MemoryError):
-        said = f"{what} must be written out, since the file is read without being run"
-        raise UsageError(f"{path}:{node.lineno}: {said}; got {ast.unparse(node)}") from None
+        rule = f"{what} must be written out, since the file is read without being run"
+        raise UsageError(f"{path}:{node.lineno}: {rule}; got {ast.unparse(node)}") from None
 
 
 def _is_a(value: Any, kind: str) -> bool:

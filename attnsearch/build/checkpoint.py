@@ -194,8 +194,8 @@ def _saved_anew(path: Path, what: str, load: str) -> str:
 
 
 def _damaged(path: Path, error: Exception) -> UsageError:
-    said = str(error).rpartition("WeightsUnpickler error:")[2]
-    reason = re.sub(r"\x1b\[[0-9;]*m", "", said).strip().splitlines()
+    text = str(error).rpartition("WeightsUnpickler error:")[2]
+    reason = re.sub(r"\x1b\[[0-9;]*m", "", text).strip().splitlines()
     first = reason[0].split(". ")[0][:160].rstrip(".") if reason else type(error).__name__
     size = path.stat().st_size
     return UsageError(f"{path} is not a checkpoint of weights, or a damaged one ({size:,} bytes): {first}")

@@ -172,23 +172,23 @@ def matches(own: Mapping[str, Tensor], state: Mapping[str, Tensor], group: str =
     if not prefixes:
         return []
     most = max(prefixes.values())
-    found: list[Match] = []
+    best: list[Match] = []
     for (mine, other), count in sorted(prefixes.items(), key=lambda item: sum(map(len, item[0]))):
         pairs = _pairs(ours, theirs, mine, other) if count == most else {}
-        if pairs and not any(pairs.items() <= match.pairs.items() for match in found):
-            found.append(Match(group, other, pairs, count))
-    return found
+        if pairs and not any(pairs.items() <= match.pairs.items() for match in best):
+            best.append(Match(group, other, pairs, count))
+    return best
 
 
 def plain_names(names: Iterable[str]) -> dict[str, str]:
     """Names without wrappers and in torchvision's words -> as they are; unchanged where two would become one."""
-    found: dict[str, str] = {}
+    names_by_plain: dict[str, str] = {}
     for name in names:
         plain = ".".join(part for part in name.split(".") if part not in WRAPPERS)
         for pattern, words in RENAMED:
             plain = pattern.sub(words, plain)
-        found[name if plain in found else plain] = name
-    return found
+        names_by_plain[name if plain in names_by_plain else plain] = name
+    return names_by_plain
 
 
 def _ends(name: str) -> list[tuple[str, str]]:
@@ -203,9 +203,9 @@ def _pairs(ours: Mapping[str, str], theirs: Mapping[str, str], mine: str, other:
     pairs: dict[str, str] = {}
     for name, key in ours.items():
         end = name.removeprefix(mine)
-        found = theirs.get(other + end) or (theirs.get(end) if end.startswith("fc.") else None)
-        if name.startswith(mine) and found is not None:
-            pairs[key] = found
+        counterpart = theirs.get(other + end) or (theirs.get(end) if end.startswith("fc.") else None)
+        if name.startswith(mine) and counterpart is not None:
+            pairs[key] = counterpart
     return pairs
 
 

@@ -120,6 +120,6 @@ def _facts(name: str, costs: dict[str, int]) -> dict[str, Any]:
         "source": catalog.source(facts),
         "as_published": catalog.faithful(facts),
         "options": {option.name: option.default for option in facts.options},
-        "presets": {preset: dict(said) for preset, said in facts.presets.items()},
+        "presets": {preset: dict(options) for preset, options in facts.presets.items()},
         "costs": costs,
     }

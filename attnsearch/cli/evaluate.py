@@ -82,26 +82,26 @@ def evaluate(
     _show(found, split)
 
 
-def _show(found: Evaluation, split: str) -> None:
-    images = f"{found.n:,} images" if split == "all" else f"{found.n:,} {split} images"
-    right = f"{found.accuracy:.2f} % of {images} right"
-    show_text(f"{right}, error {100 - found.accuracy:.2f} %", "bold")
-    scores = found.counts.scores()
+def _show(evaluation: Evaluation, split: str) -> None:
+    images = f"{evaluation.n:,} images" if split == "all" else f"{evaluation.n:,} {split} images"
+    right = f"{evaluation.accuracy:.2f} % of {images} right"
+    show_text(f"{right}, error {100 - evaluation.accuracy:.2f} %", "bold")
+    scores = evaluation.counts.scores()
     top5 = f", top-5 accuracy {scores['top5']:.2f} %" if "top5" in scores else ""
     show_text(
         f"Mean recall of the classes (balanced accuracy): {scores['balanced_accuracy']:.2f} %, "
         f"macro-F1 {scores['macro_f1']:.2f} %{top5}."
     )
-    size = "×".join(map(str, found.image))
-    show_text(f"Images {size}, normalised by {found.note}. No training, float32, eval mode.")
+    size = "×".join(map(str, evaluation.image))
+    show_text(f"Images {size}, normalised by {evaluation.note}. No training, float32, eval mode.")
     show_text()
-    show_table(_table(found))
+    show_table(_table(evaluation))
 
 
-def _table(found: Evaluation) -> Table:
+def _table(evaluation: Evaluation) -> Table:
     from attnsearch.report.formatting import Column, Table
 
-    rows = tuple(zip(found.classes, found.counts.images, found.counts.recalls(), strict=True))
+    rows = tuple(zip(evaluation.classes, evaluation.counts.images, evaluation.counts.recalls(), strict=True))
     columns = (
         Column("class", "class"),
         Column("n", "images", "number", 0),

@@ -91,6 +91,6 @@ def _report_bug(error: BaseException, debug: bool) -> int:
     handle, path = tempfile.mkstemp(prefix="attnsearch-error-", suffix=".log")
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(masked(f"attnsearch {' '.join(sys.argv[1:])}\n\n{traceback.format_exc()}"))
-    said = f"{type(error).__name__}: {error}".splitlines()[0]
-    message = f"{said}\nThis is a bug in attnsearch, not your mistake; please report it with {path}"
+    first_line = f"{type(error).__name__}: {error}".splitlines()[0]
+    message = f"{first_line}\nThis is a bug in attnsearch, not your mistake; please report it with {path}"
     return _complain(message, 1, debug)

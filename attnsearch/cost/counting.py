@@ -324,12 +324,12 @@ class AttentionFunctions(TorchFunctionMode):
         named = kwargs or {}
         if func is not torch.nn.functional.scaled_dot_product_attention:
             return func(*args, **named)
-        given = dict(
+        arguments = dict(
             zip(("query", "key", "value", "attn_mask", "dropout_p", "is_causal"), args, strict=False)
         )
-        given |= named
-        masked = given.get("attn_mask") is not None or given.get("is_causal", False)
-        q, k, v = (given[name] for name in ("query", "key", "value"))
+        arguments |= named
+        masked = arguments.get("attn_mask") is not None or arguments.get("is_causal", False)
+        q, k, v = (arguments[name] for name in ("query", "key", "value"))
         return self.counter.attention(lambda: func(*args, **named), q, k, v, masked)
 
 

@@ -183,9 +183,9 @@ def count_block(
     each next map has half of them. `out_channels` and `stride` are for the conv slot. Names and options, and
     what is raised for them, are those of `create_block` and `create_neck`.
     """
-    said = tuple(sorted((key, tuple(v) if isinstance(v, list) else v) for key, v in (options or {}).items()))
-    given = channels if isinstance(channels, int) else tuple(channels)
-    return _count_block(name, given, height, width, said, out_channels, stride)
+    pairs = tuple(sorted((key, tuple(v) if isinstance(v, list) else v) for key, v in (options or {}).items()))
+    widths = channels if isinstance(channels, int) else tuple(channels)
+    return _count_block(name, widths, height, width, pairs, out_channels, stride)
 
 
 @cache

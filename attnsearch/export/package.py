@@ -275,7 +275,7 @@ def run_onnx(model: Any, inputs: Sequence[Tensor]) -> Tensor:
     from onnx.reference import ReferenceEvaluator
 
     model = onnx.load(model) if isinstance(model, Path) else model
-    named = {given.name: x.numpy() for given, x in zip(model.graph.input, inputs, strict=True)}
+    named = {entry.name: x.numpy() for entry, x in zip(model.graph.input, inputs, strict=True)}
     (out,) = ReferenceEvaluator(model).run(None, named)
     return torch.from_numpy(out)
 
@@ -302,10 +302,12 @@ def _write_and_compare(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch about its own serialisation
         out = _WRITERS[kind](subject, images, file, head)
-    found = float((out - expected).abs().max())
-    if not found <= CLOSE * max(1.0, float(expected.abs().max())):  # NaN fails too
-        raise NoResultError(f"the {kind} file computes something else: its output differs by {found:.2g}")
-    return found
+    difference = float((out - expected).abs().max())
+    if not difference <= CLOSE * max(1.0, float(expected.abs().max())):  # NaN fails too
+        raise NoResultError(
+            f"the {kind} file computes something else: its output differs by {difference:.2g}"
+        )
+    return difference
 
 
 def _repeat(
@@ -319,13 +321,13 @@ def _repeat(
 
     error = METRICS[recipe.metric].error
 
-    def told(epoch: Epoch) -> bool:
+    def report_epoch(epoch: Epoch) -> bool:
         tell(f"epoch {epoch.epoch} of {recipe.epochs}: validation {error} {epoch.val_error:.2f} %")
         return True
 
     device = "cuda" if row.device.startswith("cuda") else "cpu"
     images = replace(device_data(data, recipe, device), half=row.spec.get("images") == "half")
-    history = fit(network, images, recipe, seed=row.seed, on_epoch=told)
+    history = fit(network, images, recipe, seed=row.seed, on_epoch=report_epoch)
     return history[-1].val_error
 
 

@@ -228,8 +228,8 @@ def _folded(items: Sequence[str], indent: int) -> list[str]:
 def _class(
     name: str, doc: str, arguments: str, made: Sequence[str], forward: Sequence[str], more: Sequence[str]
 ) -> str:
-    given = f"self, {arguments}" if arguments else "self"
-    init = f"    def __init__({given}) -> None:"
+    parameters = f"self, {arguments}" if arguments else "self"
+    init = f"    def __init__({parameters}) -> None:"
     if len(init) > WIDTH:
         split = "".join(f"        {part},\n" for part in ["self", *arguments.split(", ")])
         init = f"    def __init__(\n{split}    ) -> None:"

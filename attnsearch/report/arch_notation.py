@@ -91,16 +91,16 @@ class Notation:
         """What holds for all rows, what is not shown, and which letters stand for what."""
         several = len(self.varying) > 1
 
-        def told(options: Mapping[str, Mapping[str, str]]) -> str:
+        def described(options: Mapping[str, Mapping[str, str]]) -> str:
             found = []
             for block, values in options.items():
                 words = ", ".join(f"{_words(name)} {value}" for name, value in values.items())
                 found += [f"{block} {words}" if several else words] if words else []
             return "; ".join(found)
 
-        every = "; ".join(filter(None, (told(self.shared), ", ".join(self.places))))
+        every = "; ".join(filter(None, (described(self.shared), ", ".join(self.places))))
         letters = ", ".join(f"{letter} = {_words(name)}" for name, letter in self.letters.items())
-        hidden = told(
+        hidden = described(
             {block: {o: self.usual[block][o] for o in varying} for block, varying in self.varying.items()}
         )
         return tuple(
@@ -162,8 +162,8 @@ def in_short(judged: Judged, rows: Sequence[ArchResult], short: Notation) -> Jud
     if not names:
         return judged
     longest_first = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    found = re.compile(rf"(?<![\w=(])(?:{longest_first})(?![\w(@])")
-    notes = tuple(found.sub(lambda match: names[match[0]], note) for note in judged.analysis.notes)
+    pattern = re.compile(rf"(?<![\w=(])(?:{longest_first})(?![\w(@])")
+    notes = tuple(pattern.sub(lambda match: names[match[0]], note) for note in judged.analysis.notes)
     return replace(judged, analysis=replace(judged.analysis, notes=notes))
 
 
@@ -181,12 +181,12 @@ def _stages(row: ArchResult) -> tuple[_Stage, ...]:
     stages = row.spec.get("stages")
     if isinstance(stages, list | tuple) and stages:
         units = dict(row.spec.get("host") or {}).get("units") or ()
-        found = [
+        slots = [
             _of_spec(f"stage {i + 1}", json.dumps(stage), units[i] if i < len(units) else 0)
             for i, stage in enumerate(stages)
         ]
         neck = _of_neck(json.dumps(row.spec.get("neck", "none")))
-        return (*found, *([neck] if neck else []))
+        return (*slots, *([neck] if neck else []))
     if row.sites:
         return tuple(_of_text(site, option) for site, option in row.sites.items())
     return (_of_text("architecture", row.label),)

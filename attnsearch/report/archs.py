@@ -145,8 +145,8 @@ def nothing_finished(record: StudyRecord, counts: Counts) -> str:
         f"{counts.lost} lost with their worker" if counts.lost else "",
         f"{counts.running} running" if counts.running else "",
     ]
-    said = "; ".join(part for part in parts if part)
-    return f"Study '{record.name}': 0 finished trials ({said or 'none started'})"
+    text = "; ".join(part for part in parts if part)
+    return f"Study '{record.name}': 0 finished trials ({text or 'none started'})"
 
 
 def arch_results(

@@ -77,8 +77,8 @@ def compare(first: Report, second: Report) -> Comparison:
     ]
     short = notation([row for row, _ in pairs], first.info.space.sites)
     table = _table(first, second, pairs, between, words, short)
-    told = tuple(_sentences(first, second, pairs, words))
-    return Comparison(first, second, told, table, _setup(first, second), short.blocks)
+    sentences = tuple(_sentences(first, second, pairs, words))
+    return Comparison(first, second, sentences, table, _setup(first, second), short.blocks)
 
 
 def _shared(first: Report, second: Report) -> list[tuple[ArchResult, ArchResult]]:
@@ -101,19 +101,19 @@ def _between(pairs: Sequence[tuple[ArchResult, ArchResult]]) -> list[Estimate]:
     known = sum(_halves(pair) is not None for pair in pairs)
     normal = NormalDist()
     wider = normal.inv_cdf(1 - 0.025 / max(1, known)) / normal.inv_cdf(0.975)
-    found = []
+    gaps = []
     for one, two in pairs:
         assert one.difference is not None
         assert two.difference is not None
         gap, halves = one.difference.mean - two.difference.mean, _halves((one, two))
         half = math.hypot(*halves) * wider if halves else None
         n = min(one.difference.n, two.difference.n)
-        found.append(
+        gaps.append(
             Estimate(gap, n=n)
             if half is None
             else Estimate(gap, max(-MOST, gap - half), min(MOST, gap + half), n)
         )
-    return found
+    return gaps
 
 
 def _halves(pair: tuple[ArchResult, ArchResult]) -> tuple[float, float] | None:
@@ -180,9 +180,9 @@ def _sentences(
     first: Report, second: Report, pairs: Sequence[tuple[ArchResult, ArchResult]], words: Sequence[str]
 ) -> list[str]:
     counts = Counter(words)
-    told = ", ".join(f"{word} {counts[word]}" for word in MEANINGS if counts[word])
+    tally = ", ".join(f"{word} {counts[word]}" for word in MEANINGS if counts[word])
     return [
-        f"{many(len(pairs), 'architecture')} stand in both studies, each against its own study's baseline: {told}.",
+        f"{many(len(pairs), 'architecture')} stand in both studies, each against its own study's baseline: {tally}.",
         *(_lead(report) for report in (first, second)),
         _order(pairs),
         *_selected(first, second, pairs),
@@ -191,18 +191,18 @@ def _sentences(
 
 def _lead(report: Report) -> str:
     """What one study answers, in one sentence."""
-    found = findings.finding(report)
-    row = next((row for row in report.rows if row.key == found.arch), None)
-    if row is None or found.difference is None:
-        return f"{report.record.name}: {found.reason or 'no answer'}"
+    answer = findings.finding(report)
+    row = next((row for row in report.rows if row.key == answer.arch), None)
+    if row is None or answer.difference is None:
+        return f"{report.record.name}: {answer.reason or 'no answer'}"
     interval = "no interval"
-    if found.low is not None and found.high is not None:
-        interval = f"95 % CI {number(found.low, 2, True)} to {number(found.high, 2, True)}"
-    verdict = "no verdict" if found.verdict == "none" else found.verdict
-    ratio = "" if found.cost_ratio is None else f", at {found.cost_ratio:.3f} x the cost"
+    if answer.low is not None and answer.high is not None:
+        interval = f"95 % CI {number(answer.low, 2, True)} to {number(answer.high, 2, True)}"
+    verdict = "no verdict" if answer.verdict == "none" else answer.verdict
+    ratio = "" if answer.cost_ratio is None else f", at {answer.cost_ratio:.3f} x the cost"
     return (
-        f"{report.record.name}: {verdict}; {report.called(row)} {number(found.difference, 2, True)} pp ({interval}, "
-        f"{many(found.n, 'seed')}){ratio}."
+        f"{report.record.name}: {verdict}; {report.called(row)} {number(answer.difference, 2, True)} pp ({interval}, "
+        f"{many(answer.n, 'seed')}){ratio}."
     )
 
 
@@ -228,15 +228,15 @@ def _order(pairs: Sequence[tuple[ArchResult, ArchResult]]) -> str:
 
 def _selected(first: Report, second: Report, pairs: Sequence[tuple[ArchResult, ArchResult]]) -> list[str]:
     """That a difference rests on the seed that selected the architecture."""
-    found = []
+    sentences = []
     for report, rows in ((first, [one for one, _ in pairs]), (second, [two for _, two in pairs])):
         biased = sum(seeds_kind(row) == "selection" for row in rows)
         if biased and report.verdicts is None:
-            found.append(
+            sentences.append(
                 f"In {report.record.name}, {biased} of {len(rows)} differences rest on selection seeds alone and are "
                 "optimistically biased."
             )
-    return found
+    return sentences
 
 
 def _setup(first: Report, second: Report) -> Table:
@@ -254,11 +254,11 @@ def _setup(first: Report, second: Report) -> Table:
 
 def _settings(report: Report) -> dict[str, str]:
     facts = dict(provenance.facts(report))
-    told: tuple[str, ...] = ("space", "host", "data", "device", "proxy validation")
+    named: tuple[str, ...] = ("space", "host", "data", "device", "proxy validation")
     recipe = report.info.run.recipe.to_dict() if report.info.run.recipe else {}
     sd = report.assessed.sd
     return {
-        **{name: facts[name] for name in told if name in facts},
+        **{name: facts[name] for name in named if name in facts},
         **{f"recipe: {name}": str(value) for name, value in recipe.items()},
         "standard deviation between seeds": "not known" if sd is None else f"{sd:.2f} pp",
     }

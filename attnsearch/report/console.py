@@ -84,9 +84,9 @@ class _Patient:
 
     def write(self, text: str | bytes) -> int:
         # click distrusts a stream that calls itself ASCII: it wraps it anew and hands over UTF-8 bytes.
-        said = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+        shown = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
         with self._muted_when_closed():
-            self._inner.write(ascii_of(said) if self._ascii else said)
+            self._inner.write(ascii_of(shown) if self._ascii else shown)
         return len(text)
 
     def flush(self) -> None:
@@ -120,5 +120,5 @@ def patient_streams() -> Iterator[None]:
 
 def _wants_ascii() -> bool:
     """Whether the user asked for the C locale; Python itself turns that one into UTF-8 (PEP 538, 540)."""
-    said = os.environ.get("LC_ALL") or os.environ.get("LANG") or ""
-    return said.upper() in ("C", "POSIX")
+    locale = os.environ.get("LC_ALL") or os.environ.get("LANG") or ""
+    return locale.upper() in ("C", "POSIX")

@@ -64,18 +64,18 @@ _CONTROLS = {
 def lines(report: Report, judged: Judged) -> list[str]:
     """The tally, one sentence per variant and control, and what it takes to know more."""
     analysis = judged.analysis
-    told = judged.variants[:LINES]
-    found = [
+    listed = judged.variants[:LINES]
+    sentences = [
         f"Compared with {analysis.baseline} on {many(analysis.blocks, 'seed')}, in percentage points of "
         f"{report.info.metric.title} with simultaneous 95 % CIs: {tally(judged)}."
     ]
-    found += [_line(report, judged, verdict) for verdict in told]
-    if len(judged.variants) > len(told):
-        found.append(f"{len(judged.variants) - len(told)} more in the table.")
-    found += [f"Control, {_line(report, judged, verdict)}" for verdict in judged.controls]
+    sentences += [_line(report, judged, verdict) for verdict in listed]
+    if len(judged.variants) > len(listed):
+        sentences.append(f"{len(judged.variants) - len(listed)} more in the table.")
+    sentences += [f"Control, {_line(report, judged, verdict)}" for verdict in judged.controls]
     return [
         main_effects(judged),
-        *found,
+        *sentences,
         inflated(judged),
         outlook(report, judged),
         untouched(report),
@@ -88,7 +88,7 @@ def main_effects(judged: Judged) -> str:
     if not mains:
         return ""
     mains.sort(key=lambda effect: effect.p_holm)
-    said = [
+    listed = [
         f"{effect.name} {number(effect.estimate, 2, True)} ({number(effect.interval[0], 2, True)} to "
         f"{number(effect.interval[1], 2, True)}, p {effect.p_holm:.3f})"
         for effect in mains
@@ -96,15 +96,17 @@ def main_effects(judged: Judged) -> str:
     clear = sum(effect.p_holm <= ALPHA for effect in mains)
     return (
         f"Main effects, each over all settings of the other sites, in points with 95 % intervals and p by Holm: "
-        f"{', '.join(said)}; {clear} of {len(mains)} significant at 5 %."
+        f"{', '.join(listed)}; {clear} of {len(mains)} significant at 5 %."
     )
 
 
 def tally(judged: Judged) -> str:
     """`gain 1, harm 0, equivalent 0, no evidence 3`; controls are not counted."""
-    said = [word(judged.analysis, verdict) for verdict in judged.variants]
+    outcomes = [word(judged.analysis, verdict) for verdict in judged.variants]
     rare = ("identical", NO_VERDICT)
-    return ", ".join(f"{name} {said.count(name)}" for name in WORDS if name not in rare or name in said)
+    return ", ".join(
+        f"{name} {outcomes.count(name)}" for name in WORDS if name not in rare or name in outcomes
+    )
 
 
 def called(report: Report, judged: Judged, variant: str) -> str:
@@ -133,7 +135,7 @@ def _line(report: Report, judged: Judged, verdict: Verdict) -> str:
 
 def _beside(judged: Judged, verdict: Verdict) -> list[str]:
     """The differences from a variant's own controls; of a width-matched host, whose it is."""
-    found = []
+    parts = []
     pairs = (
         ("the wider baseline of equal MACs", judged.over_matched(verdict)),
         ("its frozen block", judged.over_frozen(verdict)),
@@ -143,12 +145,12 @@ def _beside(judged: Judged, verdict: Verdict) -> list[str]:
             known = over.low is not None and over.high is not None
             ends = f"{number(over.low or 0, 2, True)} to {number(over.high or 0, 2, True)}"
             interval = f"{ends}, unadjusted 95 % CI" if known else "noise not known"
-            found.append(f"vs {name} {number(over.mean, 2, True)} ({interval})")
+            parts.append(f"vs {name} {number(over.mean, 2, True)} ({interval})")
     served = [variant for variant, host in judged.matched.items() if host == verdict.variant]
     if served:
         of = ", ".join(served) if len(served) <= NAMED else many(len(served), "variant")
-        found.append(f"has the MACs, within 5 %, of {of}")
-    return found
+        parts.append(f"has the MACs, within 5 %, of {of}")
+    return parts
 
 
 def _price(judged: Judged, verdict: Verdict, cost: str) -> str:
@@ -158,11 +160,11 @@ def _price(judged: Judged, verdict: Verdict, cost: str) -> str:
     if not counted:
         return ""
     costliest = max(counted, key=lambda name: prices[name])
-    said = f"{prices[cost]:.3f} x the {cost_name(cost)}" if cost in prices else ""
+    ratio = f"{prices[cost]:.3f} x the {cost_name(cost)}" if cost in prices else ""
     if costliest == cost or f"{prices[costliest]:.3f}" == f"{prices.get(cost, 0):.3f}":
-        return said
+        return ratio
     most = f"at most {prices[costliest]:.3f} x, in {cost_name(costliest)}"
-    return f"{said}, {most}" if said else most
+    return f"{ratio}, {most}" if ratio else most
 
 
 def outlook(report: Report, judged: Judged) -> str:
@@ -193,15 +195,15 @@ def outlook(report: Report, judged: Judged) -> str:
 
 def inflated(judged: Judged) -> str:
     """Where a difference found is smaller than what the design finds reliably: luck helped to find it."""
-    found = [
+    small = [
         f"{v.variant} ({number(v.estimate, 2, True)} points)"
         for v in judged.variants
         if v.outcome in ("gain", "harm") and abs(v.estimate) < v.mde
     ]
-    if not found:
+    if not small:
         return ""
     return (
-        f"Below the minimum detectable effect, so likely overestimated: {', '.join(found[:LINES])}. "
+        f"Below the minimum detectable effect, so likely overestimated: {', '.join(small[:LINES])}. "
         "Of effects so small only overestimates reach significance."
     )
 

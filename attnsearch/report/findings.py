@@ -100,14 +100,14 @@ def _exploratory(row: ArchResult | None) -> Finding:
     missing = _none(finalists.MISSING)
     if row is None:
         return missing
-    given = row.difference
+    paired = row.difference
     return replace(
         missing,
         arch=row.key,
         name=row.label,
-        difference=given.mean if given else None,
-        low=given.low if given else None,
-        high=given.high if given else None,
-        n=given.n if given else 0,
+        difference=paired.mean if paired else None,
+        low=paired.low if paired else None,
+        high=paired.high if paired else None,
+        n=paired.n if paired else 0,
         cost_ratio=row.ratio,
     )

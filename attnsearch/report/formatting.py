@@ -65,9 +65,9 @@ class Table:
     @property
     def notes(self) -> tuple[str, ...]:
         """The notes of the columns, then the remarks, then what bold means."""
-        told = [f"{column.title}: {column.note}" for column in self.columns if column.note]
+        described = [f"{column.title}: {column.note}" for column in self.columns if column.note]
         bold = [f"bold: {self.strong_means}"] if self.strong else []
-        return (*told, *self.remarks, *bold)
+        return (*described, *self.remarks, *bold)
 
     def texts(self, row: int) -> list[str]:
         """The row as people read it."""

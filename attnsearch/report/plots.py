@@ -198,11 +198,11 @@ def _variants(report: Report, judged: Judged) -> _Rows:
     words = [word(judged.analysis, verdict) for verdict in ordered]
     return [
         (
-            Line(f"A{judged.rows[v.variant].number}", variant(report, judged, v.variant), said),
+            Line(f"A{judged.rows[v.variant].number}", variant(report, judged, v.variant), outcome),
             with_interval(v.estimate, v.simultaneous, v.n),
-            said,
+            outcome,
         )
-        for v, said in zip(ordered, words, strict=True)
+        for v, outcome in zip(ordered, words, strict=True)
     ]
 
 
@@ -215,9 +215,9 @@ def _finalists(report: Report, final: Analysis) -> _Rows:
         outcome = "harm" if finalists.is_seen(control) else ""
         found.append((line, with_interval(control.estimate, control.interval, control.n), outcome))
     for verdict in sorted(final.verdicts, key=lambda v: v.estimate):
-        row, said = rows[verdict.variant], str(verdict.outcome)
+        row, in_words = rows[verdict.variant], str(verdict.outcome)
         value = with_interval(verdict.estimate, verdict.simultaneous, verdict.n)
-        found.append((Line(f"A{row.number}", report.strip(row).short, said), value, said))
+        found.append((Line(f"A{row.number}", report.strip(row).short, in_words), value, in_words))
     return found
 
 

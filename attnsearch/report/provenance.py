@@ -111,8 +111,8 @@ def training_time(report: Report) -> str:
 
 
 def ended(report: Report) -> str:
-    said = str(report.info.run.ended or "").rstrip(".")
-    return said or ("still running" if report.counts.running else "not recorded")
+    reason = str(report.info.run.ended or "").rstrip(".")
+    return reason or ("still running" if report.counts.running else "not recorded")
 
 
 def where_trials_went(counts: Counts) -> str:
@@ -146,11 +146,11 @@ def data(info: DataInfo) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def classes(given: Sequence[str] | None) -> str:
+def classes(names: Sequence[str] | None) -> str:
     """Their number, and their names where these are few."""
-    if not given:
+    if not names:
         return ""
-    return f"{len(given)} classes" + (f" ({', '.join(map(str, given))})" if len(given) <= 12 else "")
+    return f"{len(names)} classes" + (f" ({', '.join(map(str, names))})" if len(names) <= 12 else "")
 
 
 def ledger(entries: Sequence[TestResult]) -> str:
@@ -178,8 +178,8 @@ def versions(report: Report) -> list[str]:
 def flat(value: Any) -> str:
     """Plain values in one line: `a 1, b 2`."""
     if isinstance(value, Mapping):
-        said = [(key, flat(item)) for key, item in value.items() if item not in (None, "", [], {})]
-        return ", ".join(f"{key} {item}" for key, item in said)
+        pairs = [(key, flat(item)) for key, item in value.items() if item not in (None, "", [], {})]
+        return ", ".join(f"{key} {item}" for key, item in pairs)
     if isinstance(value, list | tuple):
         return ", ".join(flat(item) for item in value)
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -34,7 +34,7 @@ def answer(report: Report) -> tuple[str, ...]:
         leads = (
             report.judged.variants and not report.judged.effects
         )  # a factorial opens with its main effects
-        found = [
+        sentences = [
             first_sentence.sentence(report.judged, report.info.metric.title, proxy_length(report))
             if leads
             else "",
@@ -42,7 +42,7 @@ def answer(report: Report) -> tuple[str, ...]:
             finalists.control_sentence(report.record, report.epochs),
         ]
     else:
-        found = [
+        sentences = [
             report.judged or "",
             *([] if report.judged else verdicts(report)),
             best(report),
@@ -53,10 +53,10 @@ def answer(report: Report) -> tuple[str, ...]:
             optimism(report),
             undecided(report),
         ]
-        found.append(noise(report))
+        sentences.append(noise(report))
     converged = convergence.sentence(report.info.metric.error) if convergence else NOT_MEASURED
     rest = (proxy(report), converged, audited(report.info), next_step(report))
-    return tuple(line for line in (*found, *rest) if line)
+    return tuple(line for line in (*sentences, *rest) if line)
 
 
 def verdicts(report: Report) -> list[str]:
@@ -146,36 +146,36 @@ def compared(report: Report) -> str:
     row, plain = chosen(report), report.baseline
     if plain is None:
         return "The baseline has no finished trial, so no difference can be stated."
-    said = f"Baseline: {report.called(plain)}, {_error(report, plain)}, {_price(report, plain)}."
+    sentence = f"Baseline: {report.called(plain)}, {_error(report, plain)}, {_price(report, plain)}."
     if row is None or report.final is not None:  # then the verdict has said it
-        return said
+        return sentence
     if row.difference is None:
-        return f"{said} The two have no seed in common, so no difference is stated."
-    return f"{said} {difference(row, report.info.metric.title)}"
+        return f"{sentence} The two have no seed in common, so no difference is stated."
+    return f"{sentence} {difference(row, report.info.metric.title)}"
 
 
 def difference(row: ArchResult, score: str) -> str:
     """The difference of a score on shared seeds and what it allows to say."""
-    given = row.difference
-    assert given is not None
-    shared = "the one shared seed" if given.n == 1 else f"the {given.n} shared seeds"
-    said = f"On {shared}: {number(given.mean, 2, True)} percentage points of {score}"
-    if given.low is None or given.high is None:
-        return f"{said}; one seed gives no interval."
-    interval = f"{said} (95 % CI {number(given.low, 2, True)} to {number(given.high, 2, True)})"
-    if given.low <= 0 <= given.high:
+    paired = row.difference
+    assert paired is not None
+    shared = "the one shared seed" if paired.n == 1 else f"the {paired.n} shared seeds"
+    mean = f"On {shared}: {number(paired.mean, 2, True)} percentage points of {score}"
+    if paired.low is None or paired.high is None:
+        return f"{mean}; one seed gives no interval."
+    interval = f"{mean} (95 % CI {number(paired.low, 2, True)} to {number(paired.high, 2, True)})"
+    if paired.low <= 0 <= paired.high:
         return f"{interval}. The CI includes zero: no significant difference."
     return f"{interval}. The CI excludes zero, but the architecture was selected out of many: exploratory, no verdict."
 
 
 def front_sentence(report: Report) -> str:
-    said = {
+    counts = {
         word: sum(r.status == word and not r.baseline for r in report.rows)
         for word in (Status.CONFIRMED, Status.UNDECIDED)
     }
     return (
         f"On the front of {report.info.metric.error} against {cost_name(report.cost)} beside the baseline: "
-        f"{many(said[Status.CONFIRMED], 'architecture')} confirmed, {said[Status.UNDECIDED]} undecided, "
+        f"{many(counts[Status.CONFIRMED], 'architecture')} confirmed, {counts[Status.UNDECIDED]} undecided, "
         f"of {len(report.rows)} trained."
     )
 
@@ -209,21 +209,21 @@ def undecided(report: Report) -> str:
     wanted = sorted((row for row in report.rows if row.next_seeds), key=lambda row: -row.next_seeds)
     if not wanted:
         return ""
-    said = ", ".join(f"A{row.number} ({many(row.next_seeds, 'seed')})" for row in wanted)
+    archs = ", ".join(f"A{row.number} ({many(row.next_seeds, 'seed')})" for row in wanted)
     total = sum(row.next_seeds for row in wanted)
-    return f"To decide the front, the next {total} runs would best be of {said}."
+    return f"To decide the front, the next {total} runs would best be of {archs}."
 
 
 def optimism(report: Report) -> str:
     """How much the search flattered, over the archs that have both kinds of seeds."""
-    found = [row.optimism for row in report.rows if row.optimism is not None and not row.baseline]
-    if not found:
+    gaps = [row.optimism for row in report.rows if row.optimism is not None and not row.baseline]
+    if not gaps:
         return ""
-    mean = sum(found) / len(found)
+    mean = sum(gaps) / len(gaps)
     word = "lower" if mean > 0 else "higher"
     return (
         f"Selection bias: {report.info.metric.error}s in the search were {abs(mean):.2f} percentage points {word} than "
-        f"on independent seeds (mean over {many(len(found), 'architecture')})."
+        f"on independent seeds (mean over {many(len(gaps), 'architecture')})."
     )
 
 
@@ -283,9 +283,9 @@ def caveats(report: Report) -> tuple[str, ...]:
         )
     if not warnings.wide_by_images(report):  # else it stands before the answer
         lines += [line for line in [warnings.images(report)] if line]
-    for what, said in (("device", provenance.devices(report)), ("version", provenance.versions(report))):
-        if len(said) > 1:
-            lines.append(f"Trials ran on more than one {what}: {'; '.join(said)}.")
+    for what, values in (("device", provenance.devices(report)), ("version", provenance.versions(report))):
+        if len(values) > 1:
+            lines.append(f"Trials ran on more than one {what}: {'; '.join(values)}.")
     if report.counts.running:
         lines.append(
             f"The study is not finished: {many(report.counts.running, 'trial')} running when this was written."

@@ -422,8 +422,8 @@ def _failure_table(record: StudyRecord) -> Table:
 
 def _stop_table(record: StudyRecord) -> Table | None:
     """How often stopping early would have been a mistake; None where no would-be stop was let run."""
-    told = record.info.search.false_stops
-    if not any(entry.get("audited") for entry in told.values()):
+    stops = record.info.search.false_stops
+    if not any(entry.get("audited") for entry in stops.values()):
         return None
     from attnsearch.statistics.false_stops import Tally
 
@@ -444,7 +444,7 @@ def _stop_table(record: StudyRecord) -> Table | None:
         Column("rate_low", "from", "number"),
         Column("rate_high", "to", "number"),
     )
-    tallies = {option: Tally(**entry) for option, entry in told.items()}
+    tallies = {option: Tally(**entry) for option, entry in stops.items()}
     rows = tuple(
         (option, tally.trials, tally.stopped, tally.audited, tally.false, tally.rate, *tally.interval)
         for option, tally in tallies.items()

@@ -42,7 +42,7 @@ def lines(report: Report, width: int) -> Iterator[tuple[str, str]]:
     """Every line with its style."""
     from attnsearch.report import provenance, sentences, warnings  # other commands print a table alone
 
-    prose, told = min(width, PROSE), set[str]()
+    prose, printed = min(width, PROSE), set[str]()
     yield from wrapped(sentences.title(report), prose, "bold")
     for line in warnings.warnings(report):
         yield from wrapped(f"Warning: {line}", prose, "yellow")
@@ -52,24 +52,24 @@ def lines(report: Report, width: int) -> Iterator[tuple[str, str]]:
         if table.rows:
             yield "", ""
             shown = replace(table.narrow(), title=f"{table.title} ({report.audit})")
-            yield from titled(shown, width, told)
+            yield from titled(shown, width, printed)
     yield "", ""
     yield from wrapped(provenance.where_trials_went(report.counts) + ".", prose)
     yield from wrapped(f"Stopped because: {provenance.ended(report)}.", prose)
 
 
-def titled(table: Table, width: int, told: set[str] | None = None) -> Iterator[tuple[str, str]]:
-    """A table under its title and what its rows share, above its notes; lines that are `told` already are left out."""
-    prose, told = min(width, PROSE), set() if told is None else told
+def titled(table: Table, width: int, printed: set[str] | None = None) -> Iterator[tuple[str, str]]:
+    """A table under its title and what its rows share, above its notes; lines that are `printed` already are left out."""
+    prose, printed = min(width, PROSE), set() if printed is None else printed
     yield from wrapped(table.title, prose, "bold")
     for line in table.lead:
-        if line not in told:
+        if line not in printed:
             yield from wrapped(line, prose, "dim", "  ")
     yield from table_lines(table, width)
     for note in _notes(table):
-        if note not in told:
+        if note not in printed:
             yield from wrapped(note, prose, "dim", "  ")
-    told.update(table.lead, _notes(table))
+    printed.update(table.lead, _notes(table))
 
 
 def table_lines(table: Table, width: int) -> Iterator[tuple[str, str]]:

@@ -84,18 +84,18 @@ class Judged:
 
     def restated(self, rows: Sequence[ArchResult]) -> tuple[ArchResult, ...]:
         """The rows with the verdicts and their differences: one word and one number for one thing."""
-        said = {v.variant: v for v in self.analysis.verdicts}
+        by_name = {v.variant: v for v in self.analysis.verdicts}
         names = {row.key: name for name, row in self.rows.items()}
         return tuple(
-            self._restated(replace(row, name=names[row.key]), said.get(names[row.key])) for row in rows
+            self._restated(replace(row, name=names[row.key]), by_name.get(names[row.key])) for row in rows
         )
 
     def _restated(self, row: ArchResult, verdict: Verdict | None) -> ArchResult:
         if verdict is None:
             return replace(row, difference=None, verdict="baseline" if row.baseline else "not judged")
-        told = with_interval(verdict.estimate, verdict.simultaneous, verdict.n)
+        paired = with_interval(verdict.estimate, verdict.simultaneous, verdict.n)
         return replace(
-            row, difference=told, verdict="control" if row.control else word(self.analysis, verdict)
+            row, difference=paired, verdict="control" if row.control else word(self.analysis, verdict)
         )
 
     @property
@@ -109,8 +109,8 @@ class Judged:
         return self._ordered(control=True)
 
     def _ordered(self, *, control: bool) -> tuple[Verdict, ...]:
-        found = [v for v in self.analysis.verdicts if bool(self.rows[v.variant].control) == control]
-        return tuple(sorted(found, key=lambda verdict: -verdict.estimate))
+        chosen = [v for v in self.analysis.verdicts if bool(self.rows[v.variant].control) == control]
+        return tuple(sorted(chosen, key=lambda verdict: -verdict.estimate))
 
     def over_matched(self, verdict: Verdict) -> Estimate | None:
         return self.over.get((verdict.variant, self.matched.get(verdict.variant, "")))
@@ -200,24 +200,24 @@ def _analysis(
     ]
 
 
-def _names(rows: Sequence[ArchResult], given: Mapping[str, str]) -> dict[str, str]:
+def _names(rows: Sequence[ArchResult], variants: Mapping[str, str]) -> dict[str, str]:
     """Arch key -> a name that no other arch of the table has: the design's own where it gives one."""
-    said = {row.key: row.label if row.baseline else row.title for row in rows}
-    said |= {key: name for key, name in given.items() if key in said}
-    names = list(said.values())
-    return {key: name if names.count(name) == 1 else f"{name} [{key[:6]}]" for key, name in said.items()}
+    titles = {row.key: row.label if row.baseline else row.title for row in rows}
+    titles |= {key: name for key, name in variants.items() if key in titles}
+    names = list(titles.values())
+    return {key: name if names.count(name) == 1 else f"{name} [{key[:6]}]" for key, name in titles.items()}
 
 
 def _matched(rows: Sequence[ArchResult], names: Mapping[str, str]) -> dict[str, str]:
     """For each variant the width-matched host nearest in MACs, if within 5 %: equal MACs are its purpose."""
     hosts = [row for row in rows if row.control == "width-matched"]
-    found = {}
+    pairs = {}
     for variant in (row for row in rows if not row.baseline and not row.control and hosts):
         macs = variant.all_costs.get("macs", 0.0)
         nearest = min(hosts, key=lambda host: abs(host.all_costs.get("macs", 0.0) - macs))
         if abs(nearest.all_costs.get("macs", 0.0) - macs) <= 0.05 * macs:
-            found[names[variant.key]] = names[nearest.key]
-    return found
+            pairs[names[variant.key]] = names[nearest.key]
+    return pairs
 
 
 def _frozen(rows: Sequence[ArchResult], names: Mapping[str, str]) -> dict[str, str]:
@@ -353,16 +353,16 @@ def outcome(analysis: Analysis, verdict: Verdict) -> str:
         return f"identical to {analysis.baseline}"
     if verdict.outcome == "none":
         return f"{NO_VERDICT} ({verdict.reason})"
-    said = [str(verdict.outcome)]
+    parts = [str(verdict.outcome)]
     if verdict.outcome == "equivalent" and verdict.margin is not None:
-        said[0] = f"equivalent within ±{verdict.margin:g}"
+        parts[0] = f"equivalent within ±{verdict.margin:g}"
     if verdict.capacity:
-        said.append("not shown against the wider baseline: capacity")
+        parts.append("not shown against the wider baseline: capacity")
     if verdict.within_margin and verdict.outcome in ("gain", "harm"):
-        said.append(f"within ±{verdict.margin:g}")
+        parts.append(f"within ±{verdict.margin:g}")
     if verdict.same_as:
-        said.append(f"same results as {verdict.same_as}")
-    return "; ".join(said)
+        parts.append(f"same results as {verdict.same_as}")
+    return "; ".join(parts)
 
 
 def more(analysis: Analysis, verdict: Verdict) -> str:

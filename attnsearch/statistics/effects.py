@@ -78,12 +78,12 @@ def effect_columns(settings: Sequence[Mapping[str, str]]) -> dict[str, NDArray[n
     """-1 or 1 per variant for each main effect and two-way interaction of the sites that change."""
     levels: dict[str, NDArray[np.int64]] = {}
     for site in settings[0]:
-        said = [options[site] for options in settings]
-        known = list(dict.fromkeys(said))
+        chosen = [options[site] for options in settings]
+        known = list(dict.fromkeys(chosen))
         if len(known) > 2:
             raise UsageError(f"Site '{site}' has {len(known)} options in the design; main effects need two")
         if len(known) == 2:
-            levels[site] = np.array([-1 if option == known[0] else 1 for option in said])
+            levels[site] = np.array([-1 if option == known[0] else 1 for option in chosen])
     return levels | {f"{a} x {b}": levels[a] * levels[b] for a, b in combinations(levels, 2)}
 
 

@@ -180,17 +180,17 @@ class Plan:
             f" and a seed correlation of {self.rho:.2f}" if self.rho else ""
         )
         if self.seeds is None:
-            said = f"{wanted} {noise} takes over 100,000 seeds: out of reach."
+            needed = f"{wanted} {noise} takes over 100,000 seeds: out of reach."
         else:
             hours = "" if self.hours is None else f", about {duration(self.hours)}"
-            said = f"{wanted} {noise} takes {self.seeds} seeds, {self.trials} trials{hours}{self._range()}."
+            needed = f"{wanted} {noise} takes {self.seeds} seeds, {self.trials} trials{hours}{self._range()}."
         if self.at_hand is None:
-            return said
+            return needed
         if self.achieved is None:
-            return f"{said} {self.at_hand} seeds would give no interval, and so see nothing."
+            return f"{needed} {self.at_hand} seeds would give no interval, and so see nothing."
         seen = f"{self.at_hand} seeds would see {self.achieved:.2f} points"
         less = "" if self.achieved <= self.effect else ", and could not tell a smaller effect from none"
-        return f"{said} {seen}{less}."
+        return f"{needed} {seen}{less}."
 
     def _range(self) -> str:
         if (self.seeds_low, self.seeds_high) == (self.seeds, self.seeds):

@@ -111,7 +111,7 @@ class Audit:
         return f" Trust would take a loss of at most {max(REGRET, self.run_sd or 0.0):.2f} points."
 
 
-def audit(found: Sequence[Pair], *, draws: int = 2_000, seed: int = 0) -> Audit:
+def audit(pairs: Sequence[Pair], *, draws: int = 2_000, seed: int = 0) -> Audit:
     """Judge a proxy from archs trained short and long.
 
     trust: the partial tau's lower bound is over 0.2, and the upper bound of the regret of the proxy's best
@@ -121,18 +121,18 @@ def audit(found: Sequence[Pair], *, draws: int = 2_000, seed: int = 0) -> Audit:
     Raises:
         NoResultError: fewer than 8 archs.
     """
-    if len(found) < LEAST:
-        raise NoResultError(f"An audit needs {LEAST} archs trained short and long, there are {len(found)}")
-    cost = np.array([pair.cost for pair in found])
-    short = np.array([float(np.mean(pair.short)) for pair in found])
-    long = np.array([float(np.mean(pair.long)) for pair in found])
-    short_sd, _ = pooled_sd([pair.short for pair in found])
-    sd, _ = pooled_sd([pair.long for pair in found])
-    ceiling, spearman_ceiling = (None, None) if sd is None else _ceilings(found, short_sd or 0.0, sd, seed)
+    if len(pairs) < LEAST:
+        raise NoResultError(f"An audit needs {LEAST} archs trained short and long, there are {len(pairs)}")
+    cost = np.array([pair.cost for pair in pairs])
+    short = np.array([float(np.mean(pair.short)) for pair in pairs])
+    long = np.array([float(np.mean(pair.long)) for pair in pairs])
+    short_sd, _ = pooled_sd([pair.short for pair in pairs])
+    sd, _ = pooled_sd([pair.long for pair in pairs])
+    ceiling, spearman_ceiling = (None, None) if sd is None else _ceilings(pairs, short_sd or 0.0, sd, seed)
     bands = _bands(cost)
     ranks = Ranks.of(short, long, cost)
     counts = _resampled(bands, draws, seed)
-    everything = np.ones((1, len(found)))
+    everything = np.ones((1, len(pairs)))
     taus, partials, _ = ranks.taus(counts)
     regrets = _regrets(short, long, bands, counts)
     (tau,), (partial,), (cost_tau,) = ranks.taus(everything)
@@ -140,7 +140,7 @@ def audit(found: Sequence[Pair], *, draws: int = 2_000, seed: int = 0) -> Audit:
     partial_interval, regret_3_interval = _interval(partials), _interval(regrets[:, 1])
     return Audit(
         verdict=_verdict(partial_interval[0], regret_3_interval[1], sd),
-        archs=len(found),
+        archs=len(pairs),
         bands=len(bands),
         tau=float(tau),
         tau_interval=_interval(taus),
@@ -155,7 +155,7 @@ def audit(found: Sequence[Pair], *, draws: int = 2_000, seed: int = 0) -> Audit:
         front_kept=_front_kept(cost, short, long),
         run_sd=sd,
         short_sd=short_sd,
-        spread=None if sd is None else float(_without_noise(long, [p.long for p in found], sd).std(ddof=1)),
+        spread=None if sd is None else float(_without_noise(long, [p.long for p in pairs], sd).std(ddof=1)),
         spearman=spearman(short, long),
         spearman_interval=_interval(_spearmans(short, long, counts)),
         spearman_ceiling=spearman_ceiling,
@@ -242,12 +242,12 @@ def _regrets(short: Floats, long: Floats, bands: Sequence[NDArray[np.int64]], co
     return np.asarray(np.mean(lost, axis=0))
 
 
-def _ceilings(found: Sequence[Pair], short_sd: float, long_sd: float, seed: int) -> tuple[float, float]:
+def _ceilings(pairs: Sequence[Pair], short_sd: float, long_sd: float, seed: int) -> tuple[float, float]:
     """Mean Kendall's tau and Spearman's rho of a proxy whose true errors are in the order of the true long ones.
 
     Simulated: the short errors without their noise, put into that order, and both with the noise of their seeds again.
     """
-    shorts, longs = [pair.short for pair in found], [pair.long for pair in found]
+    shorts, longs = [pair.short for pair in pairs], [pair.long for pair in pairs]
     long = _without_noise(np.array([np.mean(errors) for errors in longs]), longs, long_sd)
     short = _without_noise(np.array([np.mean(errors) for errors in shorts]), shorts, short_sd)
     short = np.sort(short)[np.argsort(np.argsort(long, kind="stable"), kind="stable")]

@@ -46,10 +46,10 @@ def shape_of(data: str, side: int | None = None) -> tuple[tuple[int, int, int], 
 
 def sites(space: Space) -> Table:
     """What may stand where; sites with equal choices share a row."""
-    told: dict[tuple[str, int], list[str]] = {}
+    groups: dict[tuple[str, int], list[str]] = {}
     for site, options in space.sites.items():
-        told.setdefault((_choices(list(options.values())), len(options)), []).append(site)
-    rows = tuple((_names(names), count, text) for (text, count), names in told.items())
+        groups.setdefault((_choices(list(options.values())), len(options)), []).append(site)
+    rows = tuple((_names(names), count, text) for (text, count), names in groups.items())
     columns = (Column("site", "site"), Column("options", "options", "integer"), Column("choice", "choice"))
     return Table("sites", "What may stand where", columns, rows)
 
@@ -141,8 +141,8 @@ def block_costs(name: str) -> Table:
 def presets(facts: BlockInfo) -> Table:
     """The named variants of a block, each with its size."""
     rows: list[tuple[Value, ...]] = []
-    for name, said in facts.presets.items():
-        text = ", ".join(f"{key}={_format(value)}" for key, value in said.items()) or "the defaults"
+    for name, options in facts.presets.items():
+        text = ", ".join(f"{key}={_format(value)}" for key, value in options.items()) or "the defaults"
         rows.append((f"{facts.name}.{name}", block_cost(f"{facts.name}.{name}", 64, 32).get("params"), text))
     columns = (
         Column("preset", "preset"),
@@ -168,14 +168,14 @@ def refused_widths(name: str) -> list[tuple[list[int], str]]:
     """Widths that the block refuses among those tried, and its sentence for the last of them."""
     from attnsearch.build.create import create_block
 
-    said: dict[str, tuple[list[int], str]] = {}
+    refusals: dict[str, tuple[list[int], str]] = {}
     for channels in () if registry.info(registry.expand(name)[0]).slot == "neck" else TRIED:
         try:
             create_block(name, channels)
         except BlockError as error:
             kind = re.sub(r"\d+", "", str(error))
-            said[kind] = ([*said.get(kind, ([], ""))[0], channels], str(error))
-    return list(said.values())
+            refusals[kind] = ([*refusals.get(kind, ([], ""))[0], channels], str(error))
+    return list(refusals.values())
 
 
 def source(facts: BlockInfo) -> str:
@@ -186,8 +186,8 @@ def source(facts: BlockInfo) -> str:
 
 def faithful(facts: BlockInfo) -> str:
     """`yes`, `differs`, or a dash where the file does not say."""
-    said = re.search(r"Differs from the paper:\s*(no(?![\w ]))?", facts.doc.replace("no (", "no, ("))
-    return "–" if said is None else "yes" if said[1] else "differs"
+    remark = re.search(r"Differs from the paper:\s*(no(?![\w ]))?", facts.doc.replace("no (", "no, ("))
+    return "–" if remark is None else "yes" if remark[1] else "differs"
 
 
 def _format(value: Any) -> str:
@@ -204,8 +204,8 @@ def _choices(values: Sequence[tuple[Stage, ...] | Block]) -> str:
     """`none; cbam with kernel 3, 7; ratio 4, 8`: blocks, and what varies within each."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for value in values:
-        said = [value] if isinstance(value, Block) else list(value)[:1]
-        for part in said:
+        parts = [value] if isinstance(value, Block) else list(value)[:1]
+        for part in parts:
             groups.setdefault(_name(part), []).append(_settings(part))
     return "; ".join(_group(name, rows) for name, rows in groups.items())
 
