@@ -41,9 +41,9 @@ from attnsearch.report import (
 from attnsearch.report import json as report_json
 from attnsearch.report.archs import is_listed
 from attnsearch.report.csv import safe
+from attnsearch.report.design_verdicts import Judged
 from attnsearch.report.formatting import Column, probability, quantity, text
 from attnsearch.report.tables import Report
-from attnsearch.report.verdict_table import Judged
 from attnsearch.statistics.front import Status
 
 ARCHS = {"plain": 40_000_000, "se": 44_000_000, "all stages cbam": 50_000_000}

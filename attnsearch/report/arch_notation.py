@@ -19,7 +19,7 @@ from attnsearch.report.arch_strip import Strip, StripCell
 from attnsearch.statistics.front import ArchResult
 
 if TYPE_CHECKING:
-    from attnsearch.report.verdict_table import Judged
+    from attnsearch.report.design_verdicts import Judged
 
 _SPELT = re.compile(r"[=(|@]")  # in a variant's name: it says its options
 _COMMA = re.compile(r",(?![^(\[]*[)\]])")  # outside brackets

@@ -6,9 +6,9 @@ from attnsearch.core.estimate import Estimate
 from attnsearch.core.text import many
 from attnsearch.report import design, finalists, provenance, sentences
 from attnsearch.report.archs import cost_name
+from attnsearch.report.design_verdicts import Judged
 from attnsearch.report.formatting import Card, number, probability, quantity
 from attnsearch.report.tables import Report
-from attnsearch.report.verdict_table import Judged
 from attnsearch.statistics.front import ArchResult
 
 

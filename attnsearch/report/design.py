@@ -9,17 +9,10 @@ from typing import TYPE_CHECKING
 
 from attnsearch.core.text import many
 from attnsearch.report.archs import cost_name
+from attnsearch.report.design_verdicts import Judged
 from attnsearch.report.formatting import Card, number
-from attnsearch.report.verdict_table import (
-    NO_VERDICT,
-    PRICES,
-    WORDS,
-    Judged,
-    blocks_wanted,
-    outcome,
-    wanted,
-    word,
-)
+from attnsearch.report.verdict_table import PRICES
+from attnsearch.report.verdict_words import NO_VERDICT, WORDS, blocks_wanted, outcome, wanted, word
 from attnsearch.statistics import Verdict
 from attnsearch.statistics.power import ALPHA
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from attnsearch.core.controls import POSITIVE
 from attnsearch.core.finding import Finding
 from attnsearch.report import finalists, sentences
+from attnsearch.report.design_verdicts import Judged
 from attnsearch.report.tables import Report
-from attnsearch.report.verdict_table import Judged
 from attnsearch.statistics import Verdict
 from attnsearch.statistics.front import ArchResult
 

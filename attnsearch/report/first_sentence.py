@@ -13,7 +13,7 @@ from attnsearch.core.text import many
 from attnsearch.report.formatting import number
 
 if TYPE_CHECKING:
-    from attnsearch.report.verdict_table import Judged
+    from attnsearch.report.design_verdicts import Judged
     from attnsearch.statistics import Verdict
 
 NAMED = 3  # names in a clause before it only counts

@@ -75,7 +75,7 @@ def explain(term: str) -> str:
 def words(report: Report) -> tuple[tuple[str, str], ...]:
     """The terms that a page uses, with their meanings."""
     from attnsearch.report import design
-    from attnsearch.report.verdict_table import Judged
+    from attnsearch.report.design_verdicts import Judged
 
     error = report.info.metric.error
     if isinstance(report.judged, Judged):

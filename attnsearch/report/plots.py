@@ -18,6 +18,7 @@ from attnsearch.core.estimate import Estimate
 from attnsearch.core.text import many
 from attnsearch.report import finalists, picture
 from attnsearch.report.archs import is_listed, median_curve
+from attnsearch.report.design_verdicts import Judged
 from attnsearch.report.differences import with_interval
 from attnsearch.report.front_plot import MARKS, pareto
 from attnsearch.report.picture import (
@@ -35,7 +36,7 @@ from attnsearch.report.picture import (
     literal,
 )
 from attnsearch.report.tables import Report
-from attnsearch.report.verdict_table import Judged, word
+from attnsearch.report.verdict_words import word
 from attnsearch.statistics import Analysis
 from attnsearch.statistics.front import ArchResult
 

@@ -12,9 +12,9 @@ from attnsearch.core.study_info import StudyInfo
 from attnsearch.core.text import capital, many
 from attnsearch.report import design, finalists, first_sentence, formatting, provenance, warnings
 from attnsearch.report.archs import NOT_AUDITED, cost_name, seeds_kind
+from attnsearch.report.design_verdicts import Judged
 from attnsearch.report.formatting import number, probability, quantity
 from attnsearch.report.tables import Report
-from attnsearch.report.verdict_table import Judged
 from attnsearch.statistics.dunnett import LEAST_DEGREES
 from attnsearch.statistics.front import ArchResult, Status
 

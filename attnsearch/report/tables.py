@@ -24,21 +24,21 @@ from attnsearch.report.archs import (
     cost_name,
     cost_title,
     count,
-    failure,
     is_listed,
     is_shown,
-    kind,
     nothing_finished,
     proxy_epochs,
     seeds_kind,
 )
-from attnsearch.report.classes import arch_scores, class_tables, score_columns, trial_scores
+from attnsearch.report.classes import arch_scores, class_tables, score_columns
+from attnsearch.report.design_verdicts import Judged, judge
 from attnsearch.report.differences import over_baseline
 from attnsearch.report.finalists import last_block
 from attnsearch.report.formatting import Column, Table, Value
 from attnsearch.report.importances import importance_table
 from attnsearch.report.test_result import final_table
-from attnsearch.report.verdict_table import Judged, effect_table, judge, verdict_table
+from attnsearch.report.trial_tables import failure_table, stop_table, trial_table
+from attnsearch.report.verdict_table import effect_table, verdict_table
 from attnsearch.report.withheld import Withheld, withheld
 from attnsearch.statistics import Analysis
 from attnsearch.statistics.arch_runs import gather
@@ -190,14 +190,14 @@ def build(record: StudyRecord) -> Report:
         withheld=reason,
         archs=_arch_table("archs", "All architectures", rows, record, axes[0], short, design),
         trials=trial_table(record),
-        failures=_failure_table(record),
+        failures=failure_table(record),
         notation=short,
         judged=judged,
         verdicts=verdict_table(judged, axes[0], record.info.metric, short)
         if isinstance(judged, Judged)
         else None,
         effects=effect_table(judged, record.info.metric) if isinstance(judged, Judged) else None,
-        stops=_stop_table(record),
+        stops=stop_table(record),
     )
 
 
@@ -361,93 +361,3 @@ def _arch_values(row: ArchResult, others: Sequence[str], short: Notation, design
 def _other_costs(rows: Sequence[ArchResult], cost: str) -> list[str]:
     names = dict.fromkeys(name for row in rows for name in row.all_costs)
     return [name for name in names if name != cost]
-
-
-def trial_table(record: StudyRecord) -> Table:
-    costs = list(dict.fromkeys(name for trial in record.trials for name in trial.costs))
-    metric, scores = record.info.metric, score_columns(record)
-    columns = (
-        Column("trial", "trial", "integer"),
-        Column("arch", "arch"),
-        Column("seed", "seed", "integer"),
-        Column("epochs", "epochs", "integer"),
-        Column("epochs_run", "epochs run", "integer"),
-        Column("role", "role"),
-        Column("state", "state"),
-        Column(metric.error_column, f"{metric.error} (%)", "number"),
-        *scores,
-        *(Column(cost, cost_title(cost, record.info), "quantity") for cost in costs),
-        Column("seconds", "time (s)", "number", 1),
-        Column("attempt", "retries", "integer", wide=True),
-        Column("batch_parts", "parts of a batch", "integer", wide=True),
-        Column("device", "device", wide=True),
-        Column("key", "key", wide=True),
-        Column("reason", "reason"),
-    )
-    rows = tuple(
-        (
-            *(t.number, t.arch, t.seed, t.epochs, len(t.curve), t.role, t.state, t.error),
-            *trial_scores(t.counts, scores, record.info.images.classes),
-            *(t.costs.get(cost) for cost in costs),
-            *(t.seconds, t.attempt, t.parts, t.device, t.key, t.reason),
-        )
-        for t in record.trials
-    )
-    return Table("trials", "All trials", columns, rows)
-
-
-def _failure_table(record: StudyRecord) -> Table:
-    columns = (
-        Column("trial", "trial", "integer"),
-        Column("arch", "arch"),
-        Column("seed", "seed", "integer"),
-        Column("state", "state"),
-        Column("epochs_run", "epochs run", "integer"),
-        Column("reason", "reason"),
-    )
-    rows = tuple(
-        (
-            t.number,
-            t.arch,
-            t.seed,
-            t.state if t.state != "complete" else "failed",
-            len(t.curve),
-            t.reason or kind(t),
-        )
-        for t in record.trials
-        if failure(t)
-    )
-    return Table("failures", "Failed", columns, rows)
-
-
-def _stop_table(record: StudyRecord) -> Table | None:
-    """How often stopping early would have been a mistake; None where no would-be stop was let run."""
-    stops = record.info.search.false_stops
-    if not any(entry.get("audited") for entry in stops.values()):
-        return None
-    from attnsearch.statistics.false_stops import Tally
-
-    columns = (
-        Column("option", "option"),
-        Column("trials", "trials", "integer"),
-        Column("stopped", "stopped", "integer"),
-        Column(
-            "audited",
-            "checked",
-            "integer",
-            note="early stops that were trained to the end instead, chosen at random",
-        ),
-        Column("false", "false", "integer", note="ended on the front or within one standard deviation of it"),
-        Column(
-            "rate", "false-stop rate", "number", note="share of those checked; exact 95 % confidence interval"
-        ),
-        Column("rate_low", "from", "number"),
-        Column("rate_high", "to", "number"),
-    )
-    tallies = {option: Tally(**entry) for option, entry in stops.items()}
-    rows = tuple(
-        (option, tally.trials, tally.stopped, tally.audited, tally.false, tally.rate, *tally.interval)
-        for option, tally in tallies.items()
-        if tally.audited
-    )
-    return Table("stops", "False early stops", columns, rows)

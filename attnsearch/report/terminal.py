@@ -59,7 +59,7 @@ def lines(report: Report, width: int) -> Iterator[tuple[str, str]]:
 
 
 def titled(table: Table, width: int, printed: set[str] | None = None) -> Iterator[tuple[str, str]]:
-    """A table under its title and what its rows share, above its notes; lines that are `printed` already are left out."""
+    """A table under its title and what its rows share, above its notes; lines in `printed` are left out."""
     prose, printed = min(width, PROSE), set() if printed is None else printed
     yield from wrapped(table.title, prose, "bold")
     for line in table.lead:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from attnsearch.core.metrics import binomial_variance
 from attnsearch.report import design
 from attnsearch.report.archs import is_listed, median_curve
-from attnsearch.report.verdict_table import Judged
+from attnsearch.report.design_verdicts import Judged
 
 if TYPE_CHECKING:
     from attnsearch.report.tables import Report
