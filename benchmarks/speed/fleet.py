@@ -6,10 +6,11 @@ r"""How far one coordinator carries: the real coordinator, schedule, sampler and
         --resume FOLDER                                    go on with what `ten_thousand --keep FOLDER` made
 
 Time is virtual: it advances by the CPU time that the coordinator itself takes, and jumps to the next event while the
-coordinator waits. Idle time counts from the first job on; what comes before it (data, costs of the space) is
-`startup_s`. `idle_after_ramp_pct` leaves out each worker's wait for its first job. A simulated training takes
-`--seconds`, give or take a tenth an epoch; its error follows from arch (0 to 5 points, by a hash), seed (standard
-deviation 0.7) and epoch. Nothing is trained.
+coordinator waits. Waiting for a core does not count, but CPU time itself grows on a loaded machine, by up to a half.
+Idle time counts from the first job on; what comes before it (data, costs of the space) is `startup_s`.
+`idle_after_ramp_pct` leaves out each worker's wait for its first job. A simulated training takes `--seconds`, give or
+take a tenth an epoch; its error follows from arch (0 to 5 points, by a hash), seed (standard deviation 0.7) and epoch.
+Nothing is trained.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import hashlib
 import heapq
 import json
 import math
+import os
 import random
 import statistics
 import tempfile
@@ -292,6 +294,7 @@ def main() -> None:
                     "machine": machine,
                     "date": time.strftime("%Y-%m-%d"),
                     "seconds_per_trial": args.seconds,
+                    "load": round(os.getloadavg()[0], 1),
                     "rows": rows,
                 },
                 indent=1,
