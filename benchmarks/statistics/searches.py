@@ -1,6 +1,6 @@
 """Do the verdicts and the front of a search hold? Whole searches in simulation, figures with Monte-Carlo errors.
 
-    python -m benchmarks.statistics.searches       2,000 searches of equal archs, 250 of each other setting
+    python -m benchmarks.statistics.searches       2,000 searches of equal archs, 150 of each other setting
     python -m benchmarks.statistics.searches --searches 100 --further 20 --out /tmp/x     a look
 
 A search is 32 trainings of the shipped space `cbam_variants` by the real schedule and pool sampler; a training's error
@@ -180,7 +180,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--searches", type=int, default=2_000, help="of equal archs")
-    parser.add_argument("--further", type=int, default=250, help="in each setting where archs differ")
+    parser.add_argument("--further", type=int, default=150, help="in each setting where archs differ")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("results/statistics"))
     options = parser.parse_args()
