@@ -176,6 +176,17 @@ def test_differences_of_means_and_of_tenth_percentiles_by_pencil():
     assert mean[2] <= 0.7
 
 
+def test_a_comparison_says_where_our_own_is_behind():
+    def runs(method, *shares):
+        return [compare.Run("p", method, i, [share, 0.9], 1.0) for i, share in enumerate(shares)]
+
+    rows = list(
+        compare.summary([*runs("PoolEHVI", 0.5, 0.5), *runs("random", 0.6, 0.6), *runs("HEBO", 0.5, 0.4)])
+    )
+    assert compare.behind(rows) == ["p, random, 50 trainings"]
+    assert "Without a run: PoolEHVI, 32 workers, NSGA-II" in compare.page(rows, {"on": "a day"})
+
+
 def test_the_best_twentieth_of_the_keyed_space_stands_apart():
     table = keyed(0)
     assert (table.archs, table.errors.shape) == (6561, (6561, 3))
