@@ -86,7 +86,7 @@ def summary(runs: Sequence[Run]) -> Iterator[dict[str, object]]:
             for trainings in LENGTHS:
                 own, other = (np.array([run.at(trainings) for run in r]) for r in (by_method[OURS], ran))
                 row[f"mean@{trainings}"], row[f"p10@{trainings}"] = other.mean(), np.quantile(other, 0.1)
-                if method != OURS and len(own):
+                if method != OURS and min(len(own), len(ran)) > 1:
                     row[f"ahead@{trainings}"], row[f"p10 ahead@{trainings}"] = ahead(own, other)
             yield row | {"ask_ms": float(np.median([run.ask_ms for run in ran]))}
 
