@@ -23,7 +23,7 @@ _LAZY = {
     "create_neck": "build.create",
     "insert": "build.insert",
     "load_space": "space.space",
-    "load_weights": "build.weights",
+    "load_weights": "build.tensor_names",
     "measure": "cost.measure",
     "open_study": "study.study",
     "run": "study.run",

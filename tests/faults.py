@@ -92,6 +92,9 @@ def killed(folder: Path, commit: int, **settings) -> bool:
     return os.WIFSIGNALED(status)
 
 
+STARTED: list[subprocess.Popen[str]] = []  # by this test
+
+
 def start(folder: Path, *arguments: str, command: str = "run") -> subprocess.Popen[str]:
     """The real command in its own process group, with a training of a second."""
     given = [
@@ -106,7 +109,7 @@ def start(folder: Path, *arguments: str, command: str = "run") -> subprocess.Pop
     ]
     line = [sys.executable, "-m", "attnsearch", command, *(given if command == "run" else []), *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         line,
         cwd=folder,
         env=environment,
@@ -116,6 +119,8 @@ def start(folder: Path, *arguments: str, command: str = "run") -> subprocess.Pop
         start_new_session=True,
         preexec_fn=_heeds_signals,
     )
+    STARTED.append(process)
+    return process
 
 
 def _heeds_signals() -> None:

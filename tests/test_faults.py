@@ -29,6 +29,7 @@ from attnsearch.train import local_engine
 from attnsearch.train.local_engine import LocalPool
 from tests.faults import (
     ROOT,
+    STARTED,
     TINY,
     Instant,
     assert_sound,
@@ -467,6 +468,16 @@ def _kill_a_worker(place, coordinator) -> None:
 def _ended(process, number, *, group: bool = False, within: float = 90) -> int:
     (os.killpg if group else os.kill)(process.pid, number)
     return process.wait(within)
+
+
+@pytest.fixture(autouse=True)
+def _pipes_closed():
+    """Pipes of the commands that a test started are closed with it."""
+    yield
+    for process in STARTED:
+        process.stdout.close()
+        process.stderr.close()
+    STARTED.clear()
 
 
 FAULTY = """

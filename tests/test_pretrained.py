@@ -284,7 +284,7 @@ def test_images_have_the_size_that_the_weights_want(
 def test_a_study_from_weights_end_to_end(
     space_file: Path, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = study(space_file, tmp_path / "out", monkeypatch, study="s", seeds=3)
+    record = study(space_file, tmp_path / "out", monkeypatch, study="s", seeds=4)
     assert {trial.state for trial in record.trials} == {"complete"}, [t.reason for t in record.trials]
     kept = record.info.weights
     assert (kept.path, kept.sha256) == (str(weights), identify(str(weights)).sha256)
@@ -293,7 +293,7 @@ def test_a_study_from_weights_end_to_end(
     assert set(record.info.controls.values()) == {"null gate", "adapter", "half of the images"}
     told = finalists.control_sentence(record, 1)
     assert "the positive control, plain (half of the images), is" in told
-    assert "3 seeds" in told
+    assert "4 seeds" in told
     # The plain host's error is that of the given weights, trained by the recipe.
     plain = next(trial for trial in record.trials if trial.key == record.info.space.baseline)
     recipe = record.info.recipe

@@ -195,6 +195,8 @@ class Stream(Opening):
 def cluster(monkeypatch):
     """Makes an engine over nodes that behave as written down: {name: [place, batch or error, ...]}."""
 
+    made = []
+
     def make(scripts, **options):
         fake = FakeRay(scripts)
         errors = types.ModuleType("ray.exceptions")
@@ -210,9 +212,13 @@ def cluster(monkeypatch):
             monkeypatch.setitem(sys.modules, name, module)
         monkeypatch.setattr(ray_engine, "_connect", lambda address: fake)
         monkeypatch.setattr(ray_engine, "LOOK", 0.0)
-        return RayNodes(DataSource("digits"), address="127.0.0.1:1", **options), fake
+        engine = RayNodes(DataSource("digits"), address="127.0.0.1:1", **options)
+        made.append(engine)
+        return engine, fake
 
-    return make
+    yield make
+    for engine in made:
+        engine.close()
 
 
 def heard(engine, turns: int) -> list:

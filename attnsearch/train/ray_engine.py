@@ -85,36 +85,33 @@ class RayNodes:
         modules: Sequence[Path] = (),
         patience: float = PATIENCE,
     ) -> None:
-        self._quiet = contextlib.ExitStack()
-        # Ray prints the last words of lost nodes on stdout, where results are read; notices say what matters of them.
-        nowhere = self._quiet.enter_context(open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-        self._quiet.enter_context(contextlib.redirect_stdout(nowhere))
-        try:
-            self._ray = _connect(address)
-        except BaseException:
-            self._quiet.close()
-            raise
         from attnsearch.data import open_data
         from attnsearch.data.shipping import pack
 
-        data = open_data(source.name, **source.options)
-        self._address, self._at_most, self._use_gpu, self._patience = address, workers, use_gpu, patience
-        self._setup = Setup(
-            source=replace(source, shipped=data.fingerprint),
-            versions=versions(),
-            plugins=tuple(Plugin(path.name, path.read_bytes()) for path in plugins),
-            workers=0,
-            on_gpu=False,
-            modules=tuple(map(packed, modules)),
-        )
-        self._nodes: list[_Node] = []
-        self._losses: dict[str, int] = {}  # node -> in a row
-        self._refused: dict[str, str] = {}  # node -> why
-        self._dtype: Dtype = "float32"
-        self._device = ""  # of the first node: pairs of trainings must not differ in it
-        self._looked = float("-inf")
-        self._had_place = self._waited = time.monotonic()
-        self._images = self._stored(pack(data))
+        with contextlib.ExitStack() as quiet:  # undone where anything fails
+            # Ray prints the last words of lost nodes on stdout, where results are read; notices say what matters.
+            nowhere = quiet.enter_context(open(os.devnull, "w", encoding="utf-8"))
+            quiet.enter_context(contextlib.redirect_stdout(nowhere))
+            self._ray = _connect(address)
+            data = open_data(source.name, **source.options)
+            self._address, self._at_most, self._use_gpu, self._patience = address, workers, use_gpu, patience
+            self._setup = Setup(
+                source=replace(source, shipped=data.fingerprint),
+                versions=versions(),
+                plugins=tuple(Plugin(path.name, path.read_bytes()) for path in plugins),
+                workers=0,
+                on_gpu=False,
+                modules=tuple(map(packed, modules)),
+            )
+            self._nodes: list[_Node] = []
+            self._losses: dict[str, int] = {}  # node -> in a row
+            self._refused: dict[str, str] = {}  # node -> why
+            self._dtype: Dtype = "float32"
+            self._device = ""  # of the first node: pairs of trainings must not differ in it
+            self._looked = float("-inf")
+            self._had_place = self._waited = time.monotonic()
+            self._images = self._stored(pack(data))
+            self._quiet = quiet.pop_all()
 
     @property
     def slots(self) -> int:
@@ -177,7 +174,7 @@ class RayNodes:
         try:
             return self._ray.put(images)
         except RayError as error:
-            self.close()
+            self._ray.shutdown()
             raise EnvironmentFault(
                 f"the images do not fit into the object store of the Ray cluster at {self._address} "
                 f"({type(error).__name__}): start it with a larger `--object-store-memory`"
