@@ -105,9 +105,8 @@ class Confirmation:
 
     def _settle(self) -> None:
         """Settle on the finalists, and on seeds for them and the baseline that nothing has used."""
-        self._standing(exact=True)
         left = self._left()
-        archs = self._archs(left)
+        archs = self._archs(left, exact=True)
         ahead = self.store.info.search.report_repeats
         seeds, further = self._seeds(left, archs)
         fresh = Repeats.REPORT.take(seeds + further - len(ahead), {*self._used(), *ahead})
@@ -135,20 +134,20 @@ class Confirmation:
     def _seeds(self, trials: int, archs: Sequence[str]) -> tuple[int, int]:
         return block_seeds(trials, len(archs), self.control is not None and self.control.key in archs)
 
-    def _archs(self, trials: int) -> list[str]:
+    def _archs(self, trials: int, exact: bool = False) -> list[str]:
         """Keys of the block: baseline, finalists, and the positive control where the trials go round."""
-        archs = [self.baseline.key, *self._finalists(trials)]
+        archs = [self.baseline.key, *self._finalists(trials, exact)]
         if self.control and trials >= REPORT_LEAST * (len(archs) + 1):
             archs.append(self.control.key)
         return archs
 
-    def _finalists(self, trials: int) -> list[str]:
+    def _finalists(self, trials: int, exact: bool = False) -> list[str]:
         """The arch of least error, then the likeliest on the front: at least one, as many as get `REPORT_SEEDS` seeds.
 
         While few runs tell of the noise, P(front) alone would prefer archs that cost little more than the baseline:
         they have few rivals.
         """
-        rows = [row for row in self._standing() if row.key != self.baseline.key]
+        rows = [row for row in self._standing(exact=exact) if row.key != self.baseline.key]
         if not rows:
             return []
         best = min(rows, key=lambda row: float(np.mean(row.errors)))
